@@ -1,0 +1,1 @@
+"""The LookWhen network and its arithmetic: selector, extractor, classifier, selection, cost."""

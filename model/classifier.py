@@ -1,0 +1,53 @@
+"""Selector, extractor and a linear head: a clip in, logits out."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.extractor import Extractor, Features
+from model.layers import patchify
+from model.selection import gather_tokens, select_top_k
+from model.selector import Selector
+
+
+class Prediction(NamedTuple):
+    """logits [B, classes]; scores [B, N]; positions int64 [B, K]; features of the kept tokens."""
+
+    logits: Tensor
+    scores: Tensor
+    positions: Tensor
+    features: Features
+
+
+class LookWhen(nn.Module):
+    """The whole network. Without labels in its configuration, the head passes the video token on."""
+
+    def __init__(self, config: ModelConfig, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.selector = Selector(config)
+        self.extractor = Extractor(config, drop_path)
+        self.head: nn.Module = nn.Identity()
+        if config.labels:
+            self.head = nn.Linear(config.width, len(config.labels))
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, frames: Tensor, clip_small: Tensor, kept: int, *, selection: Tensor | None = None
+    ) -> Prediction:
+        """Classify views.
+
+        Args:
+            frames: uint8 [B, T, H, W, 3].
+            clip_small: uint8 [B, T/2, H/2, W/2, 3], ``bundle.geometry.downscale`` of the frames.
+            kept: K, tokens that the extractor sees.
+            selection: scores [B, N] to select by in place of the selector's own; training starts
+                with those of a target, because an untrained selector shows the extractor nothing.
+        """
+        scores, context = self.selector(clip_small)
+        positions = select_top_k(scores if selection is None else selection, kept)
+        patches = gather_tokens(patchify(frames, self.config.patch), positions)
+        features = self.extractor(patches, positions, context)
+        return Prediction(self.head(features.video), scores, positions, features)

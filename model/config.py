@@ -1,0 +1,127 @@
+"""Shapes of the network, and the named configurations."""
+
+from dataclasses import dataclass
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One LookWhen: what a view looks like, and how wide and deep the two networks are.
+
+    The defaults are the paper's ViT-B; what it leaves open is named where it is decided.
+    """
+
+    name: str
+    frames: int = 16
+    size: int = 224
+    patch: int = 16
+    width: int = 768
+    heads: int = 12
+    selector_depth: int = 3
+    extractor_depth: int = 12
+    mlp_ratio: int = 4
+    # The selector's tokens besides one frame token per selector time step. One register and eight
+    # frame tokens reproduce the paper's cost curve best; the first becomes the video token.
+    registers: int = 1
+    # True: DINOv3's axial rotary embedding in space, so that its weights fit. False: a learned
+    # table, cheaper to run and quicker to learn from scratch.
+    rope: bool = True
+    rope_base: float = 100.0
+    layer_scale: float | None = 1e-5
+    norm_eps: float = 1e-5
+    # The sparsities of training: one K per step is drawn uniformly from this range.
+    lowest_sparsity: float = 0.70
+    highest_sparsity: float = 0.95
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.frames % 2:
+            raise ValueError(f"frames must be even and at least 2, got {self.frames}")
+        if self.size % (2 * self.patch):
+            raise ValueError(
+                f"size must be a multiple of twice the patch, got {self.size} and {self.patch}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+        if self.rope and (self.width // self.heads) % 4:
+            raise ValueError(
+                f"rotary embedding needs a head width that is a multiple of 4, "
+                f"got {self.width // self.heads}"
+            )
+        if self.registers < 1:
+            raise ValueError("at least one register is needed: it becomes the video token")
+        if not 0.0 <= self.lowest_sparsity <= self.highest_sparsity < 1.0:
+            raise ValueError(
+                f"sparsity range must lie in [0, 1), got "
+                f"{self.lowest_sparsity} to {self.highest_sparsity}"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(frames, rows, columns) of the extractor's tokens."""
+        side = self.size // self.patch
+        return self.frames, side, side
+
+    @property
+    def tokens(self) -> int:
+        """N: tokens of one view at full resolution."""
+        frames, rows, columns = self.grid
+        return frames * rows * columns
+
+    @property
+    def selector_grid(self) -> tuple[int, int, int]:
+        """(frames, rows, columns) of the selector's tokens: half of each."""
+        frames, rows, columns = self.grid
+        return frames // 2, rows // 2, columns // 2
+
+    @property
+    def selector_tokens(self) -> int:
+        frames, rows, columns = self.selector_grid
+        return frames * rows * columns
+
+    @property
+    def context(self) -> int:
+        """P: registers and frame tokens handed from the selector to the extractor."""
+        return self.registers + self.frames // 2
+
+    @property
+    def patch_values(self) -> int:
+        return self.patch * self.patch * 3
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+CONFIGS: dict[str, ModelConfig] = {
+    config.name: config
+    for config in (
+        # The paper's.
+        ModelConfig(name="lookwhen_b16"),
+        # ViT-S width and heads; depths as in the paper.
+        ModelConfig(name="lookwhen_s16", width=384, heads=6),
+        # The built-in bundle's: small enough to train on two cores and to answer at once on any.
+        ModelConfig(
+            name="lookwhen_mini16",
+            size=128,
+            width=192,
+            heads=3,
+            selector_depth=3,
+            extractor_depth=6,
+            rope=False,
+            layer_scale=None,
+            lowest_sparsity=0.50,
+            highest_sparsity=0.95,
+        ),
+    )
+}
+
+
+def get_config(name: str) -> ModelConfig:
+    """Look a configuration up; KeyError lists the known names."""
+    try:
+        return CONFIGS[name]
+    except KeyError:
+        raise KeyError(f"no configuration {name!r}; known: {', '.join(CONFIGS)}") from None
