@@ -1,0 +1,59 @@
+# What a person does with this project, one target each; `make` alone lists them.
+VENV := .venv
+PORT ?= 8000
+PYTHON ?=
+IMAGE ?= lookwhen
+ACCELERATOR ?= cpu
+
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+PROJECT := bundle export model service training deploy tests
+
+# Finds a Python that is new enough, and makes or completes the environment with it.
+bootstrap = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh) && \
+	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types pytest format lock image clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  PORT=8001 chooses the port of make run, PYTHON=python3.12 the Python of $(VENV).'
+
+run: $(RUNTIME)  ## install what is missing, serve on port 8000, print a first request
+	@$(VENV)/bin/python deploy/run.py --port $(PORT)
+
+test: lint types pytest  ## lint, types and all tests
+
+lint: $(DEVELOPMENT)  ## ruff: rules and formatting
+	$(VENV)/bin/ruff check $(PROJECT)
+	$(VENV)/bin/ruff format --check $(PROJECT)
+
+types: $(DEVELOPMENT)  ## mypy, strict
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy deploy/*.py
+
+pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+format: $(DEVELOPMENT)  ## let ruff fix what it can, and format
+	$(VENV)/bin/ruff check --fix $(PROJECT)
+	$(VENV)/bin/ruff format $(PROJECT)
+
+lock: $(DEVELOPMENT)  ## resolve pyproject.toml into requirements/; ARGS=--upgrade for newer versions
+	sh deploy/lock.sh $(VENV) $(ARGS)
+
+image:  ## build the container image; ACCELERATOR=cuda for NVIDIA GPUs
+	docker build --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
+
+clean:  ## remove the environment, caches and build results; never runs/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PROJECT) -name __pycache__ -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml requirements/runtime.txt deploy/bootstrap.py
+	@$(bootstrap) requirements/runtime.txt
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml requirements/development.txt deploy/bootstrap.py
+	@$(bootstrap) requirements/development.txt
+	@touch $@

@@ -1,0 +1,270 @@
+"""Make the virtual environment: pinned packages, a torch for CPUs, FFmpeg's libraries.
+
+    python3 deploy/bootstrap.py .venv --requirements requirements/runtime.txt --editable .
+
+Needs nothing but the standard library, because it is what runs before anything is installed.
+Running it again repairs what is missing and leaves the rest alone.
+
+Three things here are more than ``pip install -r``:
+
+torch. The package index's torch for Linux brings gigabytes of CUDA libraries along, and nothing
+here runs torch on a GPU: the service decodes with it, and the engine is onnxruntime. So a CPU
+build is installed first and the lock, which it satisfies, second. The lock leaves torch's CUDA
+requirements out, and pip refuses whatever a hash-checked lock does not list: CUDA libraries
+cannot come in by another way.
+
+FFmpeg. torchcodec loads the FFmpeg libraries of the machine. Whether it can is found out by
+loading them, not by looking for a program called ffmpeg.
+
+The machine. Debian's packages and Homebrew's are installed where that needs no password;
+everywhere else the command to type is printed and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOTSTRAP_LOCK = ROOT / "requirements" / "bootstrap.txt"
+
+Command = list[str]
+
+
+class SetupError(Exception):
+    """What cannot be set up, in words that end with what to type."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the decisions below depend on."""
+
+    system: str  # "Linux", "Darwin", ... as platform.system() names it
+    root: bool
+    programs: frozenset[str]  # those of apt-get, sudo, brew, dnf, pacman, apk that are on PATH
+    sudo_without_password: bool
+
+    @classmethod
+    def here(cls) -> Machine:
+        names = ("apt-get", "sudo", "brew", "dnf", "pacman", "apk")
+        programs = frozenset(name for name in names if shutil.which(name))
+        return cls(
+            system=platform.system(),
+            root=os.geteuid() == 0,
+            programs=programs,
+            sudo_without_password="sudo" in programs and succeeds(["sudo", "-n", "true"]),
+        )
+
+
+def pinned_version(lock: str, name: str) -> str:
+    """The version that a lock file pins a package to.
+
+    Raises:
+        SetupError: the lock does not pin it.
+    """
+    match = re.search(rf"^{re.escape(name)}==([^\s;\\]+)", lock, re.MULTILINE)
+    if match is None:
+        raise SetupError(f"The lock file pins no {name}. Restore it, or type: make lock")
+    return match[1]
+
+
+def torch_attempts(system: str, python: Path, version: str) -> list[list[Command]]:
+    """Ways to a torch without CUDA, best first; each is a list of commands to run in order.
+
+    Only on Linux does the index's own torch bring CUDA, so elsewhere the lock installs it.
+
+    1. pip, for the build that is called "+cpu". The package index never has one, so this either
+       finds what the person configured (an index, a folder of wheels) or fails within a second.
+    2. uv, which knows where PyTorch keeps its CPU builds.
+    """
+    if system != "Linux":
+        return []
+    pip = [str(python), "-m", "pip", "install", "--no-deps"]
+    # reinstall: a CUDA build of the same version would count as installed
+    uv = [str(python), "-m", "uv", "pip", "install", "--python", str(python)]
+    return [
+        [[*pip, f"torch=={version}+cpu"]],
+        [
+            [*pip, "--require-hashes", "--requirement", str(BOOTSTRAP_LOCK)],
+            [*uv, "--no-deps", "--reinstall", "--torch-backend=cpu", f"torch=={version}"],
+        ],
+    ]
+
+
+def torch_is_right(system: str, installed: str | None, version: str) -> bool:
+    """Whether the installed torch is the pinned one and, on Linux, a build without CUDA."""
+    if installed is None:
+        return False
+    public, _, local = installed.partition("+")
+    return public == version and (system != "Linux" or local == "cpu")
+
+
+def system_install(machine: Machine, package: str) -> list[Command] | None:
+    """Commands that install a system package without asking for a password; None if none can."""
+    if "apt-get" in machine.programs and (machine.root or machine.sudo_without_password):
+        as_root = [] if machine.root else ["sudo", "-n"]
+        apt_get = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+        return [
+            [*apt_get, "update"],
+            [*apt_get, "install", "--yes", "--no-install-recommends", package],
+        ]
+    if machine.system == "Darwin" and "brew" in machine.programs:
+        return [["brew", "install", package]]
+    return None
+
+
+def ffmpeg_advice(machine: Machine) -> str:
+    """What to type to get FFmpeg's shared libraries on this machine."""
+    sudo = "" if machine.root else "sudo "
+    if machine.system == "Darwin":
+        if "brew" in machine.programs:
+            return (
+                "    brew install ffmpeg\n"
+                "and, if your Python is not Homebrew's:\n"
+                '    export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib"'
+            )
+        return "    install Homebrew, then: brew install ffmpeg"
+    for program, command in (
+        ("apt-get", f"{sudo}apt-get update && {sudo}apt-get install ffmpeg"),
+        ("dnf", f"{sudo}dnf install ffmpeg-free"),
+        ("pacman", f"{sudo}pacman -S ffmpeg"),
+        ("apk", f"{sudo}apk add ffmpeg"),
+    ):
+        if program in machine.programs:
+            return f"    {command}"
+    return "    install FFmpeg 4 to 8 with its shared libraries (libavcodec and so on)"
+
+
+def succeeds(command: Command) -> bool:
+    """Whether a command exits 0; what it prints is dropped."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def run(command: Command) -> bool:
+    """Show a command, run it with no input, say whether it exited 0."""
+    print("+", " ".join(command), flush=True)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def run_or_fail(command: Command, advice: str) -> None:
+    if not run(command):
+        raise SetupError(f"This command failed:\n    {' '.join(command)}\n{advice}")
+
+
+def make_environment(directory: Path, machine: Machine) -> Path:
+    """Make the virtual environment unless there is a working one; its interpreter."""
+    python = directory / "bin" / "python"
+    if succeeds([str(python), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]):
+        return python
+    if not succeeds([sys.executable, "-c", "import ensurepip, venv"]):
+        # Debian and its descendants keep this part of the standard library in a package
+        package = f"python3.{sys.version_info.minor}-venv"
+        for command in system_install(machine, package) or []:
+            run(command)
+        if not succeeds([sys.executable, "-c", "import ensurepip, venv"]):
+            raise SetupError(
+                f"{sys.executable} cannot make virtual environments. On Debian and Ubuntu, type:\n"
+                f"    sudo apt-get install {package}"
+            )
+    run_or_fail(
+        [sys.executable, "-m", "venv", "--clear", str(directory)],
+        "It makes the virtual environment; see what it printed above.",
+    )
+    return python
+
+
+def installed_version(python: Path, package: str) -> str | None:
+    code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
+    answer = subprocess.run(
+        [str(python), "-c", code, package], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def install_torch(python: Path, version: str, system: str) -> None:
+    """Install the pinned torch as a build without CUDA, or say how to."""
+    if torch_is_right(system, installed_version(python, "torch"), version):
+        return
+    for attempt in torch_attempts(system, python, version):
+        done = all(run(command) for command in attempt)
+        if done and torch_is_right(system, installed_version(python, "torch"), version):
+            return
+        print("That gave no CPU build of torch.", flush=True)
+    if system == "Linux":
+        raise SetupError(
+            f"No CPU build of torch {version} could be installed, and the package index's own\n"
+            "build, with its gigabytes of CUDA libraries, is not installed unasked. Get the file\n"
+            f"torch-{version}+cpu-...whl for this Python (PyTorch's site, 'Previous versions', CPU),\n"
+            "put it into a folder, and type:\n"
+            "    PIP_FIND_LINKS=/that/folder make run"
+        )
+
+
+def install_packages(python: Path, lock: Path, editable: Path | None, quiet: bool) -> None:
+    """Install everything the lock pins, each file checked against its hash, then the project."""
+    pip = [str(python), "-m", "pip", "install", *(["--quiet"] if quiet else [])]
+    run_or_fail(
+        [*pip, "--require-hashes", "--requirement", str(lock)],
+        "See what pip printed above; most often the package index could not be reached.",
+    )
+    if editable is not None:
+        # the lock holds setuptools: the build needs no environment, and no index, of its own
+        run_or_fail(
+            [*pip, "--no-deps", "--no-build-isolation", "--editable", str(editable)],
+            "See what pip printed above.",
+        )
+
+
+def ensure_ffmpeg(python: Path, machine: Machine) -> None:
+    """Have torchcodec load its decoder; install FFmpeg's libraries if it cannot and we may."""
+    load = [str(python), "-c", "from torchcodec.decoders import VideoDecoder"]
+    if succeeds(load):
+        return
+    for command in system_install(machine, "ffmpeg") or []:
+        print("torchcodec finds no FFmpeg libraries; installing them.")
+        run(command)
+    if not succeeds(load):
+        raise SetupError(
+            "torchcodec cannot load FFmpeg's shared libraries. Type:\n"
+            f"{ffmpeg_advice(machine)}\nthen the same make command again. To see why it cannot:\n"
+            f"    {' '.join(load[:2])} '{load[2]}'"
+        )
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("directory", type=Path, help="the virtual environment, made if missing")
+    parser.add_argument("--requirements", type=Path, required=True, help="the lock to install")
+    parser.add_argument("--editable", type=Path, help="the project to install in place")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    machine = Machine.here()
+    try:
+        python = make_environment(options.directory.absolute(), machine)
+        version = pinned_version(options.requirements.read_text(encoding="utf-8"), "torch")
+        install_torch(python, version, machine.system)
+        install_packages(
+            python, options.requirements, options.editable, quiet=not sys.stdout.isatty()
+        )
+        ensure_ffmpeg(python, machine)
+    except SetupError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

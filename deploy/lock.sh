@@ -1,0 +1,21 @@
+#!/bin/sh
+# Resolve pyproject.toml into the lock files, for every Python and platform it supports.
+# lock.sh VENV [uv options, for instance --upgrade]; without them nothing moves that need not.
+set -eu
+python=$1/bin/python
+shift
+"$python" -m pip install --quiet --require-hashes --requirement requirements/bootstrap.txt
+
+compile() {
+    lock=requirements/$1.txt
+    shift
+    "$python" -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --custom-compile-command 'make lock' --output-file "$lock" "$@"
+    echo "$lock: $(grep -c == "$lock") packages"
+}
+
+# the largest first: the others take their versions from it
+compile development pyproject.toml --extra cpu --extra train --extra dev "$@"
+compile runtime pyproject.toml --extra cpu --constraints requirements/development.txt "$@"
+compile runtime-cuda pyproject.toml --extra gpu --constraints requirements/development.txt "$@"
+compile bootstrap --group bootstrap "$@"

@@ -1,0 +1,96 @@
+"""Serve the built-in bundle, and say how to send it a first clip: what ``make run`` starts.
+
+.venv/bin/python deploy/run.py --port 8000
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "build" / "sample.mp4"
+LOOKWHEN = Path(sys.executable).with_name("lookwhen")
+EVERY_ADDRESS = {"0.0.0.0", "::", ""}
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why nothing can listen on the port, with what to type; None if something can.
+
+    The server would find out too, but only after its workers and its model have started.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"port {port} is in use. Stop what listens there, or choose another:\n"
+                f"    make run PORT={port + 1 if port < 65535 else 8000}"
+            )
+        return f"cannot listen on {host} port {port}: {error.strerror}"
+    return None
+
+
+def sample_label(sample: Path) -> str:
+    """What happens in the sample clip; the clip is rendered unless it is there already."""
+    note = sample.with_suffix(".json")
+    if not (sample.is_file() and note.is_file()):
+        sample.parent.mkdir(parents=True, exist_ok=True)
+        drawn = subprocess.run(
+            [str(LOOKWHEN), "sample", str(sample), "--json"],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        note.write_text(drawn.stdout, encoding="utf-8")
+    return str(json.loads(note.read_text(encoding="utf-8"))["label"])
+
+
+def instructions(host: str, port: int, sample: Path, label: str) -> str:
+    """The first request, as a command to paste into a second terminal."""
+    reachable = "127.0.0.1" if host in EVERY_ADDRESS else host
+    base = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    upload = shlex.quote(f"file=@{sample}")
+    return (
+        f"\nServing on {base} once the log says so. Then, in another terminal:\n\n"
+        f"    curl -F {upload} '{base}/classify?sparsity=0.9'\n\n"
+        f"What happens in that clip, by its making: {label}.\n"
+        f"More clips: .venv/bin/lookwhen sample clip.mp4    Documentation: {base}/docs\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--host", default=os.environ.get("LOOKWHEN_HOST", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args(arguments)
+
+    problem = port_problem(options.host, options.port)
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    try:
+        subprocess.run([str(LOOKWHEN), "bundle", "show"], check=True)
+        label = sample_label(SAMPLE)
+    except subprocess.CalledProcessError as error:
+        print(f"error: this failed: {shlex.join(error.cmd)}", file=sys.stderr)
+        return error.returncode or 1
+    print(instructions(options.host, options.port, SAMPLE, label), flush=True)
+    serve = [str(LOOKWHEN), "serve", "--host", options.host, "--port", str(options.port)]
+    os.execv(serve[0], serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
