@@ -204,8 +204,8 @@ def install_torch(python: Path, version: str, system: str) -> None:
         raise SetupError(
             f"No CPU build of torch {version} could be installed, and the package index's own\n"
             "build, with its gigabytes of CUDA libraries, is not installed unasked. Get the file\n"
-            f"torch-{version}+cpu-...whl for this Python (PyTorch's site, 'Previous versions', CPU),\n"
-            "put it into a folder, and type:\n"
+            f"torch-{version}+cpu-...whl for this Python from PyTorch's site ('Previous\n"
+            "versions', CPU only), put it into a folder, and type:\n"
             "    PIP_FIND_LINKS=/that/folder make run"
         )
 

@@ -72,24 +72,26 @@ def instructions(host: str, port: int, sample: Path, label: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Check, prepare, then become the server; the return value is the exit status of a failure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default=os.environ.get("LOOKWHEN_HOST", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args(arguments)
 
     problem = port_problem(options.host, options.port)
+    if problem is None:
+        try:
+            subprocess.run([str(LOOKWHEN), "bundle", "show"], check=True)
+            label = sample_label(SAMPLE)
+        except subprocess.CalledProcessError as error:
+            problem = f"this failed: {shlex.join(error.cmd)}"
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         return 1
-    try:
-        subprocess.run([str(LOOKWHEN), "bundle", "show"], check=True)
-        label = sample_label(SAMPLE)
-    except subprocess.CalledProcessError as error:
-        print(f"error: this failed: {shlex.join(error.cmd)}", file=sys.stderr)
-        return error.returncode or 1
     print(instructions(options.host, options.port, SAMPLE, label), flush=True)
     serve = [str(LOOKWHEN), "serve", "--host", options.host, "--port", str(options.port)]
-    os.execv(serve[0], serve)
+    # the server takes this process over: signals reach it, and its exit status is make's
+    return os.execv(serve[0], serve)
 
 
 if __name__ == "__main__":
