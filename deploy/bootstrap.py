@@ -13,8 +13,9 @@ build is installed first and the lock, which it satisfies, second. The lock leav
 requirements out, and pip refuses whatever a hash-checked lock does not list: CUDA libraries
 cannot come in by another way.
 
-FFmpeg. torchcodec loads the FFmpeg libraries of the machine. Whether it can is found out by
-loading them, not by looking for a program called ffmpeg.
+Shared libraries. torchcodec loads the machine's FFmpeg, and Python's own library, which Debian
+keeps in a package apart. Whether it can is found out by loading its decoder, not by looking for
+a program called ffmpeg.
 
 The machine. Debian's packages and Homebrew's are installed where that needs no password;
 everywhere else the command to type is printed and nothing is changed.
@@ -48,12 +49,12 @@ class Machine:
 
     system: str  # "Linux", "Darwin", ... as platform.system() names it
     root: bool
-    programs: frozenset[str]  # those of apt-get, sudo, brew, dnf, pacman, apk that are on PATH
+    programs: frozenset[str]  # those of apt-get, sudo, brew, dnf and pacman that are on PATH
     sudo_without_password: bool
 
     @classmethod
     def here(cls) -> Machine:
-        names = ("apt-get", "sudo", "brew", "dnf", "pacman", "apk")
+        names = ("apt-get", "sudo", "brew", "dnf", "pacman")
         programs = frozenset(name for name in names if shutil.which(name))
         return cls(
             system=platform.system(),
@@ -112,34 +113,41 @@ def system_install(machine: Machine, package: str) -> list[Command] | None:
         as_root = [] if machine.root else ["sudo", "-n"]
         apt_get = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
         return [
-            [*apt_get, "update"],
-            [*apt_get, "install", "--yes", "--no-install-recommends", package],
+            [*apt_get, "-qq", "update"],
+            [*apt_get, "-qq", "install", "--yes", "--no-install-recommends", package],
         ]
     if machine.system == "Darwin" and "brew" in machine.programs:
         return [["brew", "install", package]]
     return None
 
 
-def ffmpeg_advice(machine: Machine) -> str:
-    """What to type to get FFmpeg's shared libraries on this machine."""
+def advice(machine: Machine, package: str) -> str:
+    """The name of what is missing and what to type to get it on this machine."""
     sudo = "" if machine.root else "sudo "
+    apt_get = f"    {sudo}apt-get update && {sudo}apt-get install {package}"
+    if package.startswith("libpython"):
+        return (
+            f"the shared library of Python ({package}), which this Python came without.\n"
+            f"With Debian's or Ubuntu's own Python, type:\n{apt_get}\n"
+            "With one built from source (pyenv), build it with:\n"
+            "    PYTHON_CONFIGURE_OPTS=--enable-shared\n"
+            "or name another Python: rm -r .venv; make run PYTHON=/path/to/python3"
+        )
     if machine.system == "Darwin":
-        if "brew" in machine.programs:
-            return (
-                "    brew install ffmpeg\n"
-                "and, if your Python is not Homebrew's:\n"
-                '    export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib"'
-            )
-        return "    install Homebrew, then: brew install ffmpeg"
+        lines = ["    brew install ffmpeg"]
+        if "brew" not in machine.programs:
+            lines.insert(0, "    (install Homebrew, which is not here, first)")
+        lines.append("and, if your Python is not Homebrew's:")
+        lines.append('    export DYLD_FALLBACK_LIBRARY_PATH="$(brew --prefix)/lib"')
+        return "FFmpeg's shared libraries. Type:\n" + "\n".join(lines)
     for program, command in (
-        ("apt-get", f"{sudo}apt-get update && {sudo}apt-get install ffmpeg"),
-        ("dnf", f"{sudo}dnf install ffmpeg-free"),
-        ("pacman", f"{sudo}pacman -S ffmpeg"),
-        ("apk", f"{sudo}apk add ffmpeg"),
+        ("apt-get", apt_get),
+        ("dnf", f"    {sudo}dnf install ffmpeg-free"),
+        ("pacman", f"    {sudo}pacman -S ffmpeg"),
     ):
         if program in machine.programs:
-            return f"    {command}"
-    return "    install FFmpeg 4 to 8 with its shared libraries (libavcodec and so on)"
+            return f"FFmpeg's shared libraries. Type:\n{command}"
+    return "FFmpeg's shared libraries (FFmpeg 4 to 8). Install them, then try again."
 
 
 def succeeds(command: Command) -> bool:
@@ -225,20 +233,43 @@ def install_packages(python: Path, lock: Path, editable: Path | None, quiet: boo
         )
 
 
-def ensure_ffmpeg(python: Path, machine: Machine) -> None:
-    """Have torchcodec load its decoder; install FFmpeg's libraries if it cannot and we may."""
+def missing_package(complaint: str) -> str | None:
+    """The Debian package of the library that torchcodec's loading misses; None for other trouble.
+
+    torchcodec tries one FFmpeg after the other and reports each failure, so that libraries of
+    FFmpeg versions that nobody has are named too. Only where FFmpeg loads can libpython be what
+    is missing, and then it is.
+    """
+    python = re.search(r"(libpython3\.\d+)\S*: cannot open shared object file", complaint)
+    if python is not None:
+        return python[1]
+    if re.search(r"lib(av|sw)\w+\.\S+: (cannot open shared object file|no such file)", complaint):
+        return "ffmpeg"
+    # macOS's loader words it differently
+    return "ffmpeg" if re.search(r"Library not loaded: \S*lib(av|sw)", complaint) else None
+
+
+def decoder_complaint(python: Path) -> str | None:
+    """What goes wrong when torchcodec loads its decoder; None if nothing does."""
     load = [str(python), "-c", "from torchcodec.decoders import VideoDecoder"]
-    if succeeds(load):
-        return
-    for command in system_install(machine, "ffmpeg") or []:
-        print("torchcodec finds no FFmpeg libraries; installing them.")
-        run(command)
-    if not succeeds(load):
-        raise SetupError(
-            "torchcodec cannot load FFmpeg's shared libraries. Type:\n"
-            f"{ffmpeg_advice(machine)}\nthen the same make command again. To see why it cannot:\n"
-            f"    {' '.join(load[:2])} '{load[2]}'"
-        )
+    loaded = subprocess.run(load, capture_output=True, text=True, check=False)
+    return None if loaded.returncode == 0 else loaded.stderr
+
+
+def ensure_decoder(python: Path, machine: Machine) -> None:
+    """Have torchcodec load its decoder; install the libraries that it misses where we may."""
+    tried = set[str]()
+    while (complaint := decoder_complaint(python)) is not None:
+        package = missing_package(complaint)
+        if package is None:
+            raise SetupError(f"torchcodec cannot be loaded. It says:\n{complaint}")
+        commands = None if package in tried else system_install(machine, package)
+        if commands is None:
+            raise SetupError(f"torchcodec cannot be loaded without {advice(machine, package)}")
+        tried.add(package)
+        print(f"torchcodec cannot be loaded without {package}; installing it.", flush=True)
+        for command in commands:
+            run(command)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -259,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
         install_packages(
             python, options.requirements, options.editable, quiet=not sys.stdout.isatty()
         )
-        ensure_ffmpeg(python, machine)
+        ensure_decoder(python, machine)
     except SetupError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
