@@ -1,0 +1,105 @@
+"""Anonymous shared memory: a clip's bytes on the way in, its frames on the way out.
+
+A block has no name, so that there is nothing to unlink: it is gone when the last descriptor is,
+however the processes that held it ended. Its size is sealed where the system can do that, because
+a file that another process may shrink kills whoever reads the mapping.
+"""
+
+import mmap
+import os
+import tempfile
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import fcntl
+
+    _SEAL_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+    _SEAL_CONTENT = _SEAL_SIZE | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+except (ImportError, AttributeError):  # not Linux: the blocks work, unsealed
+    _SEAL_SIZE = _SEAL_CONTENT = 0
+
+
+class Block:
+    """A descriptor of anonymous memory; closing it gives the memory back."""
+
+    def __init__(self, name: str, size: int = 0) -> None:
+        """Make a block of ``size`` zero bytes; ``name`` is for /proc alone."""
+        if hasattr(os, "memfd_create"):
+            self._descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        else:
+            with tempfile.TemporaryFile() as file:  # unlinked from the start on POSIX
+                self._descriptor = os.dup(file.fileno())
+        self._size = size
+        self._sealed = _SEAL_SIZE == 0
+        if size:
+            os.ftruncate(self._descriptor, size)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def fileno(self) -> int:
+        if self._descriptor < 0:
+            raise ValueError("the block is closed")
+        return self._descriptor
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Write ``data`` at the end."""
+        view = memoryview(data).cast("B")
+        while view:
+            written = os.pwrite(self.fileno(), view, self._size)
+            self._size += written
+            view = view[written:]
+
+    def read(self, count: int) -> bytes:
+        """The first ``count`` bytes, or all there are."""
+        return os.pread(self.fileno(), count, 0)
+
+    def seal_content(self) -> None:
+        """From now on nobody can change, shrink or grow the block; again does nothing."""
+        self._seal(_SEAL_CONTENT)
+
+    def seal_size(self) -> None:
+        """From now on nobody can shrink or grow the block."""
+        self._seal(_SEAL_SIZE)
+
+    def _seal(self, seals: int) -> None:
+        if not self._sealed:
+            fcntl.fcntl(self.fileno(), fcntl.F_ADD_SEALS, seals)
+            self._sealed = True
+
+    def array(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """The content as uint8 of ``shape``; it stays valid after the block is closed.
+
+        Raises:
+            ValueError: the block's real size is not that of the shape.
+        """
+        expected = int(np.prod(shape))
+        actual = os.fstat(self.fileno()).st_size
+        if actual != expected:
+            raise ValueError(f"the block has {actual} bytes, {shape} needs {expected}")
+        mapping = mmap.mmap(self.fileno(), expected, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapping, dtype=np.uint8).reshape(shape)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,188 @@
+"""One clip to views, with torchcodec: imported by decode workers alone.
+
+Frames are asked for one by one, in ascending order, and each is resized as soon as it is there. That
+costs what one call for all of them would (torchcodec's batch is the same loop), needs memory for one
+full frame instead of sixteen, lets every frame be checked for its real size, survives streams whose
+size changes on the way, and tells which frame it was that could not be decoded.
+
+The seek mode is "exact": torchcodec then reads all packets, without decoding them, before the first
+frame. That takes 1-4 ms for clips of some megabytes and is what makes variable frame rates, streams
+that do not begin at zero, containers without a frame count and headers that promise more frames than
+there are come out right. "Approximate" trusts the header for all of these.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torchcodec import _core as core
+from torchcodec.decoders import VideoDecoder
+
+from bundle.sampling import frame_indices
+from bundle.views import crop, resize, resized_shape
+from service.decoding.protocol import ClipFacts, ClipLimits, Job, ViewPlan
+from service.errors import (
+    ClipError,
+    ClipTooLong,
+    DecodeMemoryExceeded,
+    FrameRateTooHigh,
+    NoVideoStream,
+    TooManyFrames,
+    TooManyPixels,
+    TooManyStreams,
+    Undecodable,
+)
+
+# A damaged clip is searched for frames that do decode: at most at so many places, and for at most
+# this share of the deadline. Our choice: enough to spread a view over what is left of a clip.
+_SEARCHED_FRAMES = 256
+_SEARCH_SHARE = 0.6
+
+
+class DecodingCancelled(Exception):
+    """The service no longer wants the clip."""
+
+
+def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool]) -> ClipFacts:
+    """Decode the frames that the views need and write the views.
+
+    Args:
+        clip: uint8 [bytes], the file.
+        out: uint8 [V, T, H, W, 3], written; views are temporal-major, then spatial.
+        job: which views, and what a clip may be.
+        cancelled: asked between two frames.
+
+    Returns:
+        What the decoder found out about the clip.
+
+    Raises:
+        ClipError: the clip is at fault; nothing in it comes from the decoder's own words.
+        DecodingCancelled: ``cancelled`` said so.
+    """
+    began = time.monotonic()
+    decoder = _open(clip, job.ffmpeg_threads)
+    facts = _check(decoder, job.limits)
+    reader = _FrameReader(decoder, job.plan, job.limits.max_frame_pixels, cancelled)
+
+    wanted = frame_indices(facts.frames, job.plan.frames, job.plan.temporal)
+    missing = [index for index in sorted(set(wanted.ravel().tolist())) if not reader.read(index)]
+    if missing:
+        reader.search(facts.frames, until=began + _SEARCH_SHARE * job.timeout_seconds)
+        there = sorted(reader.views)
+        if not there:
+            raise Undecodable
+        sampled = frame_indices(len(there), job.plan.frames, job.plan.temporal)
+        wanted.flat[:] = [there[index] for index in sampled.ravel()]
+    spatial = job.plan.spatial
+    for temporal_view, indices in enumerate(wanted.tolist()):
+        rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
+        for time_step, index in enumerate(indices):
+            rows[:, time_step] = reader.views[index]
+    return replace(facts, substituted_frames=len(missing))
+
+
+class _FrameReader:
+    """Reads single frames and keeps what the views need of each: [S, H, W, 3]."""
+
+    def __init__(
+        self,
+        decoder: VideoDecoder,
+        plan: ViewPlan,
+        max_frame_pixels: int,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.views: dict[int, Tensor] = {}
+        self._decoder, self._plan = decoder, plan
+        self._max_frame_pixels, self._cancelled = max_frame_pixels, cancelled
+        self._failed: set[int] = set()
+
+    def read(self, index: int) -> bool:
+        """Decode the frame and keep its crops; False if it cannot be decoded."""
+        if index in self.views:
+            return True
+        if index in self._failed:
+            return False
+        if self._cancelled():
+            raise DecodingCancelled
+        try:
+            frame: Tensor = self._decoder.get_frame_at(index).data[None]  # [1, 3, H, W]
+        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+            if _is_memory(error):
+                raise DecodeMemoryExceeded from None
+            self._failed.add(index)
+            return False
+        height, width = frame.shape[-2:]
+        if height * width > self._max_frame_pixels:
+            raise TooManyPixels(height * width, self._max_frame_pixels)
+        small = resize(frame, *resized_shape(height, width, self._plan.short_side))
+        self.views[index] = crop(small, self._plan.size, self._plan.spatial)[:, 0]
+        return True
+
+    def search(self, frames: int, until: float) -> None:
+        """Read frames all over the clip, so that views can be made of those that do decode."""
+        step = max(1, frames // _SEARCHED_FRAMES)
+        for index in range(0, frames, step):
+            if time.monotonic() > until:
+                return
+            self.read(index)
+
+
+def _open(clip: Tensor, threads: int) -> VideoDecoder:
+    try:
+        return VideoDecoder(clip, seek_mode="exact", num_ffmpeg_threads=threads, device="cpu")
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: Exception) -> ClipError:
+    """The boundary at which the decoder's errors, whose texts hold paths, become ours."""
+    if _is_memory(error):
+        return DecodeMemoryExceeded()
+    # torchcodec has no error of its own for this.
+    if isinstance(error, ValueError) and "best video stream is unknown" in str(error):
+        return NoVideoStream()
+    return Undecodable()
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(
+        re.search(r"cannot allocate memory|can't allocate memory|bad_alloc", str(error), re.I)
+    )
+
+
+def _check(decoder: VideoDecoder, limits: ClipLimits) -> ClipFacts:
+    """Hold what the header and the packets say against the limits, before anything is decoded."""
+    # The public decoder knows one stream; how many there are is only told by the layer below.
+    streams = len(core.get_container_metadata(decoder._decoder).streams)
+    if streams > limits.max_streams:
+        raise TooManyStreams(streams, limits.max_streams)
+    metadata = decoder.metadata
+    width, height, frames = metadata.width or 0, metadata.height or 0, len(decoder)
+    if width * height > limits.max_frame_pixels:
+        raise TooManyPixels(width * height, limits.max_frame_pixels)
+    if frames < 1 or width < 1 or height < 1:
+        raise Undecodable
+    seconds = max(0.0, float(metadata.duration_seconds or 0.0))
+    if seconds > limits.max_clip_seconds:
+        raise ClipTooLong(seconds, limits.max_clip_seconds)
+    if frames > limits.max_clip_frames:
+        raise TooManyFrames(frames, limits.max_clip_frames)
+    fps = frames / seconds if seconds > 0 else 0.0
+    # A hair above: 120000/1001 and its like must not fail for the last digit of a division.
+    if frames > limits.max_frames_per_second and fps > limits.max_frames_per_second * 1.001:
+        raise FrameRateTooHigh(fps, limits.max_frames_per_second)
+    # torchcodec turns the frames itself; `rotation` tells how far, counter-clockwise.
+    rotation = round(float(metadata.rotation or 0)) % 360
+    return ClipFacts(
+        codec=str(metadata.codec or "unknown"),
+        width=width,
+        height=height,
+        frames=frames,
+        fps=round(fps, 3),
+        duration_seconds=round(seconds, 6),
+        rotation_degrees=rotation,
+        substituted_frames=0,
+    )

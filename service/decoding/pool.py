@@ -1,0 +1,243 @@
+"""The decode workers: one clip at a time each, replaced when they end, age or grow.
+
+Of our own, because the standard library's process pool fails every job and every later one when a
+single worker dies, and unpickles what its workers send.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.decoding.blocks import Block
+from service.decoding.process import (
+    DecodeProcess,
+    EndReason,
+    WorkerLost,
+    WorkerStartError,
+    WorkerTimeout,
+)
+from service.decoding.protocol import (
+    ClipFacts,
+    ClipLimits,
+    Decoded,
+    Failed,
+    Job,
+    Refused,
+    ViewPlan,
+)
+from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_BACKOFF_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """See the settings of the same names."""
+
+    workers: int
+    ffmpeg_threads: int
+    timeout_seconds: float
+    start_timeout_seconds: float
+    memory_bytes: int
+    recycle_jobs: int
+    recycle_rss_bytes: int
+
+
+class DecodePool:
+    """Decodes clips in worker processes.
+
+    A clip that kills its worker fails alone: it is not tried again, and the next clip finds another
+    worker. A worker due for replacement goes on until its successor is warm.
+    """
+
+    def __init__(
+        self,
+        limits: PoolLimits,
+        clip_limits: ClipLimits,
+        on_restart: Callable[[EndReason], None] = lambda reason: None,
+    ) -> None:
+        self._limits, self._clip_limits, self._on_restart = limits, clip_limits, on_restart
+        self._workers: set[DecodeProcess] = set()
+        self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def live(self) -> int:
+        """Workers that are warm and can take a clip now or after their present one."""
+        return sum(worker.alive and worker.ready is not None for worker in self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        return sorted(worker.pid for worker in self._workers if worker.alive)
+
+    @property
+    def versions(self) -> tuple[str, str]:
+        """(torchcodec, FFmpeg) as the workers report them, or empty before the first is warm."""
+        ready = next((worker.ready for worker in self._workers if worker.ready), None)
+        return (ready.torchcodec, ready.ffmpeg) if ready else ("", "")
+
+    async def start(self) -> None:
+        """Start all workers and wait until they are warm.
+
+        Raises:
+            WorkerStartError: one of them cannot start; none is left running.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._limits.workers):
+                    group.create_task(self._add())
+        except* WorkerStartError as errors:
+            await self.stop()
+            raise errors.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """End all workers and wait until they are gone."""
+        self._stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
+
+    async def decode(self, clip: Block, plan: ViewPlan) -> tuple[NDArray[np.uint8], ClipFacts]:
+        """Decode the frames of a clip that its views need.
+
+        Args:
+            clip: the file's bytes; sealed here, so that they cannot change under the worker.
+
+        Returns:
+            uint8 [V, T, H, W, 3], views temporal-major, and what was found out about the clip.
+
+        Raises:
+            ClipError: the clip, or what decoding it takes, is at fault.
+            InternalError: we are.
+        """
+        clip.seal_content()
+        with Block("frames", size=int(np.prod(plan.shape))) as frames:
+            frames.seal_size()
+            job = Job(
+                clip_bytes=clip.size,
+                plan=plan,
+                limits=self._clip_limits,
+                ffmpeg_threads=self._limits.ffmpeg_threads,
+                timeout_seconds=self._limits.timeout_seconds,
+                memory_bytes=self._limits.memory_bytes,
+            )
+            facts = await self._run(job, clip, frames)
+            return frames.array(plan.shape), facts
+
+    async def _run(self, job: Job, clip: Block, frames: Block) -> ClipFacts:
+        worker = await self._take()
+        try:
+            reply = await worker.run(job, clip, frames)
+        except WorkerLost:
+            raise DecoderCrashed from None
+        except WorkerTimeout:
+            raise DecodeTimeout(job.timeout_seconds) from None
+        finally:
+            self._give_back(worker)
+        match reply:
+            case Decoded(facts):
+                return facts
+            case Refused(code, found, limit):
+                raise self._refusal(worker, code, found, limit)
+            case Failed(report):
+                logger.error("a decode worker made a mistake", extra={"report": report})
+                raise InternalError
+            case _:
+                worker.kill("protocol")
+                raise DecoderCrashed
+
+    def _refusal(
+        self, worker: DecodeProcess, code: str, found: float | None, limit: float | None
+    ) -> ClipError:
+        try:
+            return clip_error(code, found, limit)
+        except KeyError:
+            worker.kill("protocol")
+            return DecoderCrashed()
+
+    async def _take(self) -> DecodeProcess:
+        while True:
+            worker = await self._idle.get()
+            if worker.alive and not worker.retiring:
+                return worker
+
+    def _give_back(self, worker: DecodeProcess) -> None:
+        if not worker.alive:
+            return
+        if worker.busy:  # its caller was cancelled
+            self._spawn(self._settle(worker))
+        elif worker.retiring:
+            self._spawn(worker.stop("recycled"))
+        else:
+            self._idle.put_nowait(worker)
+            if not self._stopping and self._is_due(worker):
+                worker.jobs = 0  # once is enough
+                self._spawn(self._replace(worker))
+
+    async def _settle(self, worker: DecodeProcess) -> None:
+        await worker.settle()
+        self._give_back(worker)
+
+    def _is_due(self, worker: DecodeProcess) -> bool:
+        return (
+            worker.jobs >= self._limits.recycle_jobs
+            or worker.rss_bytes() > self._limits.recycle_rss_bytes
+        )
+
+    async def _replace(self, worker: DecodeProcess) -> None:
+        try:
+            await self._add()
+        except WorkerStartError as error:
+            logger.error("no successor for a decode worker", extra={"reason": str(error)})
+            return  # the old one goes on, and is due again after as many clips
+        self._on_restart("recycled")
+        worker.retiring = True
+        if not worker.busy:
+            await worker.stop("recycled")
+
+    async def _add(self) -> None:
+        worker = await DecodeProcess.start(self._limits.start_timeout_seconds, self._ended)
+        self._workers.add(worker)
+        self._idle.put_nowait(worker)
+
+    def _ended(self, worker: DecodeProcess) -> None:
+        expected = worker.end_reason in ("stopped", "recycled")
+        known = worker in self._workers  # else it never was ready, and its starter has been told
+        self._workers.discard(worker)
+        if known and not expected and not self._stopping:
+            reason = worker.end_reason or "crashed"
+            logger.warning("a decode worker ended", extra={"reason": reason, "pid": worker.pid})
+            self._on_restart(reason)
+            self._spawn(self._restart())
+
+    async def _restart(self) -> None:
+        backoff = 0.5
+        while True:
+            try:
+                return await self._add()
+            except WorkerStartError as error:
+                logger.error("a decode worker could not start", extra={"reason": str(error)})
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF_SECONDS)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_report)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        if error := task.exception():
+            logger.error("supervision of the decode workers failed", exc_info=error)

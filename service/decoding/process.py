@@ -1,0 +1,243 @@
+"""The service's end of one decode worker: start it, give it one clip at a time, end it."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Self
+
+from service.decoding.blocks import Block
+from service.decoding.protocol import (
+    CANCEL,
+    MAX_MESSAGE_BYTES,
+    Failed,
+    Job,
+    ProtocolError,
+    Ready,
+    Reply,
+    decode_reply,
+    encode_job,
+)
+
+# Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
+EndReason = Literal["crashed", "timeout", "abandoned", "protocol", "recycled", "stopped"]
+
+# How long a worker may go on with a clip that nobody wants any more. Killing it at once would let a
+# client that connects and leaves make the service start processes, which costs more than decoding.
+ABANDON_SECONDS = 1.0
+_STOP_SECONDS = 2.0
+
+# A worker learns nothing of the service's environment but what loading libraries takes.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
+                "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "HOME", "LANG", "LC_ALL",
+                "TMPDIR")  # fmt: skip
+
+
+class WorkerStartError(Exception):
+    """A worker could not be made ready; the text says why and what to do."""
+
+
+class WorkerLost(Exception):
+    """The worker ended during a job."""
+
+
+class WorkerTimeout(Exception):
+    """The worker was killed because its job took too long."""
+
+
+class DecodeProcess:
+    """One worker process and the socket to it."""
+
+    def __init__(self, on_end: Callable[["DecodeProcess"], None]) -> None:
+        """Start the process; it must be on the thread that lives longest.
+
+        The kernel's death signal follows the thread that started the child, and the event loop's
+        thread is the one that lives as long as the service.
+        """
+        self.jobs = 0
+        self.retiring = False
+        self.end_reason: EndReason | None = None
+        self.ready: Ready | None = None
+        self._on_end = on_end
+        self._pending: asyncio.Future[Reply] | None = None
+        self._channel, theirs = socket.socketpair()
+        self._channel.setblocking(False)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "service.decoding.worker", str(theirs.fileno()),
+                 str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # FFmpeg's messages quote the clip; what matters comes through the socket.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env=_environment(),
+            )  # fmt: skip
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, timeout_seconds: float, on_end: Callable[[Self], None]) -> Self:
+        """Start a worker and wait until it is warm.
+
+        Raises:
+            WorkerStartError: it failed, ended, or took too long.
+        """
+        worker = cls(on_end)  # type: ignore[arg-type]
+        try:
+            reply = await worker._exchange(None, timeout_seconds)
+        except WorkerTimeout:
+            raise WorkerStartError(
+                f"a decode worker was not ready after {timeout_seconds:g} seconds"
+            ) from None
+        except WorkerLost:
+            raise WorkerStartError("a decode worker ended before it was ready") from None
+        except asyncio.CancelledError:
+            worker.kill("stopped")
+            raise
+        if isinstance(reply, Ready):
+            worker.ready = reply
+            return worker
+        worker.kill("crashed")
+        report = reply.report if isinstance(reply, Failed) else "an unexpected answer"
+        raise WorkerStartError(_explain_start(report))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.end_reason is None
+
+    @property
+    def busy(self) -> bool:
+        """A job was given to the worker and it has not answered."""
+        return self._pending is not None and not self._pending.done()
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the process, or 0 where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self.pid}/statm").read_bytes().split()
+            return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
+    async def run(self, job: Job, clip: Block, frames: Block) -> Reply:
+        """Have the worker decode one clip.
+
+        When the caller is cancelled, the worker is told to stop and may still be ``busy``: see
+        :meth:`settle`.
+
+        Raises:
+            WorkerLost: it ended.
+            WorkerTimeout: it exceeded the job's deadline and was killed.
+        """
+        if self.busy or not self.alive:
+            raise RuntimeError("a worker takes one job at a time, and none after its end")
+        self.jobs += 1
+        try:
+            socket.send_fds(self._channel, [encode_job(job)], [clip.fileno(), frames.fileno()])
+        except OSError:
+            self.kill("crashed")
+            raise WorkerLost from None
+        return await self._exchange(job, job.timeout_seconds)
+
+    async def _exchange(self, job: Job | None, timeout_seconds: float) -> Reply:
+        self._pending = asyncio.get_running_loop().create_future()
+        if not self.alive:
+            raise WorkerLost
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                # Shielded, so that a cancelled caller leaves the future for `settle`.
+                return await asyncio.shield(self._pending)
+        except TimeoutError:
+            self.kill("timeout")
+            raise WorkerTimeout from None
+        except asyncio.CancelledError:
+            if job is not None:
+                with contextlib.suppress(OSError):
+                    self._channel.send(CANCEL)
+            raise
+
+    async def settle(self) -> None:
+        """Wait until a worker whose caller was cancelled is free; kill it if it takes long."""
+        if self._pending is None:
+            return
+        done, _ = await asyncio.wait({self._pending}, timeout=ABANDON_SECONDS)
+        if not done:
+            self.kill("abandoned")
+
+    def kill(self, reason: EndReason) -> None:
+        """End the process at once."""
+        if self.end_reason is None:
+            self.end_reason = reason
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def stop(self, reason: EndReason = "stopped") -> None:
+        """End an idle worker by closing its socket, and wait until it is gone."""
+        if self.end_reason is None:
+            self.end_reason = reason
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        done, _ = await asyncio.wait({self._listening}, timeout=_STOP_SECONDS)
+        if not done:
+            self.kill(reason)
+        await asyncio.wait({self._listening})
+
+    async def _listen(self) -> None:
+        """Hand replies to whoever waits; when the socket ends, so does the worker."""
+        try:
+            await self._read_replies()
+        except ProtocolError:
+            self.kill("protocol")
+        except OSError:
+            pass
+        self._channel.close()
+        # A worker that closed its socket in good order needs a moment to leave.
+        try:
+            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill("crashed")
+            await asyncio.to_thread(self._process.wait)
+        if self.end_reason is None:
+            self.end_reason = "crashed"
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_exception(WorkerLost())
+            self._pending.exception()  # seen, even if the caller is gone
+        self._on_end(self)
+
+    async def _read_replies(self) -> None:
+        loop, buffer = asyncio.get_running_loop(), b""
+        while data := await loop.sock_recv(self._channel, MAX_MESSAGE_BYTES):
+            buffer += data
+            if len(buffer) > MAX_MESSAGE_BYTES:
+                raise ProtocolError("too long")
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                reply = decode_reply(line)
+                if self._pending is None or self._pending.done():
+                    raise ProtocolError("nobody asked")
+                self._pending.set_result(reply)
+
+
+def _environment() -> dict[str, str]:
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    root = str(Path(__file__).resolve().parents[2])  # what holds `service` and `bundle`
+    return environment | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def _explain_start(report: str) -> str:
+    """Turn the usual reasons into what to do about them."""
+    if "Could not load libtorchcodec" in report or "libavutil" in report:
+        return (
+            "FFmpeg's shared libraries could not be loaded. Install FFmpeg 4 to 8 (Debian, Ubuntu: "
+            "apt-get install ffmpeg; macOS: brew install ffmpeg)"
+        )
+    last = report.strip().splitlines()[-1:] or ["no reason given"]
+    return f"a decode worker could not start: {last[0]}"

@@ -1,0 +1,209 @@
+"""What the service and a decode worker say to each other: one JSON document a line.
+
+The service believes nothing that a worker says: a worker has read a stranger's bytes with native
+code, so every field is checked for its type and range before it is used. Standard library only.
+"""
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+# The largest message is a worker's report of why it could not start.
+MAX_MESSAGE_BYTES = 16 * 1024
+
+
+class ProtocolError(Exception):
+    """A worker said something it may not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipLimits:
+    """What a clip may be; see the settings of the same names."""
+
+    max_streams: int
+    max_frame_pixels: int
+    max_clip_seconds: float
+    max_clip_frames: int
+    max_frames_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """Which views to make of a clip."""
+
+    temporal: int
+    spatial: int
+    frames: int
+    size: int
+    short_side: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """[V, T, H, W, 3]; views are temporal-major, then spatial."""
+        return self.temporal * self.spatial, self.frames, self.size, self.size, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One clip to decode; its bytes and the room for its frames travel as descriptors."""
+
+    clip_bytes: int
+    plan: ViewPlan
+    limits: ClipLimits
+    ffmpeg_threads: int
+    timeout_seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFacts:
+    """What the decoder found: sizes in pixels after rotation, duration in seconds."""
+
+    codec: str
+    width: int
+    height: int
+    frames: int
+    fps: float
+    duration_seconds: float
+    rotation_degrees: int
+    substituted_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has imported everything and decoded its first clip."""
+
+    torchcodec: str
+    ffmpeg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    facts: ClipFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The clip is at fault; ``code`` is that of a :class:`service.errors.ClipError`."""
+
+    code: str
+    found: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The worker stopped between two frames because it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A mistake of ours in the worker, or no decoder to work with; ``report`` is for the log."""
+
+    report: str
+
+
+Reply = Ready | Decoded | Refused | Cancelled | Failed
+
+CANCEL = b'{"kind":"cancel"}\n'
+
+_KINDS: dict[str, type[Reply]] = {
+    "ready": Ready,
+    "decoded": Decoded,
+    "refused": Refused,
+    "cancelled": Cancelled,
+    "failed": Failed,
+}
+_WORD = re.compile(r"[A-Za-z0-9_.+~:-]{1,64}")
+
+
+def encode_job(job: Job) -> bytes:
+    return json.dumps({"kind": "job", **asdict(job)}).encode() + b"\n"
+
+
+def decode_job(line: bytes) -> Job | Literal["cancel"]:
+    """The worker's side; the service is believed."""
+    message = json.loads(line)
+    if message.pop("kind") == "cancel":
+        return "cancel"
+    return Job(
+        plan=ViewPlan(**message.pop("plan")), limits=ClipLimits(**message.pop("limits")), **message
+    )
+
+
+def encode_reply(reply: Reply) -> bytes:
+    kind = next(kind for kind, cls in _KINDS.items() if isinstance(reply, cls))
+    # ASCII and one line, whatever a report may hold.
+    line = json.dumps({"kind": kind, **asdict(reply)}).encode() + b"\n"
+    if len(line) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a reply of {len(line)} bytes is too long")
+    return line
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Check and read a worker's message.
+
+    Raises:
+        ProtocolError: not JSON, unknown or missing fields, or a value out of its range.
+    """
+    try:
+        message = json.loads(line)
+    except ValueError:
+        raise ProtocolError("not JSON") from None
+    if not isinstance(message, dict) or message.get("kind") not in _KINDS:
+        raise ProtocolError("not a known kind of message")
+    cls = _KINDS[message.pop("kind")]
+    if set(message) != {field.name for field in fields(cls)}:
+        raise ProtocolError(f"not the fields of {cls.__name__}")
+    if cls is Decoded:
+        return Decoded(_facts(message["facts"]))
+    if cls is Refused:
+        return Refused(
+            _word(message["code"]), _measure(message["found"]), _measure(message["limit"])
+        )
+    if cls is Ready:
+        return Ready(_word(message["torchcodec"]), _word(message["ffmpeg"]))
+    if cls is Failed:
+        if not isinstance(message["report"], str):
+            raise ProtocolError("report is not text")
+        return Failed(message["report"])
+    return Cancelled()
+
+
+def _facts(value: Any) -> ClipFacts:
+    if not isinstance(value, dict) or set(value) != {field.name for field in fields(ClipFacts)}:
+        raise ProtocolError("not the fields of ClipFacts")
+    return ClipFacts(
+        codec=_word(value["codec"]),
+        width=_whole(value["width"], 1, 1 << 20),
+        height=_whole(value["height"], 1, 1 << 20),
+        frames=_whole(value["frames"], 1, 1 << 31),
+        fps=_number(value["fps"], 0.0, 1e9),
+        duration_seconds=_number(value["duration_seconds"], 0.0, 1e9),
+        rotation_degrees=_whole(value["rotation_degrees"], 0, 359),
+        substituted_frames=_whole(value["substituted_frames"], 0, 1 << 31),
+    )
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise ProtocolError("not a word")
+    return value
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ProtocolError(f"not a whole number from {low} to {high}")
+    return value
+
+
+def _number(value: Any, low: float, high: float) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        raise ProtocolError(f"not a number from {low} to {high}")
+    return float(value)
+
+
+def _measure(value: Any) -> float | None:
+    return None if value is None else _number(value, 0.0, 1e18)

@@ -1,0 +1,149 @@
+"""The decode worker: ``python -m service.decoding.worker SOCKET PARENT``, started by the pool.
+
+It decodes one clip at a time until its socket closes. It is told to stop between two frames by a
+message or by the end of the socket, and killed by its parent when that is not enough.
+"""
+
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from service.decoding import confinement
+from service.decoding.protocol import (
+    MAX_MESSAGE_BYTES,
+    Cancelled,
+    ClipLimits,
+    Decoded,
+    Failed,
+    Job,
+    Ready,
+    Refused,
+    Reply,
+    ViewPlan,
+    decode_job,
+    encode_reply,
+)
+
+# Four frames of 64x48 pixels in H.264, made with FFmpeg's test source.
+WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
+
+_WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
+_NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6)
+
+
+def main() -> None:
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    # Ctrl-C and a supervisor's SIGTERM reach the whole group; accepted clips are finished all the
+    # same, and the parent says when to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    confinement.die_with(parent)
+    with socket.socket(fileno=descriptor) as channel:
+        try:
+            ready = _warm_up()
+            confinement.confine()
+        except Exception:
+            _send(channel, _failure())
+            return
+        _send(channel, ready)
+        _serve(channel)
+
+
+def _warm_up() -> Ready:
+    """Import everything and decode a clip, so that the first real one finds all of it loaded."""
+    import torch
+
+    torch.set_num_threads(1)
+    import torchcodec
+    from torchcodec._core import get_ffmpeg_library_versions
+
+    from service.decoding.clip import decode_views
+
+    clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
+    out = torch.zeros(_WARM_UP_PLAN.shape, dtype=torch.uint8)
+    decode_views(
+        clip, out, Job(len(clip), _WARM_UP_PLAN, _NO_LIMITS, 1, 60.0, 0), cancelled=lambda: False
+    )
+    if not out.any():
+        raise RuntimeError("the warm-up clip decoded to nothing")
+    confinement.limit_job(memory_bytes=1 << 40, cpu_seconds=3600)
+    ffmpeg = str(get_ffmpeg_library_versions().get("ffmpeg_version", "unknown"))
+    return Ready(torchcodec=torchcodec.__version__, ffmpeg=ffmpeg.split()[0][:64])
+
+
+def _serve(channel: socket.socket) -> None:
+    while True:
+        line, descriptors = _receive(channel)
+        if not line:
+            return  # the service has ended, or wants this worker no more
+        try:
+            message = decode_job(line)
+            if message == "cancel":  # it crossed with the reply
+                continue
+            reply = _run(message, descriptors, channel)
+        except Exception:
+            reply = _failure()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        _send(channel, reply)
+
+
+def _run(job: Job, descriptors: list[int], channel: socket.socket) -> Reply:
+    import torch
+
+    from service.decoding.clip import DecodingCancelled, decode_views
+    from service.errors import ClipError
+
+    def cancelled() -> bool:
+        # Whatever arrives during a job, the end of the socket included, means: stop.
+        return bool(select.select([channel], [], [], 0)[0])
+
+    confinement.limit_job(job.memory_bytes, job.timeout_seconds * job.ffmpeg_threads)
+    clip_descriptor, frames_descriptor = descriptors
+    # A private mapping: torch wants memory it may write to, and the block is sealed against that.
+    # Both mappings go when the last tensor that looks at them does.
+    clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
+    frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
+    clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
+    out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
+    try:
+        return Decoded(decode_views(clip, out, job, cancelled))
+    except ClipError as error:
+        return Refused(error.code, error.found, error.limit)
+    except MemoryError:
+        return Refused("decode_memory_exceeded", None, None)
+    except DecodingCancelled:
+        return Cancelled()
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and its descriptors; an empty message when the socket has ended."""
+    line, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, 2)
+    while line and not line.endswith(b"\n"):
+        more = channel.recv(MAX_MESSAGE_BYTES)
+        if not more:
+            return b"", descriptors
+        line += more
+    # A cancellation may be glued to the next job; it was for the one before.
+    return line.splitlines(keepends=True)[-1] if line else b"", list(descriptors)
+
+
+def _send(channel: socket.socket, reply: Reply) -> None:
+    try:
+        channel.sendall(encode_reply(reply))
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _failure() -> Failed:
+    return Failed(traceback.format_exc()[-4000:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""Every setting of the service, its unit in its name, its limits, and its documentation.
+
+A setting is read from the environment (``LOOKWHEN_MAX_BODY_BYTES=1000000``) or given by the command
+line. ``python -m service.settings`` prints the table of ``docs/settings.md``.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "LOOKWHEN_"
+
+# Kubernetes describes every Service to every pod in variables of this form; one that is called
+# `lookwhen` would otherwise look like misspelt settings of ours.
+_SERVICE_LINK = re.compile(r"LOOKWHEN_(SERVICE_|PORT_)|LOOKWHEN_[A-Z0-9_]+_(SERVICE_|PORT)")
+
+MiB = 1024 * 1024
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names the variable, the value and the limit."""
+
+
+def _setting(default: Any, group: str, description: str, **limits: Any) -> Any:
+    return Field(
+        default=default, description=description, json_schema_extra={"group": group}, **limits
+    )
+
+
+class Settings(BaseSettings):
+    """The service's settings; see ``docs/settings.md`` for the same as a table."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    # --- Server ----------------------------------------------------------------------------
+    host: str = _setting(
+        "127.0.0.1",
+        "Server",
+        "Address to listen on. Anything but a loopback address is reachable by others, and the "
+        "service asks nobody for a key.",
+        min_length=1,
+    )
+    port: int = _setting(
+        8000, "Server", "TCP port to listen on; 0 lets the system choose.", ge=0, le=65535
+    )
+    shutdown_grace_seconds: Seconds = _setting(
+        20.0, "Server", "After SIGTERM, accepted requests have this long to finish."
+    )
+    log_format: Literal["auto", "json", "console"] = _setting(
+        "auto", "Server", "`auto` writes lines for people on a terminal and JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "Server", "Least severe level that is written."
+    )
+    latency_buckets_seconds: Annotated[tuple[float, ...], NoDecode] = _setting(
+        (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+        "Server",
+        "Upper bounds of the latency histograms in `/metrics`, ascending, comma-separated.",
+        min_length=1,
+        max_length=40,
+    )
+
+    # --- Model -----------------------------------------------------------------------------
+    bundle: Path | None = _setting(
+        None, "Model", "Directory of the bundle to serve; unset means the built-in one."
+    )
+    execution_providers: Annotated[tuple[str, ...], NoDecode] = _setting(
+        ("CPUExecutionProvider",),
+        "Model",
+        "onnxruntime's execution providers in order of preference, comma-separated. The service "
+        "refuses to start when the sessions do not really use them.",
+        min_length=1,
+    )
+    intra_op_threads: int = _setting(
+        0,
+        "Model",
+        "Threads of one inference; 0 takes what the cgroup's quota and the CPU affinity allow.",
+        ge=0,
+        le=1024,
+    )
+    max_concurrent_inferences: int = _setting(
+        1, "Model", "Inferences that run at the same time; more waits in the queue.", ge=1, le=64
+    )
+    max_batch_tokens: int = _setting(
+        4096,
+        "Model",
+        "Tokens in one run of a graph; the views of a clip are split into runs of at most this "
+        "many (a single view is never split). Bounds the memory of attention.",
+        ge=1,
+        le=1_048_576,
+    )
+    sparsity_levels: Annotated[tuple[float, ...], NoDecode] = _setting(
+        (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98,
+         0.99),
+        "Model",
+        "Sparsities that are really used, comma-separated: a request gets the nearest level that "
+        "is not sparser than it asked for. Empty uses every sparsity exactly as asked.",
+        max_length=100,
+    )  # fmt: skip
+
+    # --- Limits ----------------------------------------------------------------------------
+    max_body_bytes: int = _setting(
+        64 * MiB,
+        "Limits",
+        "Bytes of a request body, counted as they arrive.",
+        ge=1024,
+        le=4096 * MiB,
+    )
+    max_frame_pixels: int = _setting(
+        4096 * 2160,
+        "Limits",
+        "Pixels of one frame, checked against the header and against every decoded frame.",
+        ge=64,
+        le=16384 * 16384,
+    )
+    max_clip_seconds: Seconds = _setting(120.0, "Limits", "Duration of a clip.")
+    max_clip_frames: int = _setting(4000, "Limits", "Frames of a clip.", ge=1, le=1_000_000)
+    max_frames_per_second: float = _setting(
+        120.0,
+        "Limits",
+        "Mean frame rate of a clip; clips of at most this many frames are exempt, because the "
+        "rate of so few frames says nothing.",
+        ge=1,
+        le=100_000,
+    )
+    max_streams: int = _setting(
+        8, "Limits", "Streams (video, audio, subtitles, data) of a clip.", ge=1, le=1000
+    )
+    max_views: int = _setting(
+        12, "Limits", "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000
+    )
+    max_form_fields: int = _setting(
+        8, "Limits", "Parts of a multipart body, the file included.", ge=1, le=100
+    )
+    max_form_field_bytes: int = _setting(
+        1024, "Limits", "Bytes of a form field other than the file, and of a part's headers.",
+        ge=64, le=65536,
+    )  # fmt: skip
+
+    # --- Deadlines -------------------------------------------------------------------------
+    upload_timeout_seconds: Seconds = _setting(
+        30.0, "Deadlines", "From the first byte of a request to the last byte of its body."
+    )
+    decode_timeout_seconds: Seconds = _setting(
+        10.0, "Deadlines", "Decoding one clip; the worker is killed when it takes longer."
+    )
+    request_timeout_seconds: Seconds = _setting(
+        60.0, "Deadlines", "From the last byte of the body to the answer."
+    )
+
+    # --- Admission -------------------------------------------------------------------------
+    max_requests_in_flight: int = _setting(
+        16,
+        "Admission",
+        "Classifications accepted at the same time, from upload to answer. Together with "
+        "`max_body_bytes` it bounds the memory of uploads.",
+        ge=1,
+        le=10_000,
+    )
+    max_tokens_in_flight: int = _setting(
+        131_072,
+        "Admission",
+        "Tokens (views times kept tokens) accepted and not yet answered. A request that alone "
+        "exceeds it is still accepted when nothing else is in flight.",
+        ge=1,
+        le=1_000_000_000,
+    )
+
+    # --- Decoding --------------------------------------------------------------------------
+    decode_workers: int = _setting(
+        0,
+        "Decoding",
+        "Decode processes; 0 means as many as there are CPUs, up to 4. One takes about 0.4 GB.",
+        ge=0,
+        le=256,
+    )
+    decode_ffmpeg_threads: int = _setting(
+        1, "Decoding", "FFmpeg's threads in one decode process.", ge=1, le=64
+    )
+    decode_memory_bytes: int = _setting(
+        2048 * MiB,
+        "Decoding",
+        "Address space that one clip may take in a decode process, beyond what the idle process "
+        "occupies.",
+        ge=64 * MiB,
+        le=1024 * 1024 * MiB,
+    )
+    decode_recycle_jobs: int = _setting(
+        200, "Decoding", "Clips after which a decode process is replaced.", ge=1, le=1_000_000
+    )
+    decode_recycle_rss_bytes: int = _setting(
+        800 * MiB,
+        "Decoding",
+        "Resident memory above which a decode process is replaced after its clip.",
+        ge=64 * MiB,
+        le=1024 * 1024 * MiB,
+    )
+    decode_start_timeout_seconds: Seconds = _setting(
+        60.0, "Decoding", "A decode process that is not warm after this long is killed."
+    )
+
+    @field_validator(
+        "latency_buckets_seconds", "execution_providers", "sparsity_levels", mode="before"
+    )
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("latency_buckets_seconds")
+    @classmethod
+    def _ascending(cls, buckets: tuple[float, ...]) -> tuple[float, ...]:
+        if list(buckets) != sorted(set(buckets)) or buckets[0] <= 0:
+            raise ValueError("bounds must be positive and strictly ascending")
+        return buckets
+
+    @field_validator("sparsity_levels")
+    @classmethod
+    def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0.0 <= level <= 0.99 for level in levels):
+            raise ValueError("levels must lie between 0 and 0.99")
+        if levels and 0.0 not in levels:
+            raise ValueError("levels must include 0, which no request finds too sparse")
+        return tuple(sorted(set(levels)))
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "looks like Kubernetes' link to a Service called `lookwhen`; set "
+                "`enableServiceLinks: false` in the pod, or LOOKWHEN_PORT itself"
+            )
+        return value
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings from ``LOOKWHEN_*``; ``overrides`` (field to value) take precedence.
+
+    Raises:
+        SettingsError: a value outside its limits, or a variable that is no setting.
+    """
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        name = variable.upper()
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            if _SERVICE_LINK.match(name):
+                continue
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
+            raise SettingsError(f"{variable} is not a setting{hint}")
+    try:
+        return Settings(**dict(overrides or {}))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(part) for part in error.errors())) from None
+
+
+def _explain(part: Any) -> str:
+    name = str(part["loc"][0]) if part["loc"] else "settings"
+    message = str(part["msg"]).removeprefix("Value error, ")
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}={part['input']!r}: {message}"
+
+
+def settings_markdown() -> str:
+    """The whole of ``docs/settings.md``, made from the fields above."""
+    lines = [
+        "# Settings",
+        "",
+        "Read from the environment at start. A bad value, or a `LOOKWHEN_` variable that is not in",
+        "this table, ends the start with a message that names it.",
+        "",
+        "This page is generated: `python -m service.settings > docs/settings.md`.",
+    ]
+    group = None
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        if extra["group"] != group:
+            group = extra["group"]
+            lines += ["", f"## {group}", "", "| variable | default | limits | meaning |"]
+            lines += ["|---|---|---|---|"]
+        lines.append(
+            f"| `{ENVIRONMENT_PREFIX}{name.upper()}` | {_show(field.default)} | {_limits(name)} "
+            f"| {field.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _show(default: Any) -> str:
+    if default is None:
+        return "unset"
+    if isinstance(default, tuple):
+        return "`" + ",".join(f"{value:g}" if isinstance(value, float | int) else value
+                              for value in default) + "`"  # fmt: skip
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def _limits(name: str) -> str:
+    schema = Settings.model_json_schema()["properties"][name]
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum")
+    if low is None or high is None:
+        return ""
+    return f"{'above ' if 'exclusiveMinimum' in schema else ''}{low:.12g} to {high:.12g}"
+
+
+if __name__ == "__main__":
+    print(settings_markdown(), end="")
