@@ -50,8 +50,8 @@ clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(PROJECT) -name __pycache__ -prune -exec rm -rf {} +
 
-$(RUNTIME): pyproject.toml requirements/runtime.txt deploy/bootstrap.py
-	@$(bootstrap) requirements/runtime.txt
+$(RUNTIME): pyproject.toml requirements/runtime-cpu.txt deploy/bootstrap.py
+	@$(bootstrap) requirements/runtime-cpu.txt
 	@touch $@
 
 $(DEVELOPMENT): pyproject.toml requirements/development.txt deploy/bootstrap.py

@@ -1,6 +1,6 @@
 """Make the virtual environment: pinned packages, a torch for CPUs, FFmpeg's libraries.
 
-    python3 deploy/bootstrap.py .venv --requirements requirements/runtime.txt --editable .
+    python3 deploy/bootstrap.py .venv --requirements requirements/runtime-cpu.txt --editable .
 
 Needs nothing but the standard library, because it is what runs before anything is installed.
 Running it again repairs what is missing and leaves the rest alone.
@@ -212,8 +212,8 @@ def install_torch(python: Path, version: str, system: str) -> None:
         raise SetupError(
             f"No CPU build of torch {version} could be installed, and the package index's own\n"
             "build, with its gigabytes of CUDA libraries, is not installed unasked. Get the file\n"
-            f"torch-{version}+cpu-...whl for this Python from PyTorch's site ('Previous\n"
-            "versions', CPU only), put it into a folder, and type:\n"
+            f"torch-{version}+cpu-...whl that fits this Python from PyTorch's site, put it into a\n"
+            "folder, and type:\n"
             "    PIP_FIND_LINKS=/that/folder make run"
         )
 

@@ -16,6 +16,6 @@ compile() {
 
 # the largest first: the others take their versions from it
 compile development pyproject.toml --extra cpu --extra train --extra dev "$@"
-compile runtime pyproject.toml --extra cpu --constraints requirements/development.txt "$@"
+compile runtime-cpu pyproject.toml --extra cpu --constraints requirements/development.txt "$@"
 compile runtime-cuda pyproject.toml --extra gpu --constraints requirements/development.txt "$@"
 compile bootstrap --group bootstrap "$@"
