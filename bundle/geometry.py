@@ -24,7 +24,7 @@ def downscale(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     if frames.ndim != 5 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 [B, T, H, W, 3], got {frames.dtype} {frames.shape}")
-    B, T, H, W, C = frames.shape
+    T, H, W = frames.shape[1:4]
     if T % 2 or H % 2 or W % 2:
         raise ValueError(f"frames, height and width must be even, got {T}, {H}, {W}")
     total = frames[:, 0::2].astype(np.uint16) + frames[:, 1::2]
@@ -57,7 +57,7 @@ def gather_patches(
     if positions.ndim != 2 or positions.shape[0] != B:
         raise ValueError(f"positions must be [{B}, K], got {positions.shape}")
     rows, columns = H // patch, W // patch
-    if positions.size and not (0 <= positions.min() and positions.max() < T * rows * columns):
+    if positions.size and not (positions.min() >= 0 and positions.max() < T * rows * columns):
         raise ValueError(f"positions must lie in [0, {T * rows * columns})")
     grid = frames.reshape(B, T, rows, patch, columns, patch, C).transpose(0, 1, 2, 4, 3, 5, 6)
     frame, cell = np.divmod(positions, rows * columns)

@@ -89,7 +89,12 @@ def verify_graphs(manifest: Manifest, selector: bytes, extractor: bytes) -> None
     geometry, classes = manifest.geometry, len(manifest.labels)
     for name, content, inputs, outputs in (
         (SELECTOR_FILE, selector, _selector_inputs(geometry), _selector_outputs(geometry)),
-        (EXTRACTOR_FILE, extractor, _extractor_inputs(geometry), _extractor_outputs(geometry, classes)),
+        (
+            EXTRACTOR_FILE,
+            extractor,
+            _extractor_inputs(geometry),
+            _extractor_outputs(geometry, classes),
+        ),
     ):
         graph = _parse_graph(name, content)
         _check_values(name, "input", graph.input, inputs)
@@ -156,7 +161,7 @@ def _parse_graph(name: str, content: bytes) -> onnx.GraphProto:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise BundleError(
                 name,
-                f"keeps the tensor {tensor.name!r} in another file; a bundle holds no external data",
+                f"keeps {tensor.name!r} in another file; a bundle holds no external data",
             )
     return model.graph
 

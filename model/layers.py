@@ -142,9 +142,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         """[B, L, D] -> [B, L, D]; mask is bool [B, 1, 1, L], True where a key may be seen."""
         B, L, D = x.shape
         q, k, v = self.qkv(x).reshape(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
@@ -153,9 +151,26 @@ class Attention(nn.Module):
             context = L - cos.shape[-2]  # the leading tokens have no place and are not turned
             q = torch.cat([q[:, :, :context], rotate(q[:, :, context:], cos, sin)], dim=2)
             k = torch.cat([k[:, :, :context], rotate(k[:, :, context:], cos, sin)], dim=2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = attend(q, k, v, mask)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(B, L, D))
         return out
+
+
+# Up to here the weights of a batch fit the caches, see `attend`.
+_SHORT = 256
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention: [B, h, L, d] three times -> [B, h, L, d].
+
+    Training on a CPU takes short sequences the plain way: there the fused kernel's backward pass,
+    which computes the weights a second time, is what a step spends most of its time on.
+    """
+    if mask is None and q.device.type == "cpu" and q.requires_grad and q.shape[2] <= _SHORT:
+        weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        attended: Tensor = weights.softmax(dim=-1) @ v
+        return attended
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 class LayerScale(nn.Module):

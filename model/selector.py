@@ -30,11 +30,9 @@ class Selector(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        frames, rows, columns = config.selector_grid
+        _, rows, columns = config.selector_grid
         self.embedding = PatchEmbedding(config)
-        self.position = PositionEmbedding(
-            config.selector_grid, config.width, space=not config.rope
-        )
+        self.position = PositionEmbedding(config.selector_grid, config.width, space=not config.rope)
         self.rope = (
             AxialRope(rows, columns, config.head_width, config.rope_base) if config.rope else None
         )

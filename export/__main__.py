@@ -1,0 +1,121 @@
+"""``python -m export CHECKPOINT OUT``: export, verify and pack."""
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import onnxruntime
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from bundle.reader import BundleError
+from bundle.schema import AccuracyPoint, Provenance
+from export.graphs import extractor_to_onnx, selector_to_onnx
+from export.pack import manifest_for, write_bundle
+from export.parity import ParityError, check
+from model.checkpoint import CheckpointError, load_checkpoint
+from model.classifier import LookWhen
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--name", help="Name in the bundle. Default: the configuration's.")
+@click.option("--version", default="1", show_default=True, help="Version in the bundle.")
+@click.option(
+    "--accuracy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `python -m training.evaluate` wrote for this checkpoint.",
+)
+@click.option(
+    "--default-sparsity",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Sparsity of a request that names none. Default: the densest that was trained.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def main(
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    version: str,
+    accuracy: Path | None,
+    default_sparsity: float | None,
+    as_json: bool,
+) -> None:
+    """Export CHECKPOINT as a bundle directory OUT.
+
+    Both graphs are compared with the torch model at several numbers of tokens, batch sizes and
+    mixed lengths; a bundle that differs is not written.
+    """
+    try:
+        model, facts = load_checkpoint(checkpoint)
+        points = read_accuracy(accuracy, checkpoint) if accuracy else []
+        if len(model.config.labels) < 2:
+            raise click.ClickException(f"{checkpoint}: has no classification head to export")
+        selector, extractor = selector_to_onnx(model), extractor_to_onnx(model)
+        checks = check(model, selector, extractor)
+        manifest = manifest_for(
+            model.config,
+            selector,
+            extractor,
+            name=name or model.config.name,
+            version=version,
+            default_sparsity=(
+                model.config.lowest_sparsity if default_sparsity is None else default_sparsity
+            ),
+            accuracy=points,
+            provenance=provenance(model, facts),
+        )
+        write_bundle(out, manifest, selector, extractor)
+    except (CheckpointError, ParityError, BundleError, FileExistsError, ValidationError) as error:
+        raise click.ClickException(f"no bundle was written: {error}") from None
+    if as_json:
+        click.echo(manifest.model_dump_json(indent=2))
+        return
+    worst = max(checks, key=lambda made: made.difference)
+    size = (len(selector) + len(extractor)) / 1e6
+    click.echo(f"{len(checks)} comparisons with torch agree; the widest is {worst.difference:.1e}")
+    click.echo(f"  ({worst.what})")
+    click.echo(f"wrote {manifest.name} {manifest.version}, {size:.1f} MB, to {out}")
+
+
+def read_accuracy(path: Path, checkpoint: Path) -> list[AccuracyPoint]:
+    """Read an evaluation's points and make sure that they were measured on ``checkpoint``.
+
+    Raises:
+        click.ClickException: another checkpoint's, or not an evaluation at all.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        measured, points = document["checkpoint_sha256"], document["points"]
+        known = dict.fromkeys(AccuracyPoint.model_fields, True)
+        accuracy = TypeAdapter(list[AccuracyPoint]).validate_python(
+            [{key: value for key, value in point.items() if key in known} for point in points]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise click.ClickException(f"{path}: is not an evaluation ({error})") from None
+    if measured != hashlib.sha256(checkpoint.read_bytes()).hexdigest():
+        raise click.ClickException(f"{path}: was measured on another checkpoint than {checkpoint}")
+    return accuracy
+
+
+def provenance(model: LookWhen, facts: dict[str, Any]) -> Provenance:
+    """Where the weights come from, as the training wrote it into the checkpoint."""
+    recipe = facts.get("recipe", {})
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    return Provenance(
+        recipe=str(facts.get("name", "unknown")),
+        seed=int(recipe.get("seed", 0)),
+        commit=str(facts.get("commit", "unknown")),
+        data=str(facts.get("data", "unknown")),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        clips_seen=int(facts.get("clips_seen", 0)),
+        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
+    )
+
+
+if __name__ == "__main__":
+    main()

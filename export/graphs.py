@@ -1,0 +1,129 @@
+"""The two ONNX graphs of a bundle."""
+
+import io
+import logging
+import warnings
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from model.classifier import LookWhen
+from model.config import ModelConfig
+
+# Opset 20 is the newest that spells attention out in basic operators, which every execution
+# provider has; from 23 on it is one operator that some still lack.
+OPSET = 20
+
+
+class SelectorGraph(nn.Module):
+    """clip_small uint8 [B, T/2, H/2, W/2, 3] -> scores float [B, N], context float [B, P, D]."""
+
+    def __init__(self, model: LookWhen) -> None:
+        super().__init__()
+        self.selector = model.selector
+
+    def forward(self, clip_small: Tensor) -> tuple[Tensor, Tensor]:
+        scores, context = self.selector(clip_small)
+        return scores, context
+
+
+class ExtractorGraph(nn.Module):
+    """patches uint8 [B, K, patch*patch*3], positions int64 [B, K], lengths int64 [B], context
+    float [B, P, D] -> logits float [B, classes], video float [B, D]."""
+
+    def __init__(self, model: LookWhen) -> None:
+        super().__init__()
+        self.extractor = model.extractor
+        self.head = model.head
+
+    def forward(
+        self, patches: Tensor, positions: Tensor, lengths: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        features = self.extractor(patches, positions, context, lengths)
+        return self.head(features.video), features.video
+
+
+def example_inputs(
+    config: ModelConfig, batch: int, kept: int, seed: int = 0
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Random inputs of both graphs: the selector's, and the extractor's with full lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    half = config.size // 2
+    clip_small = torch.randint(
+        0, 256, (batch, config.frames // 2, half, half, 3), dtype=torch.uint8, generator=generator
+    )
+    patches = torch.randint(
+        0, 256, (batch, kept, config.patch_values), dtype=torch.uint8, generator=generator
+    )
+    positions = torch.stack(
+        [
+            torch.randperm(config.tokens, generator=generator)[:kept].sort().values
+            for _ in range(batch)
+        ]
+    )
+    lengths = torch.full((batch,), kept)
+    context = torch.randn(batch, config.context, config.width, generator=generator)
+    return clip_small, (patches, positions, lengths, context)
+
+
+def selector_to_onnx(model: LookWhen) -> bytes:
+    """Export the selector; the batch is dynamic."""
+    clip_small, _ = example_inputs(model.config, batch=2, kept=2)
+    return _to_onnx(
+        SelectorGraph(model),
+        (clip_small,),
+        inputs=["clip_small"],
+        outputs=["scores", "context"],
+        dynamic={"clip_small": {0: "batch"}},
+    )
+
+
+def extractor_to_onnx(model: LookWhen) -> bytes:
+    """Export the extractor with the head; batch and K are dynamic."""
+    kept = min(model.config.tokens, 24)
+    _, inputs = example_inputs(model.config, batch=2, kept=kept)
+    return _to_onnx(
+        ExtractorGraph(model),
+        inputs,
+        inputs=["patches", "positions", "lengths", "context"],
+        outputs=["logits", "video"],
+        dynamic={
+            "patches": {0: "batch", 1: "kept"},
+            "positions": {0: "batch", 1: "kept"},
+            "lengths": {0: "batch"},
+            "context": {0: "batch"},
+        },
+    )
+
+
+def _to_onnx(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    *,
+    inputs: list[str],
+    outputs: list[str],
+    dynamic: dict[str, dict[int, str]],
+) -> bytes:
+    dims = {
+        name: {axis: torch.export.Dim(dim) for axis, dim in axes.items()}
+        for name, axes in dynamic.items()
+    }
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(),
+            examples,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=dims,
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True always gives a program
+    buffer = io.BytesIO()
+    onnx.save(program.model_proto, buffer)
+    return buffer.getvalue()

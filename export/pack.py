@@ -1,0 +1,107 @@
+"""Write a bundle directory: graphs, manifest, and nothing else."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from bundle.reader import read_bundle
+from bundle.schema import (
+    EXTRACTOR_FILE,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    SELECTOR_FILE,
+    AccuracyPoint,
+    FileDigest,
+    Geometry,
+    Macs,
+    Manifest,
+    Normalisation,
+    Provenance,
+    Sampling,
+    SparsityRange,
+)
+from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.macs import cost
+
+
+def manifest_for(
+    config: ModelConfig,
+    selector: bytes,
+    extractor: bytes,
+    *,
+    name: str,
+    version: str,
+    default_sparsity: float,
+    accuracy: list[AccuracyPoint],
+    provenance: Provenance,
+) -> Manifest:
+    """Everything a service must know, from the configuration and the graphs' bytes."""
+    price = cost(config)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        version=version,
+        labels=list(config.labels),
+        geometry=Geometry(
+            frames=config.frames,
+            size=config.size,
+            patch=config.patch,
+            context=config.context,
+            width=config.width,
+        ),
+        sampling=Sampling(short_side=config.size, default_views="1x1"),
+        normalisation=Normalisation(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)),
+        sparsity=SparsityRange(
+            lowest=config.lowest_sparsity,
+            highest=config.highest_sparsity,
+            default=default_sparsity,
+        ),
+        macs=Macs(
+            selector=price.selector,
+            extractor_fixed=price.fixed,
+            extractor_per_token=price.per_token,
+            extractor_per_token_pair=price.per_token_pair,
+        ),
+        accuracy=accuracy,
+        provenance=provenance,
+        files={
+            name: FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+            for name, content in ((SELECTOR_FILE, selector), (EXTRACTOR_FILE, extractor))
+        },
+    )
+
+
+def write_bundle(out: Path, manifest: Manifest, selector: bytes, extractor: bytes) -> None:
+    """Write the three files, read them back through the reader, then put them in place.
+
+    An existing bundle at ``out`` is replaced only when the new one is whole.
+
+    Raises:
+        FileExistsError: ``out`` holds something that is not a bundle.
+        BundleError: the reader refuses what was written.
+    """
+    out = Path(out)
+    ours = {MANIFEST_FILE, SELECTOR_FILE, EXTRACTOR_FILE}
+    if out.exists() and not (out.is_dir() and {entry.name for entry in out.iterdir()} <= ours):
+        raise FileExistsError(f"{out} holds something other than a bundle; choose another path")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        (fresh / SELECTOR_FILE).write_bytes(selector)
+        (fresh / EXTRACTOR_FILE).write_bytes(extractor)
+        (fresh / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        read_bundle(fresh)
+        fresh.chmod(0o777 & ~_umask())
+        if out.exists():
+            shutil.rmtree(out)
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,82 @@
+"""Checkpoints: weights as safetensors, the configuration beside them in the same file.
+
+Never pickle: a checkpoint may come from a stranger.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from model.classifier import LookWhen
+from model.config import ModelConfig
+
+_CONFIG_KEY = "lookwhen_config"
+_FACTS_KEY = "lookwhen_facts"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be loaded; the text names the file and what is wrong."""
+
+
+def save_checkpoint(model: LookWhen, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the model's weights, its configuration, and ``facts`` (JSON) about its training.
+
+    The file appears under its name only when it is whole.
+    """
+    path = Path(path)
+    metadata = {
+        _CONFIG_KEY: json.dumps(dataclasses.asdict(model.config)),
+        _FACTS_KEY: json.dumps(dict(facts)),
+    }
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata)
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:
+    """Read a checkpoint; the model comes in ``eval`` mode with the facts of its training.
+
+    Raises:
+        CheckpointError: not a safetensors file, not one of ours, or weights that do not fit the
+            configuration beside them.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors ({error})") from None
+    if _CONFIG_KEY not in metadata:
+        raise CheckpointError(f"{path}: holds no configuration; it was not written by LookWhen")
+    try:
+        fields = json.loads(metadata[_CONFIG_KEY])
+        config = ModelConfig(**{**fields, "labels": tuple(fields["labels"])})
+        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
+    with torch.device("meta"):
+        model = LookWhen(config)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise CheckpointError(f"{path}: the tensor {name} is missing")
+        if name not in expected:
+            raise CheckpointError(f"{path}: the tensor {name} is not one of {config.name}")
+        if tensors[name].shape != expected[name]:
+            raise CheckpointError(
+                f"{path}: the tensor {name} is {list(tensors[name].shape)}, "
+                f"the configuration needs {list(expected[name])}"
+            )
+    model = LookWhen(config)  # on a real device: buffers that are not saved are computed here
+    model.load_state_dict(tensors)
+    return model.eval(), facts

@@ -1,0 +1,1 @@
+"""Training: data, targets, losses, loops. The service imports none of it."""

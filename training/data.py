@@ -1,0 +1,165 @@
+"""Stored clips to views, through the service's own preprocessing, in worker processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchcodec.decoders import VideoDecoder
+
+from bundle.geometry import downscale
+from bundle.sampling import frame_indices
+from bundle.views import crop, resize, resized_shape
+from model.config import ModelConfig
+from training.moving_things.labels import LABELS
+from training.moving_things.store import ClipStore
+from training.targets import pixel_change
+
+# What a left-right flip makes of an event.
+_MIRRORED = {
+    "moving left": "moving right",
+    "moving right": "moving left",
+    "turning clockwise": "turning counter-clockwise",
+    "turning counter-clockwise": "turning clockwise",
+}
+MIRROR = np.array([LABELS.index(_MIRRORED.get(label, label)) for label in LABELS])
+
+# Temporal views that training draws from; evaluation takes the single one in the middle.
+_SHIFTS = 5
+
+
+class Sample(NamedTuple):
+    """A batch (or, without the leading B, one view) on its way to the network.
+
+    frames uint8 [B, T, H, W, 3]; clip_small uint8 [B, T/2, H/2, W/2, 3]; target float [B, N], the
+    selection target; moving bool [B, N], the renderer's truth; label int64 [B].
+    """
+
+    frames: Tensor
+    clip_small: Tensor
+    target: Tensor
+    moving: Tensor
+    label: Tensor
+
+
+class StoreViews(Dataset[Sample]):
+    """One view of each clip of a store; items are asked for by (clip, draw).
+
+    ``draw`` seeds the augmentation; -1 means none, the view that a service would take.
+    """
+
+    def __init__(self, path: Path, config: ModelConfig, seed: int) -> None:
+        self.path = path
+        self.config = config
+        self.seed = seed
+        self._store: ClipStore | None = None
+
+    @property
+    def store(self) -> ClipStore:
+        # Opened by each worker for itself.
+        if self._store is None:
+            torch.set_num_threads(1)
+            self._store = ClipStore(self.path)
+        return self._store
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        index, draw = item
+        clip = self.store[index]
+        T = self.config.frames
+        if draw < 0:
+            flip, chosen = False, frame_indices(clip.frames, T, 1)[0]
+        else:
+            rng = np.random.default_rng((self.seed, index, draw))
+            flip = bool(rng.integers(2))
+            chosen = frame_indices(clip.frames, T, _SHIFTS)[rng.integers(_SHIFTS)]
+        frames = decode_view(clip.video, chosen, self.config.size)
+        moving = moving_tokens(clip.mask[chosen], self.config)
+        label = clip.label
+        if flip:
+            frames = np.ascontiguousarray(frames[:, :, ::-1])
+            moving = moving[:, :, ::-1]
+            label = int(MIRROR[label])
+        return Sample(
+            torch.from_numpy(frames),
+            torch.from_numpy(downscale(frames[None])[0]),
+            torch.from_numpy(pixel_change(frames, self.config.patch)),
+            torch.from_numpy(moving.reshape(-1).copy()),
+            torch.tensor(label),
+        )
+
+
+def decode_view(video: bytes, chosen: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Decode the chosen frames of a compressed clip to one centre view: uint8 [T, H, W, 3]."""
+    decoded = VideoDecoder(video, seek_mode="approximate").get_frames_at(chosen.tolist()).data
+    height, width = resized_shape(decoded.shape[-2], decoded.shape[-1], size)
+    view: NDArray[np.uint8] = crop(resize(decoded, height, width), size, 1)[0].numpy()
+    return view
+
+
+def moving_tokens(mask: NDArray[np.bool_], config: ModelConfig) -> NDArray[np.bool_]:
+    """The renderer's mask on the grid of tokens: bool [T, cells, cells] -> [T, rows, columns].
+
+    A token moves where the thing covers at least an eighth of it.
+    """
+    T, rows, columns = config.grid
+    cells = mask.shape[1]
+    share = mask.reshape(T, rows, cells // rows, columns, cells // columns).mean(axis=(2, 4))
+    moving: NDArray[np.bool_] = share >= 1 / 8
+    return moving
+
+
+class Steps(Sampler[list[tuple[int, int]]]):
+    """Batches as a pure function of the step: a resumed run sees what it would have seen."""
+
+    def __init__(self, clips: int, batch: int, seed: int, first: int, last: int) -> None:
+        self.clips, self.batch, self.seed = clips, batch, seed
+        self.first, self.last = first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.first, self.last):
+            items = []
+            for sample in range(step * self.batch, (step + 1) * self.batch):
+                if sample // self.clips != epoch:
+                    epoch = sample // self.clips
+                    order = np.random.default_rng((self.seed, epoch)).permutation(self.clips)
+                items.append((int(order[sample % self.clips]), epoch))
+            yield items
+
+
+def train_loader(
+    path: Path, config: ModelConfig, *, batch: int, seed: int, first: int, last: int, workers: int
+) -> DataLoader[Sample]:
+    """Augmented batches for steps ``first`` to ``last``."""
+    views = StoreViews(path, config, seed)
+    steps = Steps(len(views.store), batch, seed, first, last)
+    views._store = None  # a memory map does not travel to a worker
+    return DataLoader(
+        views, batch_sampler=steps, num_workers=workers, multiprocessing_context=_context(workers)
+    )
+
+
+def eval_loader(
+    path: Path, config: ModelConfig, *, batch: int, clips: int, workers: int
+) -> DataLoader[Sample]:
+    """The first ``clips`` clips in order, as a service would see them."""
+    items = [(index, -1) for index in range(clips)]
+    batches = [items[i : i + batch] for i in range(0, clips, batch)]
+    return DataLoader(
+        StoreViews(path, config, 0),
+        batch_sampler=batches,
+        num_workers=workers,
+        multiprocessing_context=_context(workers),
+    )
+
+
+def _context(workers: int) -> str | None:
+    # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
+    return "spawn" if workers else None

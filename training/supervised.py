@@ -1,0 +1,305 @@
+"""``python -m training.supervised``: train selector, extractor and head on labelled clips at once.
+
+What the built-in bundle is made with. There is no teacher: the selector learns from a target in
+pixels (:func:`training.targets.pixel_change`), the extractor from the labels. Because an untrained
+selector shows the extractor nothing worth learning from, the target itself selects at first and
+hands over to the selector, batch by batch, as that learns.
+
+Runs on a CPU in bfloat16 where that is fast. A run writes ``state.safetensors`` as it goes and,
+started again with the same arguments, goes on from there; ``checkpoint.safetensors`` is the result.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.tokens import tokens_to_keep
+from model.checkpoint import save_checkpoint
+from model.classifier import LookWhen
+from model.config import CONFIGS, ModelConfig, get_config
+from training.data import Sample, train_loader
+from training.losses import map_loss
+from training.moving_things.labels import LABELS
+from training.state import load_state, save_state
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training run, whole. Defaults: the built-in bundle's."""
+
+    config: str = "lookwhen_mini16"
+    seed: int = 0
+    batch: int = 64
+    steps: int = 2500
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-6
+    weight_decay: float = 0.05
+    warm_up: float = 0.05  # share of the steps
+    clip_gradient: float = 1.0
+    label_smoothing: float = 0.05
+    drop_path: float = 0.0
+    map_weight: float = 0.1
+    map_temperature: float = 0.5
+    # The selector takes over from the target between these shares of the steps.
+    hand_over: tuple[float, float] = (0.1, 0.5)
+    # Share of steps with fewer tokens dropped than the trained range, so that dense answers are
+    # not far from what was trained. They cost several times an ordinary step.
+    dense_share: float = 0.04
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a number."""
+
+
+def build(recipe: Recipe) -> tuple[LookWhen, torch.optim.AdamW]:
+    """The model as the seed initialises it, and its optimiser (weight decay on matrices only)."""
+    torch.manual_seed(recipe.seed)
+    config = dataclasses.replace(get_config(recipe.config), labels=LABELS)
+    model = LookWhen(config, recipe.drop_path)
+    parameters = dict(model.named_parameters())
+    # Matrices of layers decay; position tables and the prefix are embeddings and do not.
+    decayed = {name for name in parameters if name.endswith("weight") and parameters[name].ndim > 1}
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": [parameters[name] for name in parameters if name in decayed],
+                "weight_decay": recipe.weight_decay,
+            },
+            {
+                "params": [parameters[name] for name in parameters if name not in decayed],
+                "weight_decay": 0.0,
+            },
+        ],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.999),
+    )
+    return model, optimizer
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to the final rate."""
+    warm = max(1, round(recipe.warm_up * recipe.steps))
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, recipe.steps - warm)
+    spread = recipe.learning_rate - recipe.final_learning_rate
+    return recipe.final_learning_rate + spread * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What chance decides for one step, as a pure function of seed and step."""
+
+    sparsity: float
+    by_target: bool
+
+
+def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
+    """Draw the step's sparsity and whether the target selects."""
+    rng = np.random.default_rng((recipe.seed, 1, step))
+    low, high = config.lowest_sparsity, config.highest_sparsity
+    sparsity = rng.uniform(low, high)
+    if rng.random() < recipe.dense_share:
+        sparsity = rng.uniform(0.0, low)
+    start, end = recipe.hand_over
+    progress = step / recipe.steps
+    by_target = rng.random() >= (progress - start) / max(1e-9, end - start)
+    return StepPlan(float(sparsity), bool(by_target))
+
+
+def losses(
+    model: LookWhen, batch: Sample, step_plan: StepPlan, recipe: Recipe
+) -> tuple[Tensor, dict[str, float]]:
+    """The step's loss, and what to log of it."""
+    kept = tokens_to_keep(step_plan.sparsity, model.config.tokens)
+    with _precision():
+        predicted = model(
+            batch.frames,
+            batch.clip_small,
+            kept,
+            selection=batch.target if step_plan.by_target else None,
+        )
+    label_loss = F.cross_entropy(
+        predicted.logits.float(), batch.label, label_smoothing=recipe.label_smoothing
+    )
+    selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
+    with torch.no_grad():
+        moving = batch.moving.sum(dim=1)
+        own = predicted.scores.float().topk(kept, dim=1).indices
+        found = batch.moving.gather(1, own).sum(dim=1)
+        recall = (found / moving.clamp(min=1))[moving > 0].mean()
+        accuracy = (predicted.logits.argmax(dim=1) == batch.label).float().mean()
+    total = label_loss + recipe.map_weight * selector_loss
+    return total, {
+        "loss": total.item(),
+        "label_loss": label_loss.item(),
+        "map_loss": selector_loss.item(),
+        "accuracy": accuracy.item(),
+        "recall": recall.item(),
+    }
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: int) -> Path:
+    """Run the recipe, or the rest of it; returns the checkpoint's path.
+
+    Raises:
+        DivergedError: the loss is not a number; the last good state is kept.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    model, optimizer = build(recipe)
+    state = out / "state.safetensors"
+    first = 0
+    if state.exists():
+        first, facts = load_state(state, model, optimizer)
+        if facts["recipe"] != json.loads(json.dumps(dataclasses.asdict(recipe))):
+            raise click.ClickException(
+                f"{state} belongs to another recipe; choose another folder or remove it"
+            )
+    facts = {"recipe": dataclasses.asdict(recipe)}
+    loader = train_loader(
+        data,
+        model.config,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        first=first,
+        last=recipe.steps,
+        workers=workers,
+    )
+    model.train()
+    with _progress() as bar, (out / "log.csv").open("a", newline="") as log:
+        writer = csv.writer(log)
+        task = bar.add_task("training", total=recipe.steps, completed=first, shown="")
+        started = time.monotonic()
+        for step, batch in enumerate(loader, start=first):
+            sample = Sample(*batch)
+            step_plan = plan(recipe, model.config, step)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            loss, shown = losses(model, sample, step_plan, recipe)
+            if not math.isfinite(shown["loss"]):
+                raise DivergedError(
+                    f"the loss is {shown['loss']} at step {step}; the last good state is in {state}"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_gradient)
+            optimizer.step()
+            row = {"step": step, **shown, **dataclasses.asdict(step_plan)}
+            if log.tell() == 0:
+                writer.writerow(row)
+            writer.writerow(f"{v:.4f}" if isinstance(v, float) else v for v in row.values())
+            done = step + 1
+            rate = (done - first) * recipe.batch / (time.monotonic() - started)
+            bar.update(
+                task,
+                completed=done,
+                shown=f"loss {shown['loss']:.2f}  accuracy {shown['accuracy']:.2f}  "
+                f"recall {shown['recall']:.2f}  {rate:.0f} clips/s",
+            )
+            if done % save_every == 0 or done == recipe.steps:
+                log.flush()
+                save_state(state, model, optimizer, done, facts)
+    checkpoint = out / "checkpoint.safetensors"
+    save_checkpoint(
+        model,
+        checkpoint,
+        {**facts, "clips_seen": recipe.steps * recipe.batch, "commit": current_commit()},
+    )
+    return checkpoint
+
+
+def current_commit() -> str:
+    """The commit the code stands at, or "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _precision() -> AbstractContextManager[Any]:
+    """bfloat16 where the processor multiplies in it, otherwise float32."""
+    if torch.cpu._is_avx512_bf16_supported():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}"),
+    )
+
+
+def _options() -> Iterator[click.Option]:
+    """One option per field of the recipe that a person would turn."""
+    for name, text in (
+        ("seed", "Seed of weights, order and augmentation."),
+        ("steps", "Optimiser steps."),
+        ("batch", "Clips per step."),
+        ("learning_rate", "Peak learning rate."),
+        ("map_weight", "Weight of the selector's loss."),
+        ("dense_share", "Share of steps denser than the trained range."),
+    ):
+        default = getattr(Recipe(), name)
+        yield click.Option(
+            [f"--{name.replace('_', '-')}"],
+            type=type(default),
+            default=default,
+            show_default=True,
+            help=text,
+        )
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--config", type=click.Choice(list(CONFIGS)), default=Recipe().config)
+@click.option("--workers", default=1, show_default=True, help="Processes that decode clips.")
+@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+def main(data: Path, out: Path, config: str, workers: int, save_every: int, **turned: Any) -> None:
+    """Train on the rendered clips in DATA; write state, log and checkpoint to OUT."""
+    recipe = dataclasses.replace(Recipe(), config=config, **turned)
+    try:
+        checkpoint = train(recipe, data, out, workers=workers, save_every=save_every)
+    except DivergedError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"wrote {checkpoint}")
+
+
+main.params.extend(_options())
+
+if __name__ == "__main__":
+    main()
