@@ -33,7 +33,7 @@ FROM base AS build
 ARG ACCELERATOR
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-        ca-certificates python3-venv
+        binutils ca-certificates python3-venv
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
 # the packages first: they change less often than the project
@@ -46,13 +46,17 @@ COPY export export
 COPY model model
 COPY service service
 COPY training training
-RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation . \
- # what is needed to build with torch, and pip, are not needed to run
- && cd /opt/lookwhen/lib/python3*/site-packages \
- && rm -rf torch/include torch/share torch/bin torch/test torch/lib/*.a \
+RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation .
+# What serves nobody goes: headers, tests, symbols, pip itself. The bytecode is compiled here,
+# once, because on a read-only root every decode process would compile torch anew. The last line
+# fails the build if too much went.
+RUN cd /opt/lookwhen/lib/python3*/site-packages \
  && /opt/lookwhen/bin/python -m pip uninstall --yes --quiet uv pip \
- # compiled here once: on a read-only root every decode process would compile torch anew
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash .
+ && rm -rf torch/include torch/share torch/test torch/lib/*_test.so \
+ && find torch/bin -mindepth 1 -not -name torch_shm_manager -delete \
+ && strip --strip-unneeded torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so \
+ && python3 -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash . \
+ && /opt/lookwhen/bin/python -c 'import cv2, onnxruntime, service, torchcodec.decoders'
 
 
 FROM base
