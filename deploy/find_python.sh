@@ -3,7 +3,7 @@
 # Newer than 3.14 is left out because the pinned packages have no builds for it.
 works='import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))'
 for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
-    if "$candidate" -c "$works" 2>/dev/null; then
+    if "$candidate" -c "$works" >/dev/null 2>&1; then
         command -v "$candidate"
         exit 0
     fi

@@ -1,0 +1,256 @@
+"""Dockerfile, compose file, Prometheus and Makefile: each parses, and they agree."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.metrics import OUTCOMES, RESTART_REASONS, Metrics
+from service.settings import ENVIRONMENT_PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def compose() -> Any:
+    return load(ROOT / "docker-compose.yml")
+
+
+@pytest.fixture(scope="module")
+def scrape() -> Any:
+    (job,) = load(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+    return job
+
+
+# --- the image ----------------------------------------------------------------------------------
+
+
+def last_stage() -> str:
+    return DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+
+
+def test_the_image_is_built_in_stages_and_runs_as_nobody_special() -> None:
+    assert len(re.findall(r"^FROM ", DOCKERFILE, re.MULTILINE)) >= 3
+    user = re.search(r"^USER (\d+):(\d+)$", last_stage(), re.MULTILINE)
+    assert user is not None
+    assert int(user[1]) > 0
+    assert "COPY --from=build" in last_stage()
+    assert "pip" not in last_stage()
+
+
+def test_the_image_says_when_it_is_ready_and_how_to_stop_it() -> None:
+    assert "HEALTHCHECK" in last_stage()
+    assert "/readyz" in last_stage()
+    assert "STOPSIGNAL SIGTERM" in last_stage()
+    assert 'ENTRYPOINT ["lookwhen"]' in last_stage()
+
+
+def test_the_image_and_compose_set_only_settings_that_exist(compose: Any) -> None:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    used = set(re.findall(r"(?<!\w)(LOOKWHEN_[A-Z_]+)=", DOCKERFILE))
+    for service in compose["services"].values():
+        used |= {name for name in service.get("environment", {}) if name.startswith("LOOKWHEN_")}
+    assert used
+    assert used <= known
+
+
+def test_the_image_is_built_from_everything_the_packages_need() -> None:
+    """A wheel made from what .dockerignore lets through holds every file that is not Python's."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_through = {line[1:] for line in ignored if line.startswith("!")}
+    copied = set(re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE))
+    assert {name for line in copied for name in line.split()} == let_through
+
+
+def test_files_that_are_not_python_travel_with_the_packages(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    packages = ("bundle", "export", "model", "service", "training")
+    for name in packages:
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, *pip, "--wheel-dir", str(tmp_path), str(tree)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    tracked = subprocess.run(
+        ["git", "ls-files", *packages], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert tracked
+    assert [name for name in tracked if name not in packed] == []
+
+
+# --- compose ------------------------------------------------------------------------------------
+
+
+def test_containers_are_confined(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        limits = service["deploy"]["resources"]["limits"]
+        assert {"cpus", "memory", "pids"} <= limits.keys(), name
+        for mount in service.get("tmpfs", []):
+            assert "size=" in mount, name
+        for port in service["ports"]:
+            assert port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")), name
+
+
+def test_pulled_images_are_pinned(compose: Any) -> None:
+    pulled = [s["image"] for s in compose["services"].values() if "build" not in s]
+    pulled += [
+        name
+        for name in re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+        if "/" in name or ":" in name
+    ]
+    assert pulled
+    for image in pulled:
+        tag = image.partition(":")[2]
+        assert tag, image
+        assert tag != "latest", image
+
+
+def test_the_gpu_is_opt_in(compose: Any) -> None:
+    assert "profiles" not in compose["services"]["lookwhen"]
+    gpu = compose["services"]["lookwhen-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert gpu["build"]["args"] == {"ACCELERATOR": "cuda"}
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]
+    assert device["count"] == 1
+
+
+def test_a_stop_leaves_time_for_accepted_requests(compose: Any) -> None:
+    grace = Settings.model_fields["shutdown_grace_seconds"].default
+    for name in ("lookwhen", "lookwhen-gpu"):
+        assert float(compose["services"][name]["stop_grace_period"].removesuffix("s")) > grace
+
+
+# --- Prometheus ---------------------------------------------------------------------------------
+
+
+def test_prometheus_scrapes_what_compose_starts(compose: Any, scrape: Any) -> None:
+    (discovery,) = scrape["dns_sd_configs"]
+    (name,) = discovery["names"]
+    gpu = compose["services"]["lookwhen-gpu"]
+    assert name in compose["services"]
+    assert name in gpu["networks"]["default"]["aliases"]
+    for service in (compose["services"][name], gpu):
+        (port,) = service["ports"]
+        assert port.rsplit(":", 1)[1] == str(discovery["port"])
+    assert f"LOOKWHEN_PORT={discovery['port']}" in DOCKERFILE
+
+
+def test_the_service_answers_at_the_path_that_is_scraped(scrape: Any) -> None:
+    routes = (ROOT / "service" / "routes.py").read_text(encoding="utf-8")
+    assert f'"{scrape["metrics_path"]}"' in routes
+
+
+def exported_names() -> set[str]:
+    """Every sample name that the service's metrics can have."""
+    metrics = Metrics(buckets=(1.0,), routes=())
+    names: set[str] = set()
+    for family in metrics.registry.collect():
+        names.add(family.name)
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+        names |= {family.name + s for s in suffixes.get(family.type, ("", "_info"))}
+    return names
+
+
+def expressions() -> list[str]:
+    groups = load(PROMETHEUS / "rules.yml")["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def test_rules_use_only_metrics_that_exist() -> None:
+    recorded = {
+        rule["record"]
+        for group in load(PROMETHEUS / "rules.yml")["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    used = {n for e in expressions() for n in re.findall(r"\blookwhen[:_][\w:]+", e)}
+    assert len(used) > 5
+    assert used - recorded - exported_names() == set()
+
+
+def test_rules_use_only_label_values_that_exist() -> None:
+    values = {
+        value
+        for expression in expressions()
+        for matched in re.findall(r'(?:outcome|reason)!?=~?"([^"]+)"', expression)
+        for value in matched.split("|")
+    }
+    assert values
+    assert values <= {*OUTCOMES, *RESTART_REASONS}
+
+
+def test_each_alert_says_what_to_do() -> None:
+    alerts = [
+        rule
+        for group in load(PROMETHEUS / "rules.yml")["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert alerts
+    for alert in alerts:
+        assert {"summary", "action"} <= alert["annotations"].keys(), alert["alert"]
+        assert alert["labels"]["severity"] in {"warning", "critical"}, alert["alert"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "config", "prometheus.yml"], ["test", "rules", "rules.test.yml"]]
+)
+def test_promtool_agrees(arguments: list[str]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    checked = subprocess.run(
+        [promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+# --- Makefile -----------------------------------------------------------------------------------
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    assert targets == set(phony[1].split())
+    assert set(re.findall(r"make ([a-z-]+)  ", shown)) == targets
+
+
+def test_continuous_integration_is_make_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.startswith("#!/usr/bin/env bash")
+    assert re.search(r"^(exec )?make test$", script, re.MULTILINE)
