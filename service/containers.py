@@ -1,8 +1,9 @@
 """Which container an upload is, from its first bytes: an allow-list.
 
 FFmpeg probes some four hundred formats, among them playlists that make it open other files or the
-network (ffconcat, HLS, DASH, SDP). Nothing reaches it whose first bytes are not those of a container
-people really upload. What is refused is named where it is known, so that the answer helps.
+network (ffconcat, HLS, DASH, SDP). Nothing reaches it whose first bytes are not those of a
+container people really upload. What is refused is named where it is known, so that the answer
+helps.
 """
 
 import re

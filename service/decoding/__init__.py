@@ -6,6 +6,6 @@
     pool ── process ──── socket: JSON ─────── worker ── clip (torchcodec)
                   └───── two descriptors: the clip (sealed), room for the frames
 
-The worker gets bytes, never a path; what it sends back is JSON that the parent checks, and pixels in
-a block whose size the parent fixed. Nothing is ever unpickled.
+The worker gets bytes, never a path; what it sends back is JSON that the parent checks, and pixels
+in a block whose size the parent fixed. Nothing is ever unpickled.
 """

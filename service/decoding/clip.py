@@ -1,14 +1,14 @@
 """One clip to views, with torchcodec: imported by decode workers alone.
 
-Frames are asked for one by one, in ascending order, and each is resized as soon as it is there. That
-costs what one call for all of them would (torchcodec's batch is the same loop), needs memory for one
-full frame instead of sixteen, lets every frame be checked for its real size, survives streams whose
-size changes on the way, and tells which frame it was that could not be decoded.
+Frames are asked for one by one, in ascending order, and each is resized as soon as it is there.
+That costs what one call for all of them would (torchcodec's batch is the same loop), needs memory
+for one full frame instead of sixteen, lets every frame be checked for its real size, survives
+streams whose size changes on the way, and tells which frame it was that could not be decoded.
 
 The seek mode is "exact": torchcodec then reads all packets, without decoding them, before the first
 frame. That takes 1-4 ms for clips of some megabytes and is what makes variable frame rates, streams
-that do not begin at zero, containers without a frame count and headers that promise more frames than
-there are come out right. "Approximate" trusts the header for all of these.
+that do not begin at zero, containers without a frame count and headers that promise more frames
+than there are come out right. "Approximate" trusts the header for all of these.
 """
 
 import re
@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from torchcodec import _core as core
 from torchcodec.decoders import VideoDecoder

@@ -69,6 +69,7 @@ class DecodePool:
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self.waiting = 0
 
     @property
     def live(self) -> int:
@@ -166,10 +167,14 @@ class DecodePool:
             return DecoderCrashed()
 
     async def _take(self) -> DecodeProcess:
-        while True:
-            worker = await self._idle.get()
-            if worker.alive and not worker.retiring:
-                return worker
+        self.waiting += 1
+        try:
+            while True:
+                worker = await self._idle.get()
+                if worker.alive and not worker.retiring:
+                    return worker
+        finally:
+            self.waiting -= 1
 
     def _give_back(self, worker: DecodeProcess) -> None:
         if not worker.alive:

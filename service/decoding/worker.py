@@ -72,7 +72,8 @@ def _warm_up() -> Ready:
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
     confinement.limit_job(memory_bytes=1 << 40, cpu_seconds=3600)
-    ffmpeg = str(get_ffmpeg_library_versions().get("ffmpeg_version", "unknown"))
+    versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
+    ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return Ready(torchcodec=torchcodec.__version__, ffmpeg=ffmpeg.split()[0][:64])
 
 

@@ -1,0 +1,127 @@
+"""The command ``lookwhen``.
+
+Imports what a command needs when it runs: ``lookwhen --help`` must not wait for onnxruntime.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service import __version__
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_UNSET = "Default: the setting {}."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lookwhen")
+def main() -> None:
+    """Video classification whose cost is a request parameter.
+
+    Start with `lookwhen serve`, then `lookwhen sample clip.mp4` and
+    `lookwhen classify clip.mp4 --url http://127.0.0.1:8000`.
+    """
+
+
+@main.command()
+@click.option("--host", help="Address to listen on. " + _UNSET.format("LOOKWHEN_HOST (127.0.0.1)"))
+@click.option("--port", type=int, help="TCP port. " + _UNSET.format("LOOKWHEN_PORT (8000)"))
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Directory of the bundle to serve. Default: LOOKWHEN_BUNDLE, or the built-in one.",
+)
+@click.option("--decode-workers", type=int, help="Decode processes; 0 fits them to the CPUs.")
+@click.option(
+    "--log-format", type=click.Choice(["auto", "json", "console"]), help="Form of the log."
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level."
+)
+def serve(**options: Any) -> None:
+    """Serve a bundle over HTTP until SIGTERM or Ctrl-C.
+
+    Every option is a setting as well, and there are more settings than options: see
+    docs/settings.md. An option wins over its environment variable.
+    """
+    from service.server import serve as run
+
+    sys.exit(run(_settings(**options)))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--url", metavar="URL", help="Ask this service instead of classifying here.")
+@click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99.")
+@click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
+@click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a file.")
+def classify(files: tuple[str, ...], **options: Any) -> None:
+    """Classify video files.
+
+    Without --url the files are classified in this process, through the same pipeline that the
+    service uses. Exit code: 0 all classified, 1 some were not, 2 wrong usage.
+    """
+    from service.classify import classify_files
+
+    url, bundle, as_json = options.pop("url"), options.pop("bundle"), options.pop("as_json")
+    if url and bundle:
+        raise click.UsageError("--bundle is for classifying here; with --url the service has one")
+    query = {name: value for name, value in options.items() if value is not None}
+    settings = None if url else _settings(bundle=bundle)
+    sys.exit(classify_files([Path(file) for file in files], query, url, settings, as_json))
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sample(arguments: tuple[str, ...]) -> None:
+    """Render a fresh clip with a known label: OUT.mp4 [--seed N] [--label L] [--json]."""
+    # A process of its own, because the service never imports training code.
+    command = [sys.executable, "-m", "training.moving_things", "sample", *arguments]
+    sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@main.group()
+def bundle() -> None:
+    """Look at bundles."""
+
+
+@bundle.command()
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print bundle.json and the derived costs.")
+def show(directory: Path | None, as_json: bool) -> None:
+    """Verify a bundle and say what is in it; without DIRECTORY the built-in one."""
+    from bundle.reader import BundleError, default_bundle_path, read_bundle
+    from service.show import show_bundle
+
+    path = directory or default_bundle_path()
+    try:
+        found = read_bundle(path)
+    except BundleError as error:
+        click.echo(f"lookwhen: {path} is not a usable bundle: {error}", err=True)
+        sys.exit(1)
+    show_bundle(found, as_json)
+
+
+def _settings(**overrides: Any) -> "Settings":
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings({key: value for key, value in overrides.items() if value is not None})
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""What Prometheus sees: a registry per application, base units, label sets there from the start."""
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+
+import onnxruntime
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from bundle.schema import Manifest
+from service import __version__
+from service.errors import (
+    ClientDisconnected,
+    ClipError,
+    DecodeTimeout,
+    NotReady,
+    Overloaded,
+    RequestError,
+    RequestTimeout,
+    ServiceError,
+    UploadTimeout,
+    all_errors,
+)
+
+STAGES = ("admit", "upload", "decode", "select", "queue", "extract")
+OUTCOMES = ("ok", "request_error", "clip_error", "overloaded", "not_ready", "timeout",
+            "disconnected", "internal_error")  # fmt: skip
+RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
+UNMATCHED = "unmatched"
+
+# A creation time for each series would double their number, and Prometheus reads it from none.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_SPARSITY_BUCKETS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
+_SIZE_BUCKETS = tuple(float(4**power * 1024) for power in range(1, 10))
+
+
+def outcome_of(error: ServiceError | None) -> str:
+    """Which of the few outcomes an error is; the code is counted on its own."""
+    match error:
+        case None:
+            return "ok"
+        case ClientDisconnected():
+            return "disconnected"
+        case DecodeTimeout() | RequestTimeout() | UploadTimeout():
+            return "timeout"
+        case Overloaded():
+            return "overloaded"
+        case NotReady():
+            return "not_ready"
+        case ClipError():
+            return "clip_error"
+        case RequestError():
+            return "request_error"
+        case _:
+            return "internal_error"
+
+
+class Metrics:
+    """The service's metrics; ``docs/http.md`` lists them."""
+
+    def __init__(self, buckets: Sequence[float], routes: Iterable[str]) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        self.http_requests = Counter(
+            "lookwhen_http_requests", "HTTP requests answered, by route template and status class.",
+            ["route", "status"], registry=registry,
+        )  # fmt: skip
+        self.http_duration = Histogram(
+            "lookwhen_http_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["route"], buckets=buckets, registry=registry,
+        )  # fmt: skip
+        self.http_in_flight = Gauge(
+            "lookwhen_http_requests_in_flight", "HTTP requests being answered.", registry=registry
+        )
+        self.duration = Histogram(
+            "lookwhen_classification_duration_seconds",
+            "Classifications that were answered with labels, from admission to answer.",
+            buckets=buckets, registry=registry,
+        )  # fmt: skip
+        self.stages = Histogram(
+            "lookwhen_stage_duration_seconds",
+            "Time in each stage of a classification that went through it.",
+            ["stage"], buckets=buckets, registry=registry,
+        )  # fmt: skip
+        self.outcomes = Counter(
+            "lookwhen_classifications", "Classifications asked for, by outcome.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.errors = Counter(
+            "lookwhen_errors", "Problems answered, by code.", ["code"], registry=registry
+        )
+        self.decode_failures = Counter(
+            "lookwhen_decode_failures", "Clips that were not decoded, by code.",
+            ["code"], registry=registry,
+        )  # fmt: skip
+        self.decode_restarts = Counter(
+            "lookwhen_decode_worker_restarts", "Decode workers replaced, by reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.substituted_frames = Counter(
+            "lookwhen_substituted_frames",
+            "Sampled frames that could not be decoded and were replaced.", registry=registry,
+        )  # fmt: skip
+        self.tokens_kept = Counter(
+            "lookwhen_tokens_kept", "Tokens the extractor looked at.", registry=registry
+        )
+        self.tokens_seen = Counter(
+            "lookwhen_tokens_seen", "Tokens the selector chose from.", registry=registry
+        )
+        self.sparsity_asked = Histogram(
+            "lookwhen_sparsity_asked_ratio", "Sparsity that requests asked for.",
+            buckets=_SPARSITY_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.sparsity_used = Histogram(
+            "lookwhen_sparsity_used_ratio", "Sparsity that was used.",
+            buckets=_SPARSITY_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.clip_bytes = Histogram(
+            "lookwhen_clip_size_bytes", "Size of the clips received.",
+            buckets=_SIZE_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._gauges: dict[str, Gauge] = {}
+        self._gauge("lookwhen_ready", "1 when the service takes clips.")
+        self._gauge("lookwhen_requests_in_flight", "Classifications admitted and not answered.")
+        self._gauge("lookwhen_queued_tokens", "Tokens admitted and not answered.")
+        self._gauge("lookwhen_tokens_per_second", "Tokens answered per second while busy, lately.")
+        self._gauge("lookwhen_decode_workers", "Decode workers that are warm.")
+        self.queue_depth = Gauge(
+            "lookwhen_queue_depth", "Classifications waiting, by what they wait for.",
+            ["queue"], registry=registry,
+        )  # fmt: skip
+        self.model = Info("lookwhen_model", "The bundle being served.", registry=registry)
+        self.build = Info("lookwhen_build", "The software that serves it.", registry=registry)
+        self.build.info(
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "onnxruntime": onnxruntime.__version__,
+            }
+        )
+        self._start_at_zero(routes)
+
+    def _gauge(self, name: str, text: str) -> None:
+        self._gauges[name] = Gauge(name, text, registry=self.registry)
+
+    def _start_at_zero(self, routes: Iterable[str]) -> None:
+        for route in (*routes, UNMATCHED):
+            self.http_duration.labels(route)
+            for status in ("2xx", "4xx", "5xx"):
+                self.http_requests.labels(route, status)
+        for stage in STAGES:
+            self.stages.labels(stage)
+        for outcome in OUTCOMES:
+            self.outcomes.labels(outcome)
+        for reason in RESTART_REASONS:
+            self.decode_restarts.labels(reason)
+        for code, error in all_errors().items():
+            self.errors.labels(code)
+            if issubclass(error, ClipError):
+                self.decode_failures.labels(code)
+
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Read a gauge from where its number lives, whenever it is asked for."""
+        self._gauges[name].set_function(read)
+
+    def watch_queue(self, queue: str, read: Callable[[], float]) -> None:
+        self.queue_depth.labels(queue).set_function(read)
+
+    def describe_model(self, manifest: Manifest, providers: Sequence[str]) -> None:
+        self.model.info(
+            {
+                "name": manifest.name,
+                "version": manifest.version,
+                "execution_providers": ",".join(providers),
+            }
+        )
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

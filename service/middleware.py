@@ -1,0 +1,111 @@
+"""Around every request: its id, its line in the log, its metrics, and an answer whatever happens.
+
+Pure ASGI. Starlette's BaseHTTPMiddleware would hide a client's disconnect from all inside it.
+"""
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import logs
+from service.errors import PROBLEM_MEDIA_TYPE, InternalError
+from service.metrics import UNMATCHED, Metrics
+
+logger = logging.getLogger("service.access")
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+_UNLOGGED = ("/livez", "/readyz", "/metrics")
+
+
+class RequestContext:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request_id = _request_id(scope)
+        token = logs.request_id.set(request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id)
+        began = time.perf_counter()
+        self._metrics.http_in_flight.inc()
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception:
+            logger.exception("an unexpected error")
+            self._metrics.errors.labels(InternalError.code).inc()
+            if answer.status is None:
+                await _send_internal_error(answer.send, request_id)
+        finally:
+            seconds = time.perf_counter() - began
+            self._metrics.http_in_flight.dec()
+            self._observe(scope, answer.status, seconds)
+            logs.request_id.reset(token)
+
+    def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
+        # The template, never the path: paths are the client's, and there is no end of them.
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        # Without an answer the client has gone, which is its own affair.
+        family = f"{(status or 499) // 100}xx"
+        self._metrics.http_requests.labels(route, family).inc()
+        self._metrics.http_duration.labels(route).observe(seconds)
+        if scope["path"] in _UNLOGGED and family == "2xx":
+            return
+        details: dict[str, Any] = scope["state"].get("log", {})
+        logger.info(
+            "request",
+            extra={
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "seconds": round(seconds, 6),
+                "client": (scope.get("client") or ("",))[0],
+                "request_id": scope["state"]["request_id"],
+                **details,
+            },
+        )
+
+
+class _Answer:
+    """Adds the request id to an answer and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", ())]
+            headers.append((b"x-request-id", self._request_id.encode()))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's, if it is of a length and alphabet that cannot hurt a log; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            if _SAFE_ID.fullmatch(text):
+                return text
+            break
+    return uuid.uuid4().hex
+
+
+async def _send_internal_error(send: Send, request_id: str) -> None:
+    body = json.dumps(InternalError().problem(request_id)).encode()
+    headers = [
+        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

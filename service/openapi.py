@@ -1,0 +1,108 @@
+"""The OpenAPI document: what FastAPI cannot see, because bodies and parameters are read by hand."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service import parameters
+from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
+from service.pipeline import Pipeline
+
+# Route templates, the only values of the label `route`.
+ROUTES = ("/", "/classify", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
+          "/problems/{code}")  # fmt: skip
+
+DESCRIPTION = """\
+POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
+selector looks at all of it in small, and the extractor sees the best `1 - sparsity` of the
+full-resolution tokens. Cost falls with sparsity; `GET /model` says what that does to accuracy.
+
+Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads to advice.
+
+This page loads its scripts from a public network. Without one, `/openapi.json` holds the same.
+"""
+
+_BINARY = {"type": "string", "format": "binary"}
+
+
+def install(app: FastAPI, pipeline: Pipeline) -> None:
+    """Make ``app.openapi`` answer the complete document, built when first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                routes=app.routes,
+            )
+            _describe_classify(document, pipeline)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_classify(document: dict[str, Any], pipeline: Pipeline) -> None:
+    schemas = parameters.schemas(pipeline.default_views, pipeline.settings.max_views)
+    operation = document["paths"]["/classify"]["post"]
+    operation["parameters"] = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in schemas.items()
+    ]
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {"file": {**_BINARY, "description": "the video"}, **schemas},
+    }
+    raw = {"schema": _BINARY}
+    operation["requestBody"] = {
+        "required": True,
+        "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
+        f"{pipeline.settings.max_body_bytes} bytes.",
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "video/*": raw,
+            "application/octet-stream": raw,
+        },
+    }
+
+
+def problem_responses(*without: str) -> dict[int | str, dict[str, Any]]:
+    """Every problem of ``POST /classify`` as OpenAPI responses, by status, with an example each."""
+    by_status: dict[int, list[type[ServiceError]]] = {}
+    for code, error in all_errors().items():
+        if code not in without:
+            by_status.setdefault(error.status, []).append(error)
+    return {
+        status: {
+            "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
+            "content": {
+                PROBLEM_MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {error.code: {"value": _example(error)} for error in errors},
+                }
+            },
+        }
+        for status, errors in sorted(by_status.items())
+    }
+
+
+def _example(error: type[ServiceError]) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.advice,
+        "code": error.code,
+        "request_id": "9f86d081884c4d65a2feaa0c55ad015a",
+    }

@@ -1,0 +1,187 @@
+"""The addresses of the service; what happens behind them is elsewhere."""
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+import onnxruntime
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from bundle.tokens import tokens_to_keep
+from service import schemas
+from service.body import BodyLimits, RequestBody
+from service.errors import NotFound, ServiceError, all_errors
+from service.openapi import problem_responses
+from service.pipeline import Pipeline, Trace
+
+router = APIRouter()
+
+_PAGE = Path(__file__).parent / "pages" / "index.html"
+# Shown when every sparsity is exact and there is no grid to show.
+_EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
+
+
+def _pipeline(request: Request) -> Pipeline:
+    pipeline: Pipeline = request.app.state.pipeline
+    return pipeline
+
+
+@router.post(
+    "/classify",
+    response_model=schemas.Classification,
+    responses={
+        **problem_responses("not_found", "method_not_allowed", "client_disconnected"),
+        "default": {"model": schemas.Problem, "description": "any other problem"},
+    },
+    summary="Classify a clip",
+    tags=["classification"],
+)
+async def classify(request: Request, response: Response) -> schemas.Classification:
+    """Send the video's bytes as the body (`Content-Type: video/mp4`) or as the form field `file`.
+
+    `curl -F file=@clip.mp4 'http://localhost:8000/classify?sparsity=0.9'`
+
+    `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'http://localhost:8000/classify'`
+    """
+    pipeline, trace = _pipeline(request), Trace()
+    settings = pipeline.settings
+    body = RequestBody(
+        request.headers,
+        request.receive,
+        BodyLimits(
+            max_body_bytes=settings.max_body_bytes,
+            max_form_fields=settings.max_form_fields,
+            max_form_field_bytes=settings.max_form_field_bytes,
+            upload_timeout_seconds=settings.upload_timeout_seconds,
+        ),
+    )
+    try:
+        answer = await pipeline.classify(
+            body, request.query_params.multi_items(), request.state.request_id, trace
+        )
+    except ServiceError as error:
+        error.headers.setdefault("server-timing", trace.server_timing())
+        await body.drain()
+        raise
+    finally:
+        stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
+        request.state.log = {"stages": stages}
+    request.state.log |= {
+        "sparsity": answer.sparsity.used,
+        "tokens": answer.tokens.kept,
+        "views": answer.tokens.views,
+        "label": answer.labels[0].label,
+    }
+    response.headers["server-timing"] = trace.server_timing()
+    return answer
+
+
+@router.get("/model", response_model=schemas.Model, summary="What is served", tags=["model"])
+async def model(request: Request) -> schemas.Model:
+    """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
+    pipeline = _pipeline(request)
+    manifest, settings, engine = pipeline.manifest, pipeline.settings, pipeline.engine
+    geometry, trained = manifest.geometry, manifest.sparsity
+    return schemas.Model(
+        bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
+        labels=manifest.labels,
+        geometry=schemas.GeometryAnswer(
+            frames=geometry.frames,
+            size=geometry.size,
+            patch=geometry.patch,
+            tokens=geometry.tokens,
+        ),
+        default_views=pipeline.default_views,
+        sparsity=schemas.SparsityRangeAnswer(
+            lowest=trained.lowest,
+            highest=trained.highest,
+            default=trained.default,
+            levels=[
+                schemas.LevelAnswer(sparsity=level, tokens=kept, macs=manifest.macs.at(kept))
+                for level in settings.sparsity_levels or _EXAMPLE_SPARSITIES
+                for kept in (tokens_to_keep(level, geometry.tokens),)
+            ],
+            exact=not settings.sparsity_levels,
+        ),
+        accuracy=[
+            schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)
+            for point in manifest.accuracy
+        ],
+        engine=schemas.EngineAnswer(
+            runtime=f"onnxruntime {onnxruntime.__version__}",
+            execution_providers=list(engine.providers) if engine else [],
+            threads=engine.threads if engine else 0,
+        ),
+        limits=schemas.LimitsAnswer(
+            **{name: getattr(settings, name) for name in schemas.LimitsAnswer.model_fields}
+        ),
+    )
+
+
+@router.get(
+    "/livez", response_model=schemas.Health, summary="Is the process alive", tags=["health"]
+)
+async def livez() -> schemas.Health:
+    """200 as long as the process answers at all, also while it shuts down."""
+    return schemas.Health(status="alive")
+
+
+@router.get(
+    "/readyz",
+    response_model=schemas.Health,
+    responses={503: {"model": schemas.Health, "description": "warming up or shutting down"}},
+    summary="Does it take clips",
+    tags=["health"],
+)
+async def readyz(request: Request) -> JSONResponse:
+    """200 when everything is warm, 503 before that and from the moment it shuts down."""
+    reason = _pipeline(request).not_ready_because()
+    health = schemas.Health(status="not ready" if reason else "ready", reason=reason)
+    return JSONResponse(health.model_dump(), 503 if reason else 200)
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", tags=["health"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get(
+    "/problems/{code}",
+    response_model=schemas.ProblemDescription,
+    summary="What a problem's code means",
+    tags=["problems"],
+)
+async def problem(code: str) -> schemas.ProblemDescription:
+    """Where a problem's `type` leads."""
+    error = all_errors().get(code)
+    if error is None:
+        raise NotFound
+    return schemas.ProblemDescription(
+        code=code, title=error.title, status=error.status, advice=error.advice
+    )
+
+
+@router.get("/", include_in_schema=False, response_class=HTMLResponse)
+async def index() -> HTMLResponse:
+    page, policy = _page()
+    headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
+    return HTMLResponse(page, headers=headers)
+
+
+@cache
+def _page() -> tuple[str, str]:
+    """The page, and a policy under which nothing runs on it but its own script, by hash."""
+    page = _PAGE.read_text("utf-8")
+    script, style = (
+        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+        for tag in ("script", "style")
+        for part in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+    )
+    return page, (
+        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
