@@ -1,6 +1,6 @@
 # What a person does with this project, one target each; `make` alone lists them.
 VENV := .venv
-PORT ?= 8000
+PORT ?= $(or $(LOOKWHEN_PORT),8000)
 PYTHON ?=
 IMAGE ?= lookwhen
 ACCELERATOR ?= cpu
@@ -14,10 +14,10 @@ bootstrap = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh) && \
 	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest format lock image clean
+.PHONY: help run test lint types pytest format lock image check-prometheus clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  PORT=8001 chooses the port of make run, PYTHON=python3.12 the Python of $(VENV).'
 
 run: $(RUNTIME)  ## install what is missing, serve on port 8000, print a first request
@@ -45,6 +45,10 @@ lock: $(DEVELOPMENT)  ## resolve pyproject.toml into requirements/; ARGS=--upgra
 
 image:  ## build the container image; ACCELERATOR=cuda for NVIDIA GPUs
 	docker build --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
+
+check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that runs on PORT
+	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT); \
+		status=$$?; [ $$status -eq 77 ] || exit $$status
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from deploy import bootstrap
 from deploy.bootstrap import Machine
@@ -178,6 +180,31 @@ def test_the_locks_agree() -> None:
     assert {p.split("==")[1] for p in cpu ^ cuda} == {
         p.split("==")[1] for p in cpu if p.startswith("onnxruntime==")
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [
+        ("runtime-cpu", ["cpu"]),
+        ("runtime-cuda", ["gpu"]),
+        ("development", ["cpu", "train", "dev"]),
+    ],
+)
+def test_the_locks_pin_what_the_project_asks_for(name: str, extras: list[str]) -> None:
+    """After a change of dependencies: make lock."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"]]
+    for extra in extras:
+        asked += project["optional-dependencies"][extra]
+    pinned: dict[str, list[str]] = {}
+    for pin in pins(name):
+        package, _, version = pin.partition("==")
+        pinned.setdefault(package, []).append(version)
+    for text in asked:
+        requirement = Requirement(text)
+        versions = pinned.get(canonicalize_name(requirement.name))
+        assert versions, f"requirements/{name}.txt does not pin {requirement.name}"
+        assert all(requirement.specifier.contains(version) for version in versions), text
 
 
 def test_what_is_said_of_torchs_requirements_is_true() -> None:
