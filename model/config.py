@@ -112,8 +112,6 @@ CONFIGS: dict[str, ModelConfig] = {
             extractor_depth=6,
             rope=False,
             layer_scale=None,
-            lowest_sparsity=0.50,
-            highest_sparsity=0.95,
         ),
     )
 }

@@ -51,9 +51,9 @@ class Recipe:
 
     config: str = "lookwhen_mini16"
     seed: int = 0
-    batch: int = 64
-    steps: int = 2500
-    learning_rate: float = 1e-3
+    batch: int = 32
+    steps: int = 5000
+    learning_rate: float = 8e-4
     final_learning_rate: float = 1e-6
     weight_decay: float = 0.05
     warm_up: float = 0.05  # share of the steps

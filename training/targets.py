@@ -52,7 +52,8 @@ def _aligned(
     before: NDArray[np.float32], after: NDArray[np.float32], window: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Move ``before`` onto ``after`` by the best shift, where that makes them more alike."""
-    (dx, dy), _ = cv2.phaseCorrelate(before, after, window)
+    # OpenCV applies the window to its inputs in place, so it gets copies.
+    (dx, dy), _ = cv2.phaseCorrelate(before.copy(), after.copy(), window)
     height, width = before.shape
     # A shift of a quarter of the picture is a failed match, not a shaking camera.
     if abs(dx) > width / 4 or abs(dy) > height / 4:
