@@ -4,17 +4,19 @@ PORT ?= $(or $(LOOKWHEN_PORT),8000)
 PYTHON ?=
 IMAGE ?= lookwhen
 ACCELERATOR ?= cpu
+ENGINE ?= docker
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 PROJECT := bundle export model service training deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
-bootstrap = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh) && \
+find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)
+bootstrap = $(find_python) && \
 	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest format lock image check-prometheus clean
+.PHONY: help run test lint types pytest format lock image check-image check-prometheus clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +46,10 @@ lock: $(DEVELOPMENT)  ## resolve pyproject.toml into requirements/; ARGS=--upgra
 	sh deploy/lock.sh $(VENV) $(ARGS)
 
 image:  ## build the container image; ACCELERATOR=cuda for NVIDIA GPUs
-	docker build --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
+	$(ENGINE) build --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
+
+check-image:  ## run the built image confined, and have it classify a clip of its own
+	@$(find_python) && "$$python" deploy/check_image.py $(IMAGE):$(ACCELERATOR) --engine $(ENGINE)
 
 check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that runs on PORT
 	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT); \
