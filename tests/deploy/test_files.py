@@ -168,7 +168,7 @@ def test_the_service_answers_at_the_path_that_is_scraped(scrape: Any) -> None:
 
 def exported_names() -> set[str]:
     """Every sample name that the service's metrics can have."""
-    metrics = Metrics(buckets=(1.0,), routes=())
+    metrics = Metrics(Settings().latency_buckets_seconds)
     names: set[str] = set()
     for family in metrics.registry.collect():
         names.add(family.name)
