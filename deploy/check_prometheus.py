@@ -3,14 +3,15 @@
     make check-prometheus PORT=8000
 
 Starts Prometheus on a port of its own with a data directory that is thrown away, waits until it has
-scraped the service and evaluated its rules, and compares what it stored with what the service
-exports. Exit status: 0 all is there, 1 something is not, 77 no Prometheus is installed.
+scraped the service and evaluated its rules, compares what it stored with what the service exports,
+and asks it every question of the dashboard. Exit status: 0 all is there, 1 something is not, 77 no Prometheus is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 RULES = Path(__file__).resolve().parent / "prometheus"
+DASHBOARD = RULES.parent / "grafana" / "dashboards" / "lookwhen.json"
 DEADLINE_SECONDS = 60
 SKIPPED = 77
 
@@ -137,13 +139,20 @@ def check(client: httpx.Client, service: str) -> None:
     firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
     print(f"{len(rules)} rules are evaluated; firing: {', '.join(firing) or 'none'}")
 
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    shown = [target["expr"] for panel in panels for target in panel["targets"]]
+    # an expression that cannot be evaluated ends in an HTTP error
+    filled = sum(bool(query(client, e.replace("$__rate_interval", "1m"))) for e in shown)
+    print(f"{len(shown)} queries of the dashboard are answered, {filled} of them with data")
+
     for expression in (
         "lookwhen_ready",
         "sum by (outcome) (lookwhen_classifications_total) > 0",
         "lookwhen_model_info",
     ):
         for row in query(client, expression):
-            labels = {k: v for k, v in row["metric"].items() if k not in {"instance", "job"}}
+            hidden = {"__name__", "instance", "job"}
+            labels = {k: v for k, v in row["metric"].items() if k not in hidden}
             print(f"  {expression}: {labels} = {row['value'][1]}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -177,24 +179,31 @@ def exported_names() -> set[str]:
     return names
 
 
-def expressions() -> list[str]:
+def rules(kind: str) -> list[Any]:
+    """The rules that are alerts ("alert") or recordings ("record")."""
     groups = load(PROMETHEUS / "rules.yml")["groups"]
-    return [rule["expr"] for group in groups for rule in group["rules"]]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
 
 
-def test_rules_use_only_metrics_that_exist() -> None:
-    recorded = {
-        rule["record"]
-        for group in load(PROMETHEUS / "rules.yml")["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
+def dashboard() -> Any:
+    text = (ROOT / "deploy" / "grafana" / "dashboards" / "lookwhen.json").read_text("utf-8")
+    return json.loads(text)
+
+
+def expressions() -> list[str]:
+    """Every query of the rules and of the dashboard."""
+    shown = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    return [rule["expr"] for kind in ("alert", "record") for rule in rules(kind)] + shown
+
+
+def test_queries_use_only_metrics_that_exist() -> None:
     used = {n for e in expressions() for n in re.findall(r"\blookwhen[:_][\w:]+", e)}
-    assert len(used) > 5
+    recorded = {rule["record"] for rule in rules("record")}
+    assert len(used) > 10
     assert used - recorded - exported_names() == set()
 
 
-def test_rules_use_only_label_values_that_exist() -> None:
+def test_queries_use_only_label_values_that_exist() -> None:
     values = {
         value
         for expression in expressions()
@@ -206,16 +215,25 @@ def test_rules_use_only_label_values_that_exist() -> None:
 
 
 def test_each_alert_says_what_to_do() -> None:
-    alerts = [
-        rule
-        for group in load(PROMETHEUS / "rules.yml")["groups"]
-        for rule in group["rules"]
-        if "alert" in rule
-    ]
-    assert alerts
-    for alert in alerts:
+    assert rules("alert")
+    for alert in rules("alert"):
         assert {"summary", "action"} <= alert["annotations"].keys(), alert["alert"]
         assert alert["labels"]["severity"] in {"warning", "critical"}, alert["alert"]
+
+
+def test_grafana_asks_the_prometheus_that_compose_starts(compose: Any) -> None:
+    sources = load(ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    (source,) = sources
+    url = urlsplit(source["url"])
+    assert url.hostname in compose["services"]
+    assert any(
+        port.endswith(f":{url.port}") for port in compose["services"][str(url.hostname)]["ports"]
+    )
+    for panel in dashboard()["panels"]:
+        assert panel["datasource"]["uid"] == source["uid"], panel["title"]
+    (provider,) = load(ROOT / "deploy/grafana/provisioning/dashboards/lookwhen.yml")["providers"]
+    mounts = [volume.split(":")[1] for volume in compose["services"]["grafana"]["volumes"]]
+    assert provider["options"]["path"] in mounts
 
 
 @pytest.mark.parametrize(
