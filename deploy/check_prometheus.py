@@ -4,7 +4,8 @@
 
 Starts Prometheus on a port of its own with a data directory that is thrown away, waits until it has
 scraped the service and evaluated its rules, compares what it stored with what the service exports,
-and asks it every question of the dashboard. Exit status: 0 all is there, 1 something is not, 77 no Prometheus is installed.
+and asks it every question of the dashboard. Exit status: 0 all is there, 1 something is not, 77 no
+Prometheus is installed.
 """
 
 from __future__ import annotations
