@@ -44,7 +44,7 @@ def create_app(
         on_failed_start: told why the pipeline could not be made ready; what runs the application
             ends it then. Without it the application stays up and not ready.
     """
-    metrics = Metrics(settings.latency_buckets_seconds, openapi.ROUTES)
+    metrics = Metrics(settings.latency_buckets_seconds)
     pipeline = Pipeline(bundle, settings, metrics)
 
     @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ parser underneath is driven here, part by part.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +70,6 @@ class RequestBody:
 
     def __init__(self, headers: Mapping[str, str], receive: Receive, limits: BodyLimits) -> None:
         self._headers, self._receive, self._limits = headers, receive, limits
-        self._began = time.monotonic()
         self._count = 0
         self._started = self._complete = self._gone = False
 
@@ -128,24 +126,30 @@ class RequestBody:
             raise BodyTooLarge(self._limits.max_body_bytes)
         return data
 
-    async def drain(self, seconds: float = 1.0) -> None:
+    async def drain(self, seconds: float = 1.0) -> bool:
         """Take in and forget the rest of a body that was refused, for a moment.
 
         A connection that is closed while the client still sends is reset, and the client may never
-        see why it was refused. A client that has sent nothing yet (it may wait for our consent) is
-        not waited for.
+        see why it was refused. A body that nobody has begun to read is left to the server, which
+        forgets it as it comes: the answer need not wait, and neither may the client for consent.
+
+        Returns:
+            Whether the connection can go on; if not, it must be closed to be rid of the rest.
         """
+        if not self._started:
+            return True
         try:
             async with asyncio.timeout(seconds):
-                while self._started and not (self._complete or self._gone):
+                while not (self._complete or self._gone):
                     message = await self._receive()
                     self._complete = not message.get("more_body", False)
                     self._gone = message["type"] == "http.disconnect"
                     self._count += len(message.get("body", b""))
                     if self._count > 2 * self._limits.max_body_bytes:
-                        return
+                        return False
         except TimeoutError:
-            pass
+            return False
+        return True
 
     async def gone(self) -> None:
         """Return when the client has gone; to be awaited only after the body was read."""

@@ -94,7 +94,7 @@ class _FileSource:
 async def _local(settings: Settings, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
     try:
         bundle = read_bundle(settings.bundle or default_bundle_path())
-        pipeline = Pipeline(bundle, settings, Metrics(settings.latency_buckets_seconds, ()))
+        pipeline = Pipeline(bundle, settings, Metrics(settings.latency_buckets_seconds))
         await pipeline.start()
     except BundleError as error:
         raise StartError(f"the bundle cannot be used: {error}") from None

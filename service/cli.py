@@ -76,6 +76,7 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     if url and bundle:
         raise click.UsageError("--bundle is for classifying here; with --url the service has one")
     query = {name: value for name, value in options.items() if value is not None}
+    _check_parameters(query)
     settings = None if url else _settings(bundle=bundle)
     sys.exit(classify_files([Path(file) for file in files], query, url, settings, as_json))
 
@@ -112,6 +113,18 @@ def show(directory: Path | None, as_json: bool) -> None:
         click.echo(f"lookwhen: {path} is not a usable bundle: {error}", err=True)
         sys.exit(1)
     show_bundle(found, as_json)
+
+
+def _check_parameters(query: dict[str, str]) -> None:
+    """Tell a mistake in an option from a file that cannot be classified."""
+    from service import parameters
+    from service.errors import InvalidParameter
+
+    try:
+        # How many views are too many is for the pipeline, here or at the service, to say.
+        parameters.parse(query, "1x1", max_views=1_000_000)
+    except InvalidParameter as error:
+        raise click.UsageError(f"--{error.detail}") from None
 
 
 def _settings(**overrides: Any) -> "Settings":

@@ -211,7 +211,6 @@ class UploadTimeout(UploadError):
             f"The body had not arrived after {limit_seconds:g} seconds. Send a smaller clip, or "
             "over a faster connection.",
             members={"limit": limit_seconds},
-            headers={"connection": "close"},
         )
 
 

@@ -1,7 +1,7 @@
 """What Prometheus sees: a registry per application, base units, label sets there from the start."""
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import onnxruntime
 from prometheus_client import (
@@ -36,6 +36,9 @@ STAGES = ("admit", "upload", "decode", "select", "queue", "extract")
 OUTCOMES = ("ok", "request_error", "clip_error", "overloaded", "not_ready", "timeout",
             "disconnected", "internal_error")  # fmt: skip
 RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
+# Route templates, the only values of the label `route`.
+ROUTES = ("/", "/classify", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
+          "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.
@@ -69,7 +72,7 @@ def outcome_of(error: ServiceError | None) -> str:
 class Metrics:
     """The service's metrics; ``docs/http.md`` lists them."""
 
-    def __init__(self, buckets: Sequence[float], routes: Iterable[str]) -> None:
+    def __init__(self, buckets: Sequence[float]) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
         ProcessCollector(registry=registry)
@@ -154,13 +157,13 @@ class Metrics:
                 "onnxruntime": onnxruntime.__version__,
             }
         )
-        self._start_at_zero(routes)
+        self._start_at_zero()
 
     def _gauge(self, name: str, text: str) -> None:
         self._gauges[name] = Gauge(name, text, registry=self.registry)
 
-    def _start_at_zero(self, routes: Iterable[str]) -> None:
-        for route in (*routes, UNMATCHED):
+    def _start_at_zero(self) -> None:
+        for route in (*ROUTES, UNMATCHED):
             self.http_duration.labels(route)
             for status in ("2xx", "4xx", "5xx"):
                 self.http_requests.labels(route, status)

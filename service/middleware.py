@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
 from service.errors import PROBLEM_MEDIA_TYPE, InternalError
-from service.metrics import UNMATCHED, Metrics
+from service.metrics import ROUTES, UNMATCHED, Metrics
 
 logger = logging.getLogger("service.access")
 
@@ -52,7 +52,9 @@ class RequestContext:
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
         # The template, never the path: paths are the client's, and there is no end of them.
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = getattr(scope.get("route"), "path", None)
+        if route is None:  # Starlette's own routes, such as /docs, leave no trace
+            route = scope["path"] if scope["path"] in ROUTES else UNMATCHED
         # Without an answer the client has gone, which is its own affair.
         family = f"{(status or 499) // 100}xx"
         self._metrics.http_requests.labels(route, family).inc()

@@ -9,10 +9,6 @@ from service import parameters
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.pipeline import Pipeline
 
-# Route templates, the only values of the label `route`.
-ROUTES = ("/", "/classify", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
-          "/problems/{code}")  # fmt: skip
-
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
 selector looks at all of it in small, and the extractor sees the best `1 - sparsity` of the

@@ -65,7 +65,8 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
         )
     except ServiceError as error:
         error.headers.setdefault("server-timing", trace.server_timing())
-        await body.drain()
+        if not await body.drain():
+            error.headers["connection"] = "close"
         raise
     finally:
         stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}

@@ -123,8 +123,16 @@ class Settings(BaseSettings):
         ge=64,
         le=16384 * 16384,
     )
-    max_clip_seconds: Seconds = _setting(120.0, "Limits", "Duration of a clip.")
-    max_clip_frames: int = _setting(4000, "Limits", "Frames of a clip.", ge=1, le=1_000_000)
+    max_clip_seconds: Seconds = _setting(
+        120.0, "Limits", "Duration of a clip, from its first packet to the end of its last."
+    )
+    max_clip_frames: int = _setting(
+        4000,
+        "Limits",
+        "Frames of a clip, counted in the file and not believed from its header.",
+        ge=1,
+        le=1_000_000,
+    )
     max_frames_per_second: float = _setting(
         120.0,
         "Limits",
@@ -134,7 +142,7 @@ class Settings(BaseSettings):
         le=100_000,
     )
     max_streams: int = _setting(
-        8, "Limits", "Streams (video, audio, subtitles, data) of a clip.", ge=1, le=1000
+        8, "Limits", "Streams of a clip: video, sound, subtitles, data.", ge=1, le=1000
     )
     max_views: int = _setting(
         12, "Limits", "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000

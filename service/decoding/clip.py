@@ -11,6 +11,7 @@ that do not begin at zero, containers without a frame count and headers that pro
 than there are come out right. "Approximate" trusts the header for all of these.
 """
 
+import mmap
 import re
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ from service.errors import (
 # this share of the deadline. Our choice: enough to spread a view over what is left of a clip.
 _SEARCHED_FRAMES = 256
 _SEARCH_SHARE = 0.6
+# RGB frames that must fit into memory if a lack of it is not to be why a frame failed.
+_FRAMES_OF_ROOM = 4
 
 
 class DecodingCancelled(Exception):
@@ -109,7 +112,7 @@ class _FrameReader:
         try:
             frame: Tensor = self._decoder.get_frame_at(index).data[None]  # [1, 3, H, W]
         except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-            if _is_memory(error):
+            if _is_memory(error) or not self._has_room():
                 raise DecodeMemoryExceeded from None
             self._failed.add(index)
             return False
@@ -118,6 +121,15 @@ class _FrameReader:
             raise TooManyPixels(height * width, self._max_frame_pixels)
         small = resize(frame, *resized_shape(height, width, self._plan.short_side))
         self.views[index] = crop(small, self._plan.size, self._plan.spatial)[:, 0]
+        return True
+
+    def _has_room(self) -> bool:
+        """Whether there is memory for a few frames: decoders call the lack of it invalid data."""
+        metadata = self._decoder.metadata
+        try:
+            mmap.mmap(-1, _FRAMES_OF_ROOM * 3 * (metadata.width or 1) * (metadata.height or 1))
+        except OSError:
+            return False
         return True
 
     def search(self, frames: int, until: float) -> None:
@@ -148,7 +160,7 @@ def _refusal(error: Exception) -> ClipError:
 
 def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or bool(
-        re.search(r"cannot allocate memory|can't allocate memory|bad_alloc", str(error), re.I)
+        re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
     )
 
 

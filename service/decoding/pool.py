@@ -56,6 +56,10 @@ class DecodePool:
 
     A clip that kills its worker fails alone: it is not tried again, and the next clip finds another
     worker. A worker due for replacement goes on until its successor is warm.
+
+    Attributes:
+        clip_limits: what the next clip may be.
+        waiting: clips that wait for a worker.
     """
 
     def __init__(
@@ -64,7 +68,8 @@ class DecodePool:
         clip_limits: ClipLimits,
         on_restart: Callable[[EndReason], None] = lambda reason: None,
     ) -> None:
-        self._limits, self._clip_limits, self._on_restart = limits, clip_limits, on_restart
+        self.clip_limits = clip_limits
+        self._limits, self._on_restart = limits, on_restart
         self._workers: set[DecodeProcess] = set()
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,13 +97,16 @@ class DecodePool:
         Raises:
             WorkerStartError: one of them cannot start; none is left running.
         """
+        failures: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._limits.workers):
                     group.create_task(self._add())
         except* WorkerStartError as errors:
+            failures += errors.exceptions
+        if failures:
             await self.stop()
-            raise errors.exceptions[0] from None
+            raise failures[0]
 
     async def stop(self) -> None:
         """End all workers and wait until they are gone."""
@@ -127,7 +135,7 @@ class DecodePool:
             job = Job(
                 clip_bytes=clip.size,
                 plan=plan,
-                limits=self._clip_limits,
+                limits=self.clip_limits,
                 ffmpeg_threads=self._limits.ffmpeg_threads,
                 timeout_seconds=self._limits.timeout_seconds,
                 memory_bytes=self._limits.memory_bytes,
@@ -136,15 +144,19 @@ class DecodePool:
             return frames.array(plan.shape), facts
 
     async def _run(self, job: Job, clip: Block, frames: Block) -> ClipFacts:
-        worker = await self._take()
-        try:
-            reply = await worker.run(job, clip, frames)
-        except WorkerLost:
-            raise DecoderCrashed from None
-        except WorkerTimeout:
-            raise DecodeTimeout(job.timeout_seconds) from None
-        finally:
-            self._give_back(worker)
+        while True:
+            worker = await self._take()
+            try:
+                reply = await worker.run(job, clip, frames)
+                break
+            except WorkerLost:
+                if worker.started:
+                    raise DecoderCrashed from None
+                # It had ended before it saw the clip, which therefore is not to blame.
+            except WorkerTimeout:
+                raise DecodeTimeout(job.timeout_seconds) from None
+            finally:
+                self._give_back(worker)
         match reply:
             case Decoded(facts):
                 return facts

@@ -19,6 +19,7 @@ from service.decoding.protocol import (
     ProtocolError,
     Ready,
     Reply,
+    Started,
     decode_reply,
     encode_job,
 )
@@ -50,7 +51,15 @@ class WorkerTimeout(Exception):
 
 
 class DecodeProcess:
-    """One worker process and the socket to it."""
+    """One worker process and the socket to it.
+
+    Attributes:
+        jobs: clips it was given since it was last found due for replacement.
+        started: whether it has begun to read the clip it was given last.
+        retiring: its successor is warm; it takes no more clips.
+        end_reason: None as long as it lives.
+        ready: what it said when it was warm.
+    """
 
     def __init__(self, on_end: Callable[["DecodeProcess"], None]) -> None:
         """Start the process; it must be on the thread that lives longest.
@@ -59,6 +68,7 @@ class DecodeProcess:
         thread is the one that lives as long as the service.
         """
         self.jobs = 0
+        self.started = False
         self.retiring = False
         self.end_reason: EndReason | None = None
         self.ready: Ready | None = None
@@ -140,6 +150,7 @@ class DecodeProcess:
         if self.busy or not self.alive:
             raise RuntimeError("a worker takes one job at a time, and none after its end")
         self.jobs += 1
+        self.started = False
         try:
             socket.send_fds(self._channel, [encode_job(job)], [clip.fileno(), frames.fileno()])
         except OSError:
@@ -223,6 +234,9 @@ class DecodeProcess:
                 reply = decode_reply(line)
                 if self._pending is None or self._pending.done():
                     raise ProtocolError("nobody asked")
+                if isinstance(reply, Started):
+                    self.started = True
+                    continue
                 self._pending.set_result(reply)
 
 

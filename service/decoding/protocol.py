@@ -80,6 +80,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """The worker has the clip; if it ends now, the clip may be why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     facts: ClipFacts
 
@@ -105,12 +110,13 @@ class Failed:
     report: str
 
 
-Reply = Ready | Decoded | Refused | Cancelled | Failed
+Reply = Ready | Started | Decoded | Refused | Cancelled | Failed
 
 CANCEL = b'{"kind":"cancel"}\n'
 
 _KINDS: dict[str, type[Reply]] = {
     "ready": Ready,
+    "started": Started,
     "decoded": Decoded,
     "refused": Refused,
     "cancelled": Cancelled,
@@ -169,7 +175,7 @@ def decode_reply(line: bytes) -> Reply:
         if not isinstance(message["report"], str):
             raise ProtocolError("report is not text")
         return Failed(message["report"])
-    return Cancelled()
+    return Started() if cls is Started else Cancelled()
 
 
 def _facts(value: Any) -> ClipFacts:

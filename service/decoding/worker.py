@@ -24,6 +24,7 @@ from service.decoding.protocol import (
     Ready,
     Refused,
     Reply,
+    Started,
     ViewPlan,
     decode_job,
     encode_reply,
@@ -86,6 +87,7 @@ def _serve(channel: socket.socket) -> None:
             message = decode_job(line)
             if message == "cancel":  # it crossed with the reply
                 continue
+            _send(channel, Started())
             reply = _run(message, descriptors, channel)
         except Exception:
             reply = _failure()

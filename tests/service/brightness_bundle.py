@@ -1,0 +1,177 @@
+"""A bundle whose answers can be told by eye: it likes what is bright.
+
+The selector scores a token by its mean brightness, so that the brightest tokens are kept. The
+extractor averages the kept tokens' brightness: the label is "dark", "grey" or "bright". A bright
+square on black is "dark" as a whole and "bright" when only a twentieth of it is looked at, which
+shows that the selection, the gather and the sparsity really reach the answer.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bundle.schema import (
+    EXTRACTOR_FILE,
+    MANIFEST_FILE,
+    SELECTOR_FILE,
+    AccuracyPoint,
+    FileDigest,
+    Geometry,
+    Macs,
+    Manifest,
+    Normalisation,
+    Provenance,
+    Sampling,
+    SparsityRange,
+)
+
+LABELS = ["dark", "grey", "bright"]
+GEOMETRY = Geometry(frames=16, size=64, patch=16, context=1, width=4)
+DEFAULT_SPARSITY = 0.5
+MACS = Macs(selector=1000, extractor_fixed=100, extractor_per_token=10, extractor_per_token_pair=1)
+
+
+def write_brightness_bundle(path: Path, slow: int = 0) -> Path:
+    """Write the bundle; ``slow`` adds so many large matrix products to each extraction."""
+    path.mkdir(parents=True, exist_ok=True)
+    graphs = {
+        SELECTOR_FILE: _selector().SerializeToString(),
+        EXTRACTOR_FILE: _extractor(slow).SerializeToString(),
+    }
+    for name, graph in graphs.items():
+        (path / name).write_bytes(graph)
+    manifest = Manifest(
+        schema_version=1,
+        name="brightness",
+        version="7",
+        labels=LABELS,
+        geometry=GEOMETRY,
+        sampling=Sampling(short_side=64, default_views="1x1"),
+        normalisation=Normalisation(mean=[0.0] * 3, std=[1.0] * 3),
+        sparsity=SparsityRange(lowest=0.0, highest=0.95, default=DEFAULT_SPARSITY),
+        macs=MACS,
+        accuracy=[AccuracyPoint(sparsity=0.9, top1=0.75, clips=4)],
+        provenance=Provenance(recipe="by hand", seed=0, commit="none", data="none", parameters=1),
+        files={
+            name: FileDigest(sha256=hashlib.sha256(graph).hexdigest(), bytes=len(graph))
+            for name, graph in graphs.items()
+        },
+    )
+    (path / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2))
+    return path
+
+
+def _selector() -> onnx.ModelProto:
+    frames, rows, columns = GEOMETRY.grid
+    half, cell = GEOMETRY.size // 2, GEOMETRY.patch // 2
+    nodes = [
+        helper.make_node("Cast", ["clip_small"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["pixels", "cells_shape"], ["cells"]),
+        helper.make_node("ReduceMean", ["cells", "cell_axes"], ["means"], keepdims=0),
+        # One small frame stands for two frames of tokens.
+        helper.make_node("Reshape", ["means", "single_shape"], ["single"]),
+        helper.make_node("Concat", ["single", "single"], ["double"], axis=2),
+        helper.make_node("Reshape", ["double", "scores_shape"], ["scores"]),
+        helper.make_node("ReduceMean", ["scores", "last_axis"], ["overall"], keepdims=1),
+        helper.make_node("Reshape", ["overall", "context_shape"], ["column"]),
+        helper.make_node("Concat", ["column"] * GEOMETRY.width, ["context"], axis=2),
+    ]
+    constants = {
+        "cells_shape": [-1, frames // 2, rows, cell, columns, cell * 3],
+        "cell_axes": [3, 5],
+        "single_shape": [-1, frames // 2, 1, rows * columns],
+        "scores_shape": [-1, GEOMETRY.tokens],
+        "last_axis": [1],
+        "context_shape": [-1, 1, 1],
+    }
+    return _model(
+        nodes,
+        [_value("clip_small", TensorProto.UINT8, ["B", frames // 2, half, half, 3])],
+        [
+            _value("scores", TensorProto.FLOAT, ["B", GEOMETRY.tokens]),
+            _value("context", TensorProto.FLOAT, ["B", GEOMETRY.context, GEOMETRY.width]),
+        ],
+        {name: np.array(value, np.int64) for name, value in constants.items()},
+    )
+
+
+def _extractor(slow: int) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Cast", ["patches"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "all_but_rows"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["brightness"]),  # [B, 1]
+        # A parabola for each label, highest at 0, 128 and 255.
+        helper.make_node("Sub", ["brightness", "centres"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["squared"]),
+        helper.make_node("Mul", ["squared", "scale"], ["plain_logits"]),
+        helper.make_node("ReduceMean", ["context", "last"], ["video"], keepdims=0),
+        # Both are read, as the contract has them; neither changes the answer.
+        helper.make_node("Cast", ["positions"], ["positions_f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["positions_f", "last"], ["position"], keepdims=1),
+        helper.make_node("Cast", ["lengths"], ["lengths_f"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["lengths_f", "last"], ["length"]),
+        helper.make_node("Add", ["position", "length"], ["both"]),
+        helper.make_node("Mul", ["both", "zero"], ["nothing"]),
+        helper.make_node("Add", ["plain_logits", "nothing"], ["given" if slow else "logits"]),
+    ]
+    constants: dict[str, np.ndarray] = {
+        "all_but_rows": np.array([1, 2], np.int64),
+        "last": np.array([1], np.int64),
+        "centres": np.array([[0.0, 128.0, 255.0]], np.float32),
+        "scale": np.array(-0.002, np.float32),
+        "zero": np.array(0.0, np.float32),
+    }
+    if slow:
+        # Starts from the input, so that constant folding cannot do it beforehand.
+        constants["square"] = np.full((1024, 1024), 1e-3, np.float32)
+        constants["ones"] = np.ones((1024, 1), np.float32)
+        nodes.append(helper.make_node("MatMul", ["square", "square_seed"], ["work_0"]))
+        nodes.insert(-1, helper.make_node("ReduceMax", ["nothing"], ["seed"], keepdims=0))
+        nodes.insert(-1, helper.make_node("Add", ["square", "seed"], ["square_seed"]))
+        for step in range(slow):
+            nodes.append(
+                helper.make_node("MatMul", ["square", f"work_{step}"], [f"work_{step + 1}"])
+            )
+        nodes.append(helper.make_node("ReduceMax", [f"work_{slow}"], ["most"], keepdims=0))
+        nodes.append(helper.make_node("Mul", ["most", "zero"], ["still_nothing"]))
+        nodes.append(helper.make_node("Add", ["given", "still_nothing"], ["logits"]))
+    return _model(
+        nodes,
+        [
+            _value("patches", TensorProto.UINT8, ["B", "K", GEOMETRY.patch_bytes]),
+            _value("positions", TensorProto.INT64, ["B", "K"]),
+            _value("lengths", TensorProto.INT64, ["B"]),
+            _value("context", TensorProto.FLOAT, ["B", GEOMETRY.context, GEOMETRY.width]),
+        ],
+        [
+            _value("logits", TensorProto.FLOAT, ["B", len(LABELS)]),
+            _value("video", TensorProto.FLOAT, ["B", GEOMETRY.width]),
+        ],
+        constants,
+    )
+
+
+def _value(name: str, dtype: int, shape: list[str | int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: dict[str, np.ndarray],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        inputs,
+        outputs,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 9
+    onnx.checker.check_model(model, full_check=True)
+    return model
