@@ -126,10 +126,11 @@ def _read(path: Path, name: str, limit: int) -> bytes:
         descriptor = os.open(path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise BundleError(name, f"cannot be opened as a regular file ({error.strerror})") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BundleError(name, "is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(name, "is not a regular file")
         if status.st_size > limit:
             raise BundleError(name, f"has {status.st_size} bytes, the limit is {limit}")
         # The size is checked once more on what was read: the file may grow in between.

@@ -29,7 +29,7 @@ def pixel_change(frames: NDArray[np.uint8], patch: int) -> NDArray[np.float32]:
     T, H, W, _ = frames.shape
     # Half resolution: enough to see change, and it averages sensor noise out.
     grey = [_half_grey(frame) for frame in frames]
-    window = cv2.createHanningWindow((W // 2, H // 2), cv2.CV_32F)
+    window = np.asarray(cv2.createHanningWindow((W // 2, H // 2), cv2.CV_32F), np.float32)
     rows, columns = H // patch, W // patch
     change = np.zeros((T, rows, columns), np.float32)
     for t in range(1, T):
@@ -45,7 +45,7 @@ def pixel_change(frames: NDArray[np.uint8], patch: int) -> NDArray[np.float32]:
 def _half_grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return np.divide(half, 255, dtype=np.float32)
+    return np.asarray(half, np.float32) / np.float32(255)
 
 
 def _aligned(

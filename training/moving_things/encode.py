@@ -9,9 +9,7 @@ from torchcodec.decoders import VideoDecoder
 from torchcodec.encoders import VideoEncoder
 
 
-def encode(
-    frames: NDArray[np.uint8], fps: float, crf: int = 23, preset: str = "veryfast"
-) -> bytes:
+def encode(frames: NDArray[np.uint8], fps: float, crf: int = 23, preset: str = "veryfast") -> bytes:
     """uint8 [T, H, W, 3] (H, W even) -> the bytes of an MP4 file.
 
     crf: x264's constant rate factor, 0 (lossless) to 51; 18 looks like the original, 34 is poor.

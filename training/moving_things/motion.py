@@ -193,9 +193,7 @@ def _appear(
     if backwards:
         shown = shown[::-1].copy()
     alpha, reveal = (track.alpha, shown) if kind == "uncover" else (shown, track.reveal)
-    return [
-        Track(track.x, track.y, track.size, track.angle, alpha, reveal, rng.uniform(0, 2 * PI))
-    ]
+    return [Track(track.x, track.y, track.size, track.angle, alpha, reveal, rng.uniform(0, 2 * PI))]
 
 
 def _disappear(rng: np.random.Generator, sprites: list[Sprite], frames: int) -> list[Track]:
@@ -225,8 +223,14 @@ def _meet(
         sign * part * (touching + way) * np.array([np.cos(heading), np.sin(heading)])
         for sign, part in ((-1, share), (1, 1 - share))
     ]
-    low = [max(-EDGE + sp.radius * sz - e[a] for sp, sz, e in zip(sprites, sizes, ends, strict=True)) for a in (0, 1)]  # noqa: E501
-    high = [min(EDGE - sp.radius * sz - e[a] for sp, sz, e in zip(sprites, sizes, ends, strict=True)) for a in (0, 1)]  # noqa: E501
+    low = [
+        max(-EDGE + sp.radius * sz - e[a] for sp, sz, e in zip(sprites, sizes, ends, strict=True))
+        for a in (0, 1)
+    ]
+    high = [
+        min(EDGE - sp.radius * sz - e[a] for sp, sz, e in zip(sprites, sizes, ends, strict=True))
+        for a in (0, 1)
+    ]
     cx, cy = (
         rng.uniform(lo, hi) if hi > lo else (lo + hi) / 2 for lo, hi in zip(low, high, strict=True)
     )
@@ -237,9 +241,7 @@ def _meet(
             size,
             angle,
         )
-        for sign, part, size, angle in zip(
-            (-1, 1), (share, 1 - share), sizes, angles, strict=True
-        )
+        for sign, part, size, angle in zip((-1, 1), (share, 1 - share), sizes, angles, strict=True)
     ]
 
 

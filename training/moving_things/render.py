@@ -152,7 +152,7 @@ def _uncovered(level: Raster, track: Track, frame: int, radius: float) -> NDArra
     along = along + offset[:, None] * np.sin(track.reveal_direction)
     edge = (2 * float(track.reveal[frame]) - 1) * radius
     share = np.clip((edge - along) * level.scale + 0.5, 0, 1)
-    return (level.alpha * share).astype(np.uint8)
+    return np.asarray(level.alpha * share).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -185,7 +185,7 @@ def _canvas(scene: Scene, short_side: int) -> tuple[Image, Matrix, int]:
         rng = np.random.default_rng(scene.seed)
         light = 1 + scene.vignette * (value_noise(rng, *shape, 1.2) - 0.5) * 2
         light_u8 = cv2.convertScaleAbs(light, alpha=128.0)
-        image = cv2.multiply(image, cv2.merge([light_u8] * 3), scale=1 / 128)
+        image = np.asarray(cv2.multiply(image, cv2.merge([light_u8] * 3), scale=1 / 128), np.uint8)
     view = _similarity(shape[1] / 2 - 0.5, shape[0] / 2 - 0.5, pixels, 0)
     taken = 0
     for thing in scene.things:

@@ -58,19 +58,15 @@ class Scene:
 
     def size(self, short_side: int) -> tuple[int, int]:
         """(height, width) in pixels, both even as 4:2:0 video wants."""
-        if self.aspect >= 1:
-            height, width = short_side, short_side * self.aspect
-        else:
-            height, width = short_side / self.aspect, short_side
+        height = short_side / min(1.0, self.aspect)
+        width = short_side * max(1.0, self.aspect)
         return 2 * round(height / 2), 2 * round(width / 2)
 
 
 def _shake(rng: np.random.Generator, frames: int, amplitude: float) -> Curve:
     """A hand that holds a camera: slow drift and a little tremor, [T]."""
     u = np.linspace(0, 1, frames)
-    slow = sum(
-        np.sin(2 * PI * (rng.uniform(0.2, 2) * u + rng.random())) for _ in range(2)
-    )
+    slow = sum(np.sin(2 * PI * (rng.uniform(0.2, 2) * u + rng.random())) for _ in range(2))
     tremor = rng.normal(0, 1, frames)
     curve = amplitude * (0.7 * slow + 0.25 * tremor)
     return np.asarray(curve, np.float32)
@@ -189,7 +185,8 @@ def sample_scene(
         camera=_camera(rng, frames, label == "only the camera moves"),
         gain=np.asarray(gain, np.float32),
         vignette=rng.uniform(0, 0.35),
-        shadow=np.float32([np.cos(heading), np.sin(heading)]) * np.float32(rng.uniform(0.05, 0.15)),
+        shadow=np.array([np.cos(heading), np.sin(heading)], np.float32)
+        * np.float32(rng.uniform(0.05, 0.15)),
         noise=rng.uniform(0, 7) if rng.random() < 0.8 else 0.0,
         seed=int(rng.integers(2**31)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -79,15 +80,15 @@ def _outline(shape: str, rng: np.random.Generator) -> tuple[list[Points], list[P
             angle = (np.arange(corners) + rng.uniform(-0.25, 0.25, corners)) * (2 * PI / corners)
             radius = rng.uniform(0.7, 1.1, corners)
             part = np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1).astype(np.float32)
-            return [part], [_circle() * 0.22 + np.float32([0.2, -0.1])]
+            return [part], [_circle() * 0.22 + np.array([0.2, -0.1], np.float32)]
         case "ellipse":
-            part = _circle() * np.float32([1.0, rng.uniform(0.6, 1.0)])
+            part = _circle() * np.array([1.0, rng.uniform(0.6, 1.0)], np.float32)
             return [part], [part * np.float32(0.45)]
         case "star":
             rays = int(rng.integers(4, 8))
-            angle = np.arange(2 * rays) * (PI / rays)
-            radius = np.where(np.arange(2 * rays) % 2 == 0, 1.0, rng.uniform(0.4, 0.65))
-            part = np.stack([np.cos(angle) * radius, np.sin(angle) * radius], 1).astype(np.float32)
+            turns = np.arange(2 * rays) * (PI / rays)
+            reach = np.where(np.arange(2 * rays) % 2 == 0, 1.0, rng.uniform(0.4, 0.65))
+            part = np.stack([np.cos(turns) * reach, np.sin(turns) * reach], 1).astype(np.float32)
             return [part], [_circle() * 0.25]
         case "arrow":
             shaft, head = rng.uniform(0.2, 0.35), rng.uniform(0.75, 1.0)
@@ -96,16 +97,16 @@ def _outline(shape: str, rng: np.random.Generator) -> tuple[list[Points], list[P
         case "glyph":
             path = _GLYPHS[int(rng.integers(len(_GLYPHS)))]
             width = rng.uniform(0.75, 1.0)
-            stretch = np.float32([rng.uniform(0.9, 1.2), 0.8])
-            parts = [
-                _stroke(a, b, width) * stretch for a, b in zip(path, path[1:], strict=False)
-            ]
+            stretch = np.array([rng.uniform(0.9, 1.2), 0.8], np.float32)
+            parts = [_stroke(a, b, width) * stretch for a, b in itertools.pairwise(path)]
             return parts, parts[-1:] if rng.random() < 0.5 else []
         case "compound":
-            body = _circle() * np.float32([0.8, rng.uniform(0.5, 0.8)])
+            body = _circle() * np.array([0.8, rng.uniform(0.5, 0.8)], np.float32)
             if rng.random() < 0.5:
                 body = _box(-0.8, -rng.uniform(0.4, 0.7), 0.8, rng.uniform(0.4, 0.7))
-            knob = _circle() * np.float32(rng.uniform(0.35, 0.5)) + np.float32([0.95, -0.25])
+            knob = _circle() * np.float32(rng.uniform(0.35, 0.5)) + np.array(
+                [0.95, -0.25], np.float32
+            )
             leg = _stroke((-0.5, 0.3), (-0.75, 1.1), rng.uniform(0.25, 0.4))
             return [body, knob, leg], [knob]
         case _:
@@ -131,11 +132,12 @@ def sample_sprite(
     parts, accents = _outline(shapes[int(rng.integers(len(shapes)))], rng)
     turn = rng.uniform(0, 2 * PI)
     flip = rng.choice([-1, 1])
-    matrix = np.float32(
-        [[np.cos(turn), np.sin(turn)], [-np.sin(turn) * flip, np.cos(turn) * flip]]
+    matrix = np.array(
+        [[np.cos(turn), np.sin(turn)], [-np.sin(turn) * flip, np.cos(turn) * flip]], np.float32
     )
     moments = cv2.moments(_raster(parts, 96, 10), binaryImage=True)
-    centre = np.float32([moments["m10"], moments["m01"]]) / moments["m00"] / 10 - 4.8
+    middle = np.array([moments["m10"], moments["m01"]], np.float32)
+    centre = middle / moments["m00"] / 10 - 4.8
     unit = float(np.sqrt(moments["m00"])) / 10
     radius = max(float(np.hypot(*(p - centre).T).max()) for p in parts)
     unit = max(unit, radius / MAX_RADIUS)

@@ -1,9 +1,9 @@
 """Many rendered clips on disk, compact: rendered once, in parallel, and read many times.
 
 A store is a folder of shards and a ``meta.json``. A shard is two files: ``NNNNN.bin`` holds, clip
-after clip, the compressed video and the bit-packed mask; ``NNNNN.npz`` holds where each clip starts,
-its label and its frames. A shard's index is written last, so an interrupted render keeps every
-shard that was finished and goes on with the next.
+after clip, the compressed video and the bit-packed mask; ``NNNNN.npz`` holds where each clip
+starts, its label and its frames. A shard's index is written last, so an interrupted render keeps
+every shard that was finished and goes on with the next.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def write_store(
 ) -> None:
     """Render clips 0 to ``clips`` of ``seed`` into the folder ``path``.
 
-    The same clips come out whatever the number of workers. Called again after an interruption, or
-    with more clips, it renders only what is missing.
+    The same scenes, frames, masks and labels come out whatever the number of workers; the
+    compressed bytes may differ from run to run, because x264 does not always decide alike.
+    Called again after an interruption, or with more clips, it renders only what is missing.
 
     Args:
         workers: processes that render; 0 renders in this one.
@@ -160,7 +161,9 @@ def _render_shard(job: tuple[Path, int, int, int, int]) -> int:
     part.replace(data)
     index = _index_path(path, shard)
     index_part = index.with_suffix(".part.npz")
-    np.savez(index_part, offsets=np.array(offsets), labels=np.array(labels), frames=np.array(frames))
+    np.savez(
+        index_part, offsets=np.array(offsets), labels=np.array(labels), frames=np.array(frames)
+    )
     index_part.replace(index)
     return last - first
 

@@ -39,12 +39,16 @@ def value_noise(rng: np.random.Generator, height: int, width: int, cells: float)
     return np.asarray(noise, np.float32)
 
 
+def _clipped(field: Field) -> Field:
+    return np.clip(field, 0, 1).astype(np.float32)
+
+
 def _coordinates(height: int, width: int) -> tuple[Field, Field]:
     """x [1, width] and y [height, 1] in units of the short side, zero in the centre."""
     short = min(height, width)
-    x = ((np.arange(width, dtype=np.float32) - width / 2) / short)[None, :]
-    y = ((np.arange(height, dtype=np.float32) - height / 2) / short)[:, None]
-    return x, y
+    x = np.asarray((np.arange(width, dtype=np.float32) - width / 2) / short, np.float32)
+    y = np.asarray((np.arange(height, dtype=np.float32) - height / 2) / short, np.float32)
+    return x[None, :], y[:, None]
 
 
 def _rotated(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -72,7 +76,7 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> Field:
 def _stripes(rng: np.random.Generator, height: int, width: int) -> Field:
     phase = _rotated(rng, height, width) * np.float32(rng.uniform(3, 9) * 2 * PI)
     phase = phase + np.float32(rng.uniform(0, 2 * PI))
-    return np.clip(np.sin(phase) * np.float32(rng.uniform(0.6, 3)) + 0.5, 0, 1).astype(np.float32)
+    return _clipped(np.sin(phase) * np.float32(rng.uniform(0.6, 3)) + 0.5)
 
 
 def _checkers(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -80,12 +84,12 @@ def _checkers(rng: np.random.Generator, height: int, width: int) -> Field:
     angle, cells = rng.uniform(0, PI / 2), rng.uniform(2.5, 7) * PI
     c, s = np.float32(np.cos(angle) * cells), np.float32(np.sin(angle) * cells)
     product = np.sin(c * x + s * y) * np.sin(c * y - s * x)
-    return np.clip(product * np.float32(rng.uniform(2, 9)) + 0.5, 0, 1).astype(np.float32)
+    return _clipped(product * np.float32(rng.uniform(2, 9)) + 0.5)
 
 
 def _blobs(rng: np.random.Generator, height: int, width: int) -> Field:
     field = value_noise(rng, height, width, rng.uniform(4, 10))
-    return np.clip((field - 0.5) * np.float32(rng.uniform(4, 12)) + 0.5, 0, 1).astype(np.float32)
+    return _clipped((field - 0.5) * np.float32(rng.uniform(4, 12)) + 0.5)
 
 
 def _room(rng: np.random.Generator, height: int, width: int) -> Field:
@@ -122,9 +126,7 @@ def paint(texture: Texture, height: int, width: int) -> Image:
     image = cv2.LUT(cv2.merge([level, level, level]), table.astype(np.uint8)[None])
     if texture.grain > 0:
         cells = rng.uniform(12, 40)
-        grain = cv2.convertScaleAbs(
-            value_noise(rng, height, width, cells) + 0.2, alpha=255 / 1.4
-        )
+        grain = cv2.convertScaleAbs(value_noise(rng, height, width, cells) + 0.2, alpha=255 / 1.4)
         grey = cv2.merge([grain, grain, grain])
         scale = texture.grain / 64
         image = cv2.addWeighted(image, 1.0, grey, scale, -128 * scale)

@@ -1,0 +1,170 @@
+"""From a checkpoint to a bundle that a service can trust."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from bundle.reader import read_bundle
+from export.__main__ import main
+from export.graphs import example_inputs, extractor_to_onnx
+from export.pack import write_bundle
+from export.parity import TOLERANCE, ParityError, Sessions, check
+from model.checkpoint import save_checkpoint
+from model.classifier import LookWhen
+from model.config import get_config
+
+
+@pytest.fixture
+def checkpoint(tiny_model: LookWhen, tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(tiny_model, path, {"name": "test recipe", "recipe": {"seed": 5}})
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_graphs_answer_what_the_model_answers(
+    tiny_model: LookWhen, tiny_graphs: tuple[bytes, bytes]
+) -> None:
+    checks = check(tiny_model, *tiny_graphs)
+    compared = " ".join(made.what for made in checks)
+    for part in ("scores", "context", "logits", "video", "padded", "classification", "batch 3"):
+        assert part in compared
+    assert max(made.difference for made in checks) < TOLERANCE
+
+
+def test_the_papers_own_shape_exports_too() -> None:
+    """ViT-B's geometry with two blocks: rotary embedding over 3136 tokens, three-dimensional."""
+    config = dataclasses.replace(
+        get_config("lookwhen_s16"), selector_depth=1, extractor_depth=1, labels=("a", "b")
+    )
+    torch.manual_seed(0)
+    model = LookWhen(config).eval()
+    _, inputs = example_inputs(config, batch=1, kept=157)
+    session = Sessions.__new__(Sessions)
+    session.extractor = onnxruntime.InferenceSession(extractor_to_onnx(model))
+    logits, _ = session.extract(*(tensor.numpy() for tensor in inputs))
+    patches, positions, lengths, context = inputs
+    with torch.no_grad():
+        expected = model.head(model.extractor(patches, positions, context, lengths).video)
+    np.testing.assert_allclose(logits, expected.numpy(), atol=TOLERANCE)
+
+
+def test_a_graph_that_answers_something_else_is_refused(
+    tiny_model: LookWhen, tiny_graphs: tuple[bytes, bytes]
+) -> None:
+    for which in (0, 1):
+        graphs = list(tiny_graphs)
+        model = onnx.load_from_string(graphs[which])
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            if values.dtype == np.float32 and values.ndim == 2 and values.size > 100:
+                altered = numpy_helper.from_array((values * 1.01).astype(np.float32), tensor.name)
+                tensor.CopyFrom(altered)
+                break
+        graphs[which] = model.SerializeToString()
+        with pytest.raises(ParityError, match=r"differs? by"):
+            check(tiny_model, *graphs)
+
+
+def test_a_graph_that_ignores_lengths_is_refused(
+    tiny_model: LookWhen, tiny_graphs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unmasked(LookWhen):
+        pass
+
+    model = Unmasked(tiny_model.config)
+    model.load_state_dict(tiny_model.state_dict())
+    forward = model.extractor.forward
+    monkeypatch.setattr(
+        model.extractor,
+        "forward",
+        lambda patches, positions, context, lengths=None: forward(
+            patches, positions, context, lengths * 0 + patches.shape[1]
+        ),
+    )
+    with pytest.raises(ParityError, match="padded"):
+        check(tiny_model, tiny_graphs[0], extractor_to_onnx(model))
+
+
+def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    code, output = run(checkpoint, tmp_path / "out", "--name", "mine", "--version", "1.2")
+    assert code == 0, output
+    assert "comparisons with torch agree" in output
+    bundle = read_bundle(tmp_path / "out")
+    assert (bundle.manifest.name, bundle.manifest.version) == ("mine", "1.2")
+    assert bundle.manifest.provenance.recipe == "test recipe"
+    assert bundle.manifest.provenance.seed == 5
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
+
+
+def test_a_bundle_is_replaced_but_nothing_else_is(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(checkpoint, out)[0] == 0
+    assert run(checkpoint, out, "--version", "2")[0] == 0
+    assert read_bundle(out).manifest.version == "2"
+    (out / "precious.txt").write_text("mine")
+    code, output = run(checkpoint, out)
+    assert code == 1
+    assert "something other than a bundle" in output
+    assert (out / "precious.txt").read_text() == "mine"
+
+
+def test_accuracy_comes_from_an_evaluation_of_this_checkpoint(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    points = [{"sparsity": 0.9, "top1": 0.75, "recall": 0.5, "clips": 40, "kept": 6}]
+    evaluation = tmp_path / "evaluation.json"
+    evaluation.write_text(json.dumps({"checkpoint_sha256": digest, "points": points}))
+    code, output = run(checkpoint, tmp_path / "out", "--accuracy", evaluation)
+    assert code == 0, output
+    (point,) = read_bundle(tmp_path / "out").manifest.accuracy
+    assert (point.sparsity, point.top1, point.recall, point.clips) == (0.9, 0.75, 0.5, 40)
+
+    evaluation.write_text(json.dumps({"checkpoint_sha256": "0" * 64, "points": points}))
+    code, output = run(checkpoint, tmp_path / "other", "--accuracy", evaluation)
+    assert code == 1
+    assert "another checkpoint" in output
+    evaluation.write_text("[1, 2]")
+    code, output = run(checkpoint, tmp_path / "other", "--accuracy", evaluation)
+    assert code == 1
+    assert "is not an evaluation" in output
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_checkpoint_that_cannot_be_exported(tiny_model: LookWhen, tmp_path: Path) -> None:
+    code, output = run(tmp_path / "none.safetensors", tmp_path / "out")
+    assert code == 1
+    assert "no such file" in output
+    headless = tmp_path / "headless.safetensors"
+    model = LookWhen(dataclasses.replace(tiny_model.config, labels=()))
+    save_checkpoint(model, headless, {})
+    code, output = run(headless, tmp_path / "out")
+    assert code == 1
+    assert "no classification head" in output
+
+
+def test_an_interrupted_write_leaves_the_old_bundle(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(tiny_bundle)
+    out = tmp_path / "out"
+    write_bundle(out, bundle.manifest, bundle.selector, bundle.extractor)
+    broken = bundle.manifest.model_copy(update={"version": "2"})
+    with pytest.raises(Exception, match="altered"):
+        write_bundle(out, broken, bundle.selector, bundle.extractor[:-1] + b"\0")
+    assert read_bundle(out).manifest.version == "1"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
