@@ -42,6 +42,7 @@ from model.config import CONFIGS, ModelConfig, get_config
 from training.data import Sample, train_loader
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
+from training.moving_things.store import ClipStore
 from training.state import load_state, save_state
 
 
@@ -187,6 +188,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: in
         last=recipe.steps,
         workers=workers,
     )
+    _drop_rows(out / "log.csv", first)
     model.train()
     with _progress() as bar, (out / "log.csv").open("a", newline="") as log:
         writer = csv.writer(log)
@@ -222,12 +224,27 @@ def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: in
                 log.flush()
                 save_state(state, model, optimizer, done, facts)
     checkpoint = out / "checkpoint.safetensors"
+    meta = ClipStore(data).meta
     save_checkpoint(
         model,
         checkpoint,
-        {**facts, "clips_seen": recipe.steps * recipe.batch, "commit": current_commit()},
+        {
+            **facts,
+            "name": "training.supervised",
+            "data": f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
+            "clips_seen": recipe.steps * recipe.batch,
+            "commit": current_commit(),
+        },
     )
     return checkpoint
+
+
+def _drop_rows(log: Path, first: int) -> None:
+    """Take the rows out that a killed run wrote after its last saved state."""
+    if not log.exists():
+        return
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[: 1 + first]))
 
 
 def current_commit() -> str:

@@ -110,7 +110,11 @@ def sample(out: Path, label: str | None, seed: int | None, as_json: bool) -> Non
 def sheet(out: Path, seed: int) -> None:
     """Write a picture (.png): one clip of each label, what moves outlined."""
     image = contact_sheet(LABELS, seed)
-    if not cv2.imwrite(str(out), np.ascontiguousarray(image[..., ::-1])):
+    try:
+        written = cv2.imwrite(str(out), np.ascontiguousarray(image[..., ::-1]))
+    except cv2.error:  # an ending that OpenCV does not know
+        written = False
+    if not written:
         raise click.ClickException(f"{out} cannot be written as a picture")
     click.echo(f"wrote {out}")
 

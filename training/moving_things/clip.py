@@ -1,8 +1,4 @@
-"""One clip of a seed: frames, label and mask are a pure function of (seed, index).
-
-The compressed bytes nearly are: x264 does not always decide alike, which moves pixels by a few grey
-levels from one run to the next.
-"""
+"""One clip of a seed: compressed video, label and mask are a pure function of (seed, index)."""
 
 from __future__ import annotations
 

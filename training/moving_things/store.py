@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -44,16 +47,15 @@ def write_store(
 ) -> None:
     """Render clips 0 to ``clips`` of ``seed`` into the folder ``path``.
 
-    The same scenes, frames, masks and labels come out whatever the number of workers; the
-    compressed bytes may differ from run to run, because x264 does not always decide alike.
-    Called again after an interruption, or with more clips, it renders only what is missing.
+    The same bytes come out whatever the number of workers. Called again after an interruption, or
+    with more clips, it renders only what is missing.
 
     Args:
         workers: processes that render; 0 renders in this one.
         progress: called with the number of clips that each finished shard adds.
 
     Raises:
-        StoreError: the folder holds clips of another seed or renderer.
+        StoreError: the folder holds clips of another seed or renderer, or a worker was killed.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def write_store(
     jobs = []
     for shard, first in enumerate(range(0, clips, SHARD_CLIPS)):
         last = min(clips, first + SHARD_CLIPS)
-        if _shard_clips(path, shard) == last - first:
+        if _shard_clips(path, shard) >= last - first:
             progress(last - first)
         else:
             jobs.append((path, shard, seed, first, last))
@@ -74,9 +76,18 @@ def write_store(
     elif jobs:
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with context.Pool(min(workers, len(jobs)), initializer=_single_threaded) as pool:
-            for finished in pool.imap_unordered(_render_shard, jobs):
-                progress(finished)
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _single_threaded)
+        try:
+            for done in as_completed([pool.submit(_render_shard, job) for job in jobs]):
+                progress(done.result())
+        except BrokenProcessPool:
+            # multiprocessing.Pool would wait for the lost shard for ever.
+            raise StoreError(
+                f"a worker that rendered into {path} was killed (out of memory?); "
+                "render again to go on with what is missing"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
     _write_json(path / _META, {**starting, "clips": clips})
 
 
@@ -131,12 +142,16 @@ def _index_path(path: Path, shard: int) -> Path:
 
 
 def _shard_clips(path: Path, shard: int) -> int:
-    """Clips of a finished shard, 0 when it is not there."""
-    index = _index_path(path, shard)
-    if not index.exists():
+    """Clips of a finished shard, 0 when it is not there or its clips are cut short."""
+    index, data = _index_path(path, shard), _data_path(path, shard)
+    if not (index.exists() and data.exists()):
         return 0
-    with np.load(index) as arrays:
-        return len(arrays["labels"])
+    try:
+        with np.load(index) as arrays:
+            whole = data.stat().st_size >= arrays["offsets"][-1]
+            return len(arrays["labels"]) if whole else 0
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return 0
 
 
 def _single_threaded() -> None:

@@ -1,0 +1,256 @@
+"""The training of the built-in bundle: resume, hand-over, divergence, evaluation."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from bundle.geometry import downscale
+from model.checkpoint import load_checkpoint
+from model.config import CONFIGS, ModelConfig
+from training import evaluate as evaluation
+from training import supervised
+from training.data import MIRROR, Sample, Steps, StoreViews, decode_view, eval_loader
+from training.evaluate import evaluate, wilson_interval
+from training.losses import map_loss
+from training.moving_things.labels import LABELS
+from training.moving_things.store import write_store
+from training.supervised import DivergedError, Recipe, build, learning_rate, plan, train
+from training.targets import pixel_change
+
+SMALL = ModelConfig(
+    name="small",
+    size=64,
+    width=32,
+    heads=2,
+    selector_depth=1,
+    extractor_depth=1,
+    rope=False,
+    layer_scale=None,
+)
+RECIPE = Recipe(config="small", batch=4, steps=4)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips")
+    write_store(path, 18, 0, workers=0)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "small", SMALL)
+
+
+def losses_of(out: Path) -> list[str]:
+    with (out / "log.csv").open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(RECIPE, clips, tmp_path / "whole", workers=0, save_every=2)
+    real, calls = supervised.losses, []
+
+    def killed(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:  # a step after the saved state was already logged
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervised, "losses", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, clips, tmp_path / "cut", workers=0, save_every=2)
+    monkeypatch.setattr(supervised, "losses", real)
+    cut = train(RECIPE, clips, tmp_path / "cut", workers=0, save_every=2)
+    assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
+    one, other = load_checkpoint(whole)[0], load_checkpoint(cut)[0]
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(tensor, other.state_dict()[name], msg=name)
+
+
+def test_another_recipe_does_not_go_on_in_the_same_folder(clips: Path, tmp_path: Path) -> None:
+    train(dataclasses.replace(RECIPE, steps=1), clips, tmp_path, workers=0, save_every=1)
+    with pytest.raises(Exception, match="another recipe"):
+        train(RECIPE, clips, tmp_path, workers=0, save_every=1)
+
+
+def test_a_run_that_diverges_stops_and_keeps_the_last_good_state(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = supervised.losses
+
+    def explodes(model, batch, step_plan, recipe):  # type: ignore[no-untyped-def]
+        loss, shown = real(model, batch, step_plan, recipe)
+        if (tmp_path / "state.safetensors").exists():
+            return loss * float("nan"), {**shown, "loss": float("nan")}
+        return loss, shown
+
+    monkeypatch.setattr(supervised, "losses", explodes)
+    with pytest.raises(DivergedError, match=r"nan at step 2; the last good state"):
+        train(RECIPE, clips, tmp_path, workers=0, save_every=2)
+    monkeypatch.setattr(supervised, "losses", real)
+    train(RECIPE, clips, tmp_path, workers=0, save_every=2)
+    assert len(losses_of(tmp_path)) == 4
+
+
+def test_training_learns(clips: Path, tmp_path: Path) -> None:
+    """Eighteen clips by heart: both losses fall far below where they start."""
+    recipe = dataclasses.replace(
+        RECIPE, steps=60, batch=9, learning_rate=3e-3, map_weight=1.0, hand_over=(2.0, 3.0)
+    )
+    train(recipe, clips, tmp_path, workers=0, save_every=60)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    early, late = rows[:5], rows[-5:]
+    for name in ("label_loss", "map_loss"):
+        first = np.mean([float(row[name]) for row in early])
+        last = np.mean([float(row[name]) for row in late])
+        assert last < 0.8 * first, name
+
+
+def test_the_target_hands_over_to_the_selector() -> None:
+    recipe = Recipe(steps=1000)
+    plans = [plan(recipe, SMALL, step) for step in range(1000)]
+    assert all(drawn.by_target for drawn in plans[:100])
+    assert not any(drawn.by_target for drawn in plans[500:])
+    middle = [drawn.by_target for drawn in plans[250:350]]
+    assert 0.3 < np.mean(middle) < 0.7
+    assert plans == [plan(recipe, SMALL, step) for step in range(1000)]
+
+
+def test_sparsities_cover_the_trained_range_and_sometimes_less() -> None:
+    recipe = Recipe(dense_share=0.1)
+    drawn = np.array([plan(recipe, SMALL, step).sparsity for step in range(2000)])
+    inside = (drawn >= SMALL.lowest_sparsity) & (drawn <= SMALL.highest_sparsity)
+    assert 0.87 < inside.mean() < 0.93
+    assert drawn.min() < 0.2
+    assert drawn.max() <= SMALL.highest_sparsity
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    recipe = Recipe(steps=1000, warm_up=0.1)
+    rates = [learning_rate(recipe, step) for step in range(1000)]
+    assert rates[0] < 0.02 * recipe.learning_rate
+    assert max(rates) == pytest.approx(recipe.learning_rate)
+    assert np.argmax(rates) in range(98, 102)
+    assert rates[-1] < 1e-5
+
+
+def test_weight_decay_spares_biases_norms_and_tables() -> None:
+    model, optimizer = build(RECIPE)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, spared = (
+        {names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups
+    )
+    assert decayed | spared == set(names.values())
+    assert "selector.blocks.0.attn.qkv.weight" in decayed
+    assert {"selector.prefix", "extractor.position.time", "selector.norm.weight"} <= spared
+
+
+def test_batches_are_a_pure_function_of_the_step() -> None:
+    whole = list(Steps(clips=10, batch=4, seed=1, first=0, last=10))
+    assert list(Steps(clips=10, batch=4, seed=1, first=6, last=10)) == whole[6:]
+    first_epoch = [index for batch in whole[:3] for index, epoch in batch if epoch == 0]
+    assert sorted(first_epoch) == list(range(10))
+
+
+def test_a_flipped_view_is_the_mirror_image_and_so_is_its_label(clips: Path) -> None:
+    views = StoreViews(clips, SMALL, seed=0)
+    plain = {index: views[index, -1] for index in range(18)}
+    flipped = 0
+    for index in range(18):
+        for draw in range(4):
+            drawn = views[index, draw]
+            ours = drawn.moving.reshape(SMALL.grid).float().mean(dim=(0, 1))
+            theirs = plain[index].moving.reshape(SMALL.grid).float().mean(dim=(0, 1))
+            if drawn.label != plain[index].label:
+                flipped += 1
+                assert drawn.label == MIRROR[plain[index].label]
+                assert (ours - theirs.flip(0)).abs().max() < 0.2
+    assert flipped > 0
+    assert [LABELS[i] for i in MIRROR[MIRROR]] == list(LABELS)
+
+
+def test_an_evaluated_view_is_the_services(clips: Path) -> None:
+    views = StoreViews(clips, SMALL, seed=0)
+    sample, clip = views[0, -1], views.store[0]
+    frames = decode_view(clip.video, np.arange(16) * clip.frames // 16, SMALL.size)
+    assert sample.frames.shape == frames.shape
+    assert np.array_equal(sample.clip_small.numpy(), downscale(sample.frames.numpy()[None])[0])
+
+
+def test_pixel_change_finds_a_moving_square_under_a_shaking_camera() -> None:
+    generator = np.random.default_rng(0)
+    wall = generator.integers(60, 200, (20, 20, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    frames = np.empty((8, 128, 128, 3), np.uint8)
+    for t in range(8):
+        dy, dx = generator.integers(8, 14, 2)
+        frames[t] = wall[dy : dy + 128, dx : dx + 128]
+        frames[t, 48:64, 16 + 8 * t : 32 + 8 * t] = 255
+    before = frames.copy()
+    change = pixel_change(frames, 16).reshape(8, 8, 8)
+    assert np.array_equal(frames, before)
+    assert (change.max(axis=2).argmax(axis=1) == 3).all()  # row 3 is where the square moves
+    rest = np.delete(change, 3, axis=1)
+    assert change[:, 3].max(axis=1).min() > 3 * np.median(rest)
+
+
+def test_the_map_loss_is_zero_only_for_the_target() -> None:
+    target = torch.randn(3, 50)
+    scaled = (target - target.mean(1, keepdim=True)) / target.std(1, keepdim=True) / 0.5
+    assert map_loss(scaled, target, 0.5).item() == pytest.approx(0, abs=1e-4)
+    assert map_loss(torch.randn(3, 50), target, 0.5).item() > 0.5
+    assert torch.isfinite(map_loss(torch.randn(1, 50), torch.zeros(1, 50), 0.5))
+
+
+def batches_of(clips: Path) -> list[Sample]:
+    return [Sample(*b) for b in eval_loader(clips, SMALL, batch=6, clips=18, workers=0)]
+
+
+def test_evaluation_counts_what_it_says(clips: Path) -> None:
+    model, _ = build(RECIPE)
+    batches = batches_of(clips)
+    dense, sparse = evaluate(model, batches, [0.0, 0.9])
+    assert dense.recall == pytest.approx(1.0)
+    assert dense.kept == SMALL.tokens
+    assert dense.clips == 18
+    confusion = np.array(dense.confusion)
+    assert confusion.sum() == 18
+    assert confusion.sum(axis=1).tolist() == [1] * 18  # the store is balanced
+    assert dense.top1 == confusion.trace() / 18
+    assert 0 < sparse.recall < 1
+    (target,) = evaluate(model, batches, [0.9], by="target")
+    (chance,) = evaluate(model, batches, [0.9], by="random")
+    assert target.recall > 0.6
+    assert chance.recall == pytest.approx(0.1, abs=0.06)
+    with pytest.raises(ValueError, match="no clips"):
+        evaluate(model, [], [0.9])
+    with pytest.raises(ValueError, match="select by one of"):
+        evaluate(model, batches, [0.9], by="luck")
+
+
+def test_the_report_names_the_checkpoint_it_measured(clips: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=1)
+    checkpoint = train(recipe, clips, tmp_path / "run", workers=0, save_every=1)
+    out = tmp_path / "evaluation.json"
+    arguments = [str(checkpoint), str(clips), str(out), "--sparsity", "0.5", "--workers", "0"]
+    result = CliRunner().invoke(evaluation.main, arguments, catch_exceptions=False)
+    assert "18 clips" in result.output
+    report = json.loads(out.read_text())
+    assert report["points"][0]["sparsity"] == 0.5
+    assert report["data"]["seed"] == 0
+    assert len(report["checkpoint_sha256"]) == 64
+
+
+def test_wilsons_interval() -> None:
+    low, high = wilson_interval(0.8, 1000)
+    assert (low, high) == (pytest.approx(0.774, abs=1e-3), pytest.approx(0.824, abs=1e-3))
+    assert wilson_interval(1.0, 10)[1] == pytest.approx(1.0)
