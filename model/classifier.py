@@ -21,7 +21,7 @@ class Prediction(NamedTuple):
 
 
 class LookWhen(nn.Module):
-    """The whole network. A configuration without labels has no head: the logits are the video token."""
+    """The whole network. Without labels in its configuration, the logits are the video token."""
 
     def __init__(self, config: ModelConfig, drop_path: float = 0.0) -> None:
         super().__init__()

@@ -86,7 +86,9 @@ def _rename(weights: Mapping[str, Tensor], config: ModelConfig, depth: int) -> d
         raise WeightsError(f"width {class_token.shape[1]}, {config.name} needs {D}")
     ours = {
         "class": class_token,
-        "registers": take("storage_tokens", "reg_token", "embeddings.register_tokens").flatten(0, 1),
+        "registers": take("storage_tokens", "reg_token", "embeddings.register_tokens").flatten(
+            0, 1
+        ),
         # A convolution's [D, 3, p, p] to a matrix over row, column, channel.
         "embedding.projection.weight": take(
             "patch_embed.proj.weight",

@@ -66,9 +66,7 @@ def tiny_bundle(
         version="1",
         default_sparsity=0.7,
         accuracy=[],
-        provenance=Provenance(
-            recipe="random", seed=0, commit="unknown", data="none", parameters=1
-        ),
+        provenance=Provenance(recipe="random", seed=0, commit="unknown", data="none", parameters=1),
     )
     write_bundle(out, manifest, *tiny_graphs)
     return out

@@ -44,7 +44,9 @@ def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, sparsity:
     assert cost(config).at(kept) == pytest.approx(measured, rel=0.01)
 
 
-def test_cost_is_a_polynomial_in_kept_tokens_that_the_head_adds_to(tiny_config: ModelConfig) -> None:
+def test_cost_is_a_polynomial_in_kept_tokens_that_the_head_adds_to(
+    tiny_config: ModelConfig,
+) -> None:
     price = cost(tiny_config)
     first, second, third = (price.at(kept) for kept in (1, 2, 3))
     assert third - 2 * second + first == 2 * price.per_token_pair
