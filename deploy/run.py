@@ -64,10 +64,11 @@ def instructions(host: str, port: int, sample: Path, label: str) -> str:
     base = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
     upload = shlex.quote(f"file=@{sample}")
     return (
-        f"\nServing on {base} once the log says so. Then, in another terminal:\n\n"
+        f"\nWhen the log below says 'ready', in another terminal:\n\n"
         f"    curl -F {upload} '{base}/classify?sparsity=0.9'\n\n"
         f"What happens in that clip, by its making: {label}.\n"
-        f"More clips: .venv/bin/lookwhen sample clip.mp4    Documentation: {base}/docs\n"
+        f"More clips: {shlex.quote(str(LOOKWHEN))} sample clip.mp4\n"
+        f"The service, for people: {base}/  its documentation: {base}/docs\n"
     )
 
 
