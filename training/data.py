@@ -1,9 +1,10 @@
 """Stored clips to views, through the service's own preprocessing, in worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -62,7 +63,6 @@ class StoreViews(Dataset[Sample]):
     def store(self) -> ClipStore:
         # Opened by each worker for itself.
         if self._store is None:
-            torch.set_num_threads(1)
             self._store = ClipStore(self.path)
         return self._store
 
@@ -141,9 +141,7 @@ def train_loader(
     views = StoreViews(path, config, seed)
     steps = Steps(len(views.store), batch, seed, first, last)
     views._store = None  # a memory map does not travel to a worker
-    return DataLoader(
-        views, batch_sampler=steps, num_workers=workers, multiprocessing_context=_context(workers)
-    )
+    return _loader(views, steps, workers)
 
 
 def eval_loader(
@@ -152,14 +150,24 @@ def eval_loader(
     """The first ``clips`` clips in order, as a service would see them."""
     items = [(index, -1) for index in range(clips)]
     batches = [items[i : i + batch] for i in range(0, clips, batch)]
+    return _loader(StoreViews(path, config, 0), batches, workers)
+
+
+def _loader(
+    views: StoreViews, batches: Iterable[list[tuple[int, int]]], workers: int
+) -> DataLoader[Sample]:
     return DataLoader(
-        StoreViews(path, config, 0),
+        views,
         batch_sampler=batches,
         num_workers=workers,
-        multiprocessing_context=_context(workers),
+        # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_single_threaded if workers else None,
+        prefetch_factor=4 if workers else None,
     )
 
 
-def _context(workers: int) -> str | None:
-    # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
-    return "spawn" if workers else None
+def _single_threaded(_worker: int) -> None:
+    # The training step needs the cores more than a decoder does.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
