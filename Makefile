@@ -16,7 +16,8 @@ bootstrap = $(find_python) && \
 	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest format lock image check-image check-prometheus clean
+.PHONY: help run test lint types pytest format lock image check-image check-prometheus \
+	train-default clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +55,16 @@ check-image:  ## run the built image confined, and have it classify a clip of it
 check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that runs on PORT
 	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT); \
 		status=$$?; [ $$status -eq 77 ] || exit $$status
+
+# Each step goes on where it was interrupted. Clips of seed 1 are never trained on.
+train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, evaluate, export; hours
+	$(VENV)/bin/python -m training.moving_things render runs/train --clips 40000 --seed 0
+	$(VENV)/bin/python -m training.moving_things render runs/held_out --clips 3600 --seed 1
+	$(VENV)/bin/python -m training.supervised runs/train runs/default
+	$(VENV)/bin/python -m training.evaluate runs/default/checkpoint.safetensors runs/held_out \
+		runs/default/evaluation.json
+	$(VENV)/bin/python -m export runs/default/checkpoint.safetensors bundle/default \
+		--name moving_things --version 1 --accuracy runs/default/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
