@@ -19,8 +19,9 @@ from service.body import ClipSink, Received
 from service.decoding.blocks import Block
 from service.errors import BodyTooLarge, ServiceError
 from service.metrics import Metrics
-from service.pipeline import Pipeline, StartError, Trace
+from service.pipeline import Pipeline, StartError
 from service.settings import Settings
+from service.trace import Trace
 
 Answer = dict[str, Any]
 _Ask = Callable[[Path], Awaitable[Answer]]

@@ -31,8 +31,8 @@ from service.errors import (
     UploadTimeout,
     all_errors,
 )
+from service.trace import STAGES
 
-STAGES = ("admit", "upload", "decode", "select", "queue", "extract")
 OUTCOMES = ("ok", "request_error", "clip_error", "overloaded", "not_ready", "timeout",
             "disconnected", "internal_error")  # fmt: skip
 RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")

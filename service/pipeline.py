@@ -4,10 +4,7 @@ HTTP and the command line use the same pipeline; they differ in where the bytes 
 """
 
 import asyncio
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +15,7 @@ from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.sampling import Views
 from bundle.tokens import select_top_k
-from service import parameters, schemas
+from service import answers, parameters, schemas
 from service.admission import Admission
 from service.body import Received
 from service.cpus import available_cpus
@@ -35,10 +32,11 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.metrics import STAGES, Metrics, outcome_of
+from service.metrics import Metrics, outcome_of
 from service.parameters import Parameters
 from service.policy import Decision, SparsityPolicy
 from service.settings import Settings
+from service.trace import Trace
 
 _T = TypeVar("_T")
 
@@ -57,34 +55,6 @@ class Source(Protocol):
     async def gone(self) -> None:
         """Return when nobody waits for the answer any more; or never."""
         ...
-
-
-@dataclass(slots=True)
-class Trace:
-    """How long each stage of one clip took, also of one that failed on the way."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    began: float = field(default_factory=time.perf_counter)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self.began
-
-    def server_timing(self) -> str:
-        """The value of the ``Server-Timing`` header, in milliseconds as the standard has it."""
-        parts = [f"{name};dur={1000 * seconds:.2f}" for name, seconds in self.seconds.items()]
-        return ", ".join([*parts, f"total;dur={1000 * self.total:.2f}"])
 
 
 class Pipeline:
@@ -214,9 +184,9 @@ class Pipeline:
             logits, facts = await self._while_wanted(work, source.gone)
             reservation.answered()
             self._count(decision, asked.views, facts)
-            return self._answer(
-                _probabilities(logits), asked, decision, facts, received, clip.size, trace,
-                request_id,
+            return answers.classification(
+                self.manifest, logits, asked, decision, facts, received.container, clip.size,
+                trace, request_id,
             )  # fmt: skip
 
     def _decide(self, pairs: Iterable[tuple[str, str]]) -> tuple[Parameters, Decision, int]:
@@ -307,53 +277,6 @@ class Pipeline:
             # Only when the work has really ended is its reservation given back.
             await asyncio.gather(working, watching, return_exceptions=True)
 
-    def _answer(
-        self,
-        scores: NDArray[np.float64],
-        asked: Parameters,
-        decision: Decision,
-        facts: ClipFacts,
-        received: Received,
-        clip_bytes: int,
-        trace: Trace,
-        request_id: str,
-    ) -> schemas.Classification:
-        manifest = self.manifest
-        # Stable, so that equal scores come in the bundle's order on every machine.
-        best = np.argsort(-scores, kind="stable")[: asked.top]
-        views: Views = asked.views
-        return schemas.Classification(
-            labels=[
-                schemas.LabelScore(label=manifest.labels[index], score=float(scores[index]))
-                for index in best.tolist()
-            ],
-            sparsity=schemas.SparsityAnswer(asked=decision.asked, used=decision.used),
-            tokens=schemas.TokensAnswer(
-                kept=decision.kept * views.count,
-                total=manifest.geometry.tokens * views.count,
-                views=views.count,
-            ),
-            macs=manifest.macs.at(decision.kept) * views.count,
-            timing=schemas.TimingAnswer(
-                **{stage: round(trace.seconds.get(stage, 0.0), 6) for stage in STAGES},
-                total=round(trace.total, 6),
-            ),
-            clip=schemas.ClipAnswer(
-                container=received.container,
-                codec=facts.codec,
-                width=facts.width,
-                height=facts.height,
-                frames=facts.frames,
-                fps=facts.fps,
-                duration_seconds=facts.duration_seconds,
-                rotation_degrees=facts.rotation_degrees,
-                substituted_frames=facts.substituted_frames,
-                bytes=clip_bytes,
-            ),
-            bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
-            request_id=request_id,
-        )
-
     def _load_engine(self) -> Engine:
         settings = self.settings
         engine = Engine(
@@ -406,14 +329,3 @@ class Pipeline:
             metrics.duration.observe(trace.total)
         elif isinstance(error, ClipError):
             metrics.decode_failures.labels(error.code).inc()
-
-
-def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """logits [V, classes] -> [classes]: softmax of each view, then the mean over the views.
-
-    The mean of probabilities rather than of logits is InternVideo2's test protocol.
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return np.asarray(probabilities.mean(axis=0))

@@ -6,23 +6,20 @@ import re
 from functools import cache
 from pathlib import Path
 
-import onnxruntime
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from bundle.tokens import tokens_to_keep
-from service import schemas
+from service import answers, schemas
 from service.body import BodyLimits, RequestBody
 from service.errors import NotFound, ServiceError, all_errors
 from service.openapi import problem_responses
-from service.pipeline import Pipeline, Trace
+from service.pipeline import Pipeline
+from service.trace import Trace
 
 router = APIRouter()
 
 _PAGE = Path(__file__).parent / "pages" / "index.html"
-# Shown when every sparsity is exact and there is no grid to show.
-_EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 
 
 def _pipeline(request: Request) -> Pipeline:
@@ -85,42 +82,7 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
 async def model(request: Request) -> schemas.Model:
     """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
     pipeline = _pipeline(request)
-    manifest, settings, engine = pipeline.manifest, pipeline.settings, pipeline.engine
-    geometry, trained = manifest.geometry, manifest.sparsity
-    return schemas.Model(
-        bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
-        labels=manifest.labels,
-        geometry=schemas.GeometryAnswer(
-            frames=geometry.frames,
-            size=geometry.size,
-            patch=geometry.patch,
-            tokens=geometry.tokens,
-        ),
-        default_views=pipeline.default_views,
-        sparsity=schemas.SparsityRangeAnswer(
-            lowest=trained.lowest,
-            highest=trained.highest,
-            default=trained.default,
-            levels=[
-                schemas.LevelAnswer(sparsity=level, tokens=kept, macs=manifest.macs.at(kept))
-                for level in settings.sparsity_levels or _EXAMPLE_SPARSITIES
-                for kept in (tokens_to_keep(level, geometry.tokens),)
-            ],
-            exact=not settings.sparsity_levels,
-        ),
-        accuracy=[
-            schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)
-            for point in manifest.accuracy
-        ],
-        engine=schemas.EngineAnswer(
-            runtime=f"onnxruntime {onnxruntime.__version__}",
-            execution_providers=list(engine.providers) if engine else [],
-            threads=engine.threads if engine else 0,
-        ),
-        limits=schemas.LimitsAnswer(
-            **{name: getattr(settings, name) for name in schemas.LimitsAnswer.model_fields}
-        ),
-    )
+    return answers.model(pipeline.manifest, pipeline.settings, pipeline.engine)
 
 
 @router.get(

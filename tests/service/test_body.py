@@ -1,0 +1,176 @@
+"""Bodies, however they are cut into pieces."""
+
+import asyncio
+from collections.abc import Iterable, MutableMapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.body import BodyLimits, Received, RequestBody
+from service.decoding.blocks import Block
+from service.errors import (
+    BodyTooLarge,
+    ClientDisconnected,
+    EmptyBody,
+    MalformedMultipart,
+    MissingFile,
+    NotAVideo,
+    ServiceError,
+    SeveralFiles,
+    UnsupportedMediaType,
+    UploadTimeout,
+)
+
+LIMITS = BodyLimits(
+    max_body_bytes=20_000, max_form_fields=4, max_form_field_bytes=100, upload_timeout_seconds=0.2
+)
+CLIP = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 20
+BOUNDARY = b"----edge"
+MULTIPART = "multipart/form-data; boundary=----edge"
+
+
+def part(name: str, content: bytes, filename: str | None = None) -> bytes:
+    extra = f'; filename="{filename}"' if filename is not None else ""
+    head = f'--{BOUNDARY.decode()}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'
+    return head.encode() + content + b"\r\n"
+
+
+def form(*parts: bytes, end: bytes = b"--" + BOUNDARY + b"--\r\n") -> bytes:
+    return b"".join(parts) + end
+
+
+def read(
+    pieces: Iterable[bytes],
+    content_type: str = "video/mp4",
+    *,
+    ends: str = "complete",
+    limits: BodyLimits = LIMITS,
+    **headers: str,
+) -> tuple[bytes, Received]:
+    """Read a body that arrives in these pieces; ``ends`` says how."""
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": piece, "more_body": True} for piece in pieces
+    ]
+    if ends == "complete":
+        messages.append({"type": "http.request", "body": b"", "more_body": False})
+    elif ends == "disconnect":
+        messages.append({"type": "http.disconnect"})
+
+    async def receive() -> MutableMapping[str, Any]:
+        if messages:
+            return messages.pop(0)
+        await asyncio.sleep(60)
+        raise AssertionError("read on after the end")
+
+    async def run() -> tuple[bytes, Received]:
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        body = RequestBody({"content-type": content_type, **named}, receive, limits)
+        with Block("clip") as block:
+            received = await body.read_clip(block)
+            return block.read(block.size), received
+
+    return asyncio.run(run())
+
+
+@given(st.lists(st.integers(0, len(CLIP)), max_size=8))
+def test_a_raw_body_in_any_pieces(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(CLIP)]
+    pieces = [CLIP[a:b] for a, b in pairwise(edges)]
+    content, received = read(pieces)
+    assert content == CLIP
+    assert received == Received("mp4", [])
+
+
+WHOLE = form(part("sparsity", b"0.9"), part("file", CLIP, "a.mp4"), part("top", b"3"))
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=8))
+def test_a_form_in_any_pieces(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(WHOLE)]
+    pieces = [WHOLE[a:b] for a, b in pairwise(edges)]
+    content, received = read(pieces, MULTIPART)
+    assert content == CLIP
+    assert received == Received("mp4", [("sparsity", "0.9"), ("top", "3")])
+
+
+def test_a_form_byte_by_byte() -> None:
+    content, _ = read([bytes([byte]) for byte in WHOLE], MULTIPART)
+    assert content == CLIP
+
+
+def test_a_file_without_a_file_name_is_a_file() -> None:
+    content, _ = read([form(part("file", CLIP))], MULTIPART)
+    assert content == CLIP
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (form(part("top", b"3")), MissingFile),
+        (form(part("clip", CLIP, "a.mp4")), MissingFile),
+        (form(part("file", CLIP, "a.mp4"), part("file", CLIP, "b.mp4")), SeveralFiles),
+        (form(part("file", CLIP, "a.mp4"), part("other", CLIP, "b.mp4")), SeveralFiles),
+        (form(part("file", b"", "a.mp4")), EmptyBody),
+        (b"", EmptyBody),
+        (form(part("file", b"GIF89a" + bytes(99), "a.mp4")), NotAVideo),
+        (form(part("file", CLIP, "a.mp4"), end=b""), MalformedMultipart),
+        (form(part("file", CLIP, "a.mp4"), end=b"--" + BOUNDARY), MalformedMultipart),
+        (b"no boundary at all", MalformedMultipart),
+        (form(*[part("top", b"3")] * 5), MalformedMultipart),
+        (form(part("top", b"3" * 101)), MalformedMultipart),
+        (form(part("x" * 101, b"3")), MalformedMultipart),
+        (form(b"--" + BOUNDARY + b"\r\nContent-Type: video/mp4\r\n\r\nx\r\n"), MalformedMultipart),
+        (form(b"--" + BOUNDARY + b"\r\nNo colon\r\n\r\nx\r\n"), MalformedMultipart),
+    ],
+)
+def test_bad_forms(body: bytes, error: type[ServiceError]) -> None:
+    with pytest.raises(error) as caught:
+        read([body], MULTIPART)
+    assert caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", *(f"multipart/form-data; boundary={text}" for text in ("", "x" * 71))],
+)
+def test_a_form_without_a_usable_boundary(content_type: str) -> None:
+    with pytest.raises(MalformedMultipart):
+        read([WHOLE], content_type)
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "videos/mp4", ";"])
+def test_other_content_types(content_type: str) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        read([CLIP], content_type)
+
+
+def test_the_cap_is_on_what_arrives() -> None:
+    room = LIMITS.max_body_bytes - len(CLIP)
+    assert len(read([CLIP, bytes(room)])[0]) == LIMITS.max_body_bytes
+    with pytest.raises(BodyTooLarge):
+        read([CLIP, bytes(room + 1)])
+    with pytest.raises(BodyTooLarge):
+        read([CLIP, bytes(room + 1)], content_length="10")  # it lies
+
+
+def test_a_length_beyond_the_cap_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(BodyTooLarge):
+        read([], ends="never", content_length=str(LIMITS.max_body_bytes + 1))
+
+
+def test_what_is_not_a_video_is_refused_before_all_of_it_is_there() -> None:
+    with pytest.raises(NotAVideo):
+        read([b"GIF89a" + bytes(5000)], ends="never")
+
+
+def test_a_body_that_dribbles_is_given_up() -> None:
+    with pytest.raises(UploadTimeout):
+        read([CLIP], ends="never")
+
+
+def test_a_client_that_leaves() -> None:
+    with pytest.raises(ClientDisconnected):
+        read([CLIP], ends="disconnect")

@@ -1,0 +1,234 @@
+"""What happens when there is too much to do, somebody leaves, something dies, or all must end."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from service_server import Server, wait_for
+
+StartServer = Callable[..., Server]
+
+
+def in_background(server: Server, clip: Path, **query: object) -> "Future[httpx.Response]":
+    """Classify in a thread, over a connection of its own."""
+
+    def ask() -> httpx.Response:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            headers = {"content-type": "video/mp4"}
+            content = clip.read_bytes()
+            return client.post("/classify", params=query, content=content, headers=headers)
+
+    done: Future[httpx.Response] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(ask())
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
+
+
+def open_upload(server: Server, content: bytes, length: int) -> socket.socket:
+    """Begin a request of ``length`` bytes and send only ``content`` of them."""
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    head = (
+        "POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: video/mp4\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def is_free(server: Server) -> bool:
+    return (
+        server.metric("lookwhen_requests_in_flight") == 0
+        and server.metric("lookwhen_queued_tokens") == 0
+    )
+
+
+def test_too_much_is_refused_at_once(
+    start_server: StartServer, slow_bundle: Path, white: Path
+) -> None:
+    server = start_server(slow_bundle, max_requests_in_flight=2).wait_until_ready()
+    accepted = [in_background(server, white, sparsity=0) for _ in range(2)]
+    wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 2, "both to be in")
+    assert server.metric("lookwhen_queued_tokens") == 2 * 256
+    began = time.monotonic()
+    refused = server.classify(white)
+    assert time.monotonic() - began < 1
+    assert refused.status_code == 503
+    assert refused.json()["code"] == "overloaded"
+    retry_after = int(refused.headers["retry-after"])
+    assert retry_after >= 1
+    assert refused.json()["retry_after"] == retry_after
+    waiting = 'lookwhen_queue_depth{queue="inference"}'
+    assert waiting in server.client.get("/metrics").text
+    assert server.client.get("/readyz").status_code == 200, "busy is not broken"
+    assert [done.result(60).status_code for done in accepted] == [200, 200]
+    assert is_free(server)
+    assert server.classify(white).status_code == 200
+
+    # A burst: whoever is not among the first two is refused, and nobody gets a 500.
+    burst = [in_background(server, white).result for _ in range(8)]
+    statuses = sorted(result(60).status_code for result in burst)
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 2
+    assert server.metric("lookwhen_classifications_total", outcome="overloaded") == 1 + (
+        statuses.count(503)
+    )
+
+
+def test_who_leaves_or_takes_too_long_frees_the_slot(
+    start_server: StartServer, slow_bundle: Path, white: Path, long_clip: Path
+) -> None:
+    server = start_server(
+        slow_bundle, max_requests_in_flight=1, upload_timeout_seconds=3, request_timeout_seconds=3,
+        max_batch_tokens=256,
+    ).wait_until_ready()  # fmt: skip
+
+    def in_flight() -> bool:
+        return server.metric("lookwhen_requests_in_flight") == 1
+
+    data, long = white.read_bytes(), long_clip.read_bytes()
+    # In the middle of the upload.
+    with open_upload(server, data[:500], len(data)):
+        wait_for(in_flight, "the upload to be admitted")
+        assert server.classify(white).status_code == 503
+    wait_for(lambda: is_free(server), "the slot")
+
+    # While it is decoded, and while it is extracted.
+    with open_upload(server, long, len(long)):
+        wait_for(in_flight, "the clip to be admitted")
+        time.sleep(0.1)
+    wait_for(lambda: is_free(server), "the slot", seconds=3)
+    with open_upload(server, data, len(data)):
+        wait_for(in_flight, "the clip to be admitted")
+        time.sleep(0.5)
+    wait_for(lambda: is_free(server), "the slot", seconds=3)
+    assert server.classify(white).status_code == 200
+    assert server.metric("lookwhen_classifications_total", outcome="disconnected") == 3
+    assert server.metric("lookwhen_decode_worker_restarts_total", reason="crashed") == 0
+
+    # A client that dribbles is cut off, with an answer.
+    with open_upload(server, data[:500], len(data)) as connection:
+        connection.settimeout(10)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"upload_timeout"' in answer
+    wait_for(lambda: is_free(server), "the slot")
+
+    # Twelve runs of a second each are more than the three seconds there are.
+    began = time.monotonic()
+    response = server.classify(white, views="4x3", sparsity=0)
+    assert 2.5 < time.monotonic() - began < 6
+    assert response.status_code == 504
+    assert response.json()["code"] == "request_timeout"
+    assert response.json()["limit"] == 3
+    assert is_free(server)
+
+
+def test_killed_workers_fail_their_own_clip_alone(
+    start_server: StartServer, long_clip: Path, white: Path, tmp_path: Path
+) -> None:
+    server = start_server(decode_workers=2, decode_timeout_seconds=3).wait_until_ready()
+    first, second = server.worker_pids()
+    os.kill(first, signal.SIGSTOP)
+    os.kill(second, signal.SIGSTOP)
+    stuck = [in_background(server, white) for _ in range(4)]
+    depth = 'lookwhen_queue_depth{queue="decode"} 2.0'
+    wait_for(lambda: depth in server.client.get("/metrics").text, "two to wait for a worker")
+    os.kill(first, signal.SIGKILL)
+    answers = [done.result(60) for done in stuck]
+    statuses = sorted(answer.status_code for answer in answers)
+    codes = {answer.json()["code"] for answer in answers if answer.status_code != 200}
+    # One worker was stopped until its deadline; the killed one had not begun its clip.
+    assert statuses == [200, 200, 200, 504]
+    assert codes == {"decode_timeout"}
+    assert server.metric("lookwhen_decode_worker_restarts_total", reason="crashed") == 1
+    assert server.metric("lookwhen_decode_worker_restarts_total", reason="timeout") == 1
+    assert server.metric("lookwhen_decode_failures_total", code="decode_timeout") == 1
+
+    wait_for(lambda: server.metric("lookwhen_decode_workers") == 2, "both to be back")
+    with ThreadPoolExecutor(1) as pool:
+        doomed = pool.submit(server.classify, long_clip, views="12x1")
+        wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 1, "it to be in")
+        time.sleep(0.15)
+        for pid in server.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        response = doomed.result(60)
+    assert response.status_code == 422
+    assert response.json()["code"] == "decoder_crashed"
+    wait_for(lambda: server.client.get("/readyz").status_code == 200, "readiness")
+    assert server.classify(white).status_code == 200
+
+
+def test_accepted_requests_finish(
+    start_server: StartServer, slow_bundle: Path, white: Path
+) -> None:
+    server = start_server(slow_bundle).wait_until_ready()
+    workers = server.worker_pids()
+    accepted = [in_background(server, white, sparsity=0) for _ in range(3)]
+    wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 3, "all to be in")
+    # To the workers as well, as a terminal or a service manager sends it.
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for_log("shutting down")
+    with pytest.raises(httpx.TransportError):
+        wait_for(lambda: httpx.get(server.url + "/readyz").status_code == 200 and None, "refusal")
+    assert [done.result(60).status_code for done in accepted] == [200, 200, 200]
+    assert server.process.wait(20) == 0
+    assert server.logs()[-1]["message"] == "stopped"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_the_second_signal_ends_it_at_once(
+    start_server: StartServer, slow_bundle: Path, white: Path
+) -> None:
+    server = start_server(slow_bundle).wait_until_ready()
+    workers = server.worker_pids()
+    in_background(server, white, views="4x3", sparsity=0)
+    wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 1, "the clip to be in")
+    server.process.send_signal(signal.SIGINT)
+    server.wait_for_log("shutting down", signal="SIGINT")
+    assert server.process.poll() is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(3) == 128 + signal.SIGTERM
+    gone = [Path(f"/proc/{pid}/cwd") for pid in workers]
+    wait_for(lambda: not any(os.path.lexists(path) for path in gone), "the workers to end")
+
+
+def test_the_grace_is_an_end(start_server: StartServer, slow_bundle: Path, white: Path) -> None:
+    server = start_server(slow_bundle, shutdown_grace_seconds=1).wait_until_ready()
+    in_background(server, white, views="4x3", sparsity=0)
+    wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 1, "the clip to be in")
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 6
+
+
+def test_not_ready_before_it_is_warm_but_alive(start_server: StartServer, white: Path) -> None:
+    server = start_server()
+    assert server.client.get("/livez").status_code == 200
+    if (ready := server.client.get("/readyz")).status_code != 200:  # a slow machine shows it
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "not ready", "reason": "it is warming up"}
+        refused = server.classify(white)
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "not_ready"
+        assert server.metric("lookwhen_ready") == 0
+    server.wait_until_ready()
+    assert server.metric("lookwhen_ready") == 1

@@ -1,0 +1,115 @@
+"""Imports run one way, and the serving process stays free of torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each package may import of ours besides itself. The network and the service must agree on
+# how many tokens a sparsity keeps and how many views there are: on arithmetic, nothing else.
+ALLOWED = {
+    "bundle": set(),
+    "model": {"bundle.tokens", "bundle.sampling"},
+    "training": {"model", "bundle"},
+    "export": {"model", "bundle"},
+    "service": {"bundle"},
+}  # fmt: skip
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions and under TYPE_CHECKING."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def is_allowed(name: str, package: str) -> bool:
+    allowed = {package} | ALLOWED[package]
+    return any(
+        # `import bundle` on the way to `bundle.tokens` is no more than that.
+        name == entry or name.startswith(entry + ".") or entry.startswith(name + ".")
+        for entry in allowed
+    )
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_imports_run_one_way(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports(path):
+            if name.split(".")[0] in ALLOWED:
+                assert is_allowed(name, package), f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_only_decode_workers_import_torch_in_the_service() -> None:
+    inside = {"service/decoding/clip.py", "service/decoding/worker.py"}
+    for path in sorted((ROOT / "service").rglob("*.py")):
+        relative = path.relative_to(ROOT).as_posix()
+        for name in imports(path):
+            if name.split(".")[0] in ("torch", "torchcodec") or name == "bundle.views":
+                assert relative in inside, f"{relative} imports {name}"
+
+
+def test_bundle_imports_torch_in_views_alone() -> None:
+    for path in sorted((ROOT / "bundle").rglob("*.py")):
+        if path.name != "views.py":
+            assert not any(name.split(".")[0] == "torch" for name in imports(path)), path
+
+
+def test_the_serving_process_never_imports_torch(tmp_path: Path) -> None:
+    """After a clip has gone all the way through the application's own pipeline."""
+    script = """
+import asyncio, subprocess, sys
+from pathlib import Path
+from bundle.reader import default_bundle_path, read_bundle
+from service.app import create_app
+from service.body import ClipSink, Received
+from service.settings import load_settings
+from service.trace import Trace
+
+clip = Path(sys.argv[1])
+
+class Source:
+    async def read_clip(self, block):
+        sink = ClipSink(block)
+        sink.write(clip.read_bytes())
+        return Received(sink.finish())
+    async def gone(self):
+        await asyncio.Event().wait()
+
+async def main():
+    app = create_app(read_bundle(default_bundle_path()), load_settings({"decode_workers": 1}))
+    pipeline = app.state.pipeline
+    await pipeline.start()
+    answer = await pipeline.classify(Source(), [("sparsity", "0.9")], "id", Trace())
+    assert len(answer.labels) == 5
+    await pipeline.stop()
+
+asyncio.run(main())
+found = sorted({name.split(".")[0] for name in sys.modules} & {"torch", "torchcodec", "training"})
+assert not found, found
+print("clean")
+"""
+    clip = tmp_path / "clip.mp4"
+    subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i",
+         "testsrc2=size=64x64:rate=10:duration=1", "-pix_fmt", "yuv420p", str(clip)],
+        check=True,
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(clip)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout == "clean\n", done.stderr
