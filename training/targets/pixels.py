@@ -1,7 +1,4 @@
-"""What the selector should find: targets for its scores.
-
-Only a target from pixels so far: it needs no teacher.
-"""
+"""A selection target from pixels alone: it needs no teacher."""
 
 import cv2
 import numpy as np
