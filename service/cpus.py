@@ -20,12 +20,8 @@ def available_cpus() -> int:
 
 def _cgroup_quota() -> float | None:
     """The tightest quota from this process's cgroup up to the root, in CPUs."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
     quotas = []
-    for line in lines:
+    for line in _own_cgroups():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             base, read = _CGROUPS, _read_v2
@@ -39,6 +35,13 @@ def _cgroup_quota() -> float | None:
                 quotas.append(quota)
             group = group.parent
     return min(quotas, default=None)
+
+
+def _own_cgroups() -> list[str]:
+    try:
+        return Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _read_v2(group: Path) -> float | None:

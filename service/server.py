@@ -1,5 +1,6 @@
 """uvicorn around the application: signals, draining, and the exit code."""
 
+import ipaddress
 import logging
 import os
 import signal
@@ -66,8 +67,6 @@ def serve(settings: Settings) -> int:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
-            # A body that nobody has asked for yet waits in the socket, not in our memory.
-            h11_max_incomplete_event_size=64 * 1024,
         )
     )
     server.app = app
@@ -88,6 +87,8 @@ def serve(settings: Settings) -> int:
             "version": bundle.manifest.version,
         },
     )
+    if not ipaddress.ip_address(host).is_loopback:
+        logger.warning("others can reach this address, and nobody is asked for a key")
     server.run(sockets=sockets)
     if server.failed:
         return 1

@@ -197,8 +197,8 @@ class DecodePool:
             self._spawn(worker.stop("recycled"))
         else:
             self._idle.put_nowait(worker)
-            if not self._stopping and self._is_due(worker):
-                worker.jobs = 0  # once is enough
+            if not self._stopping and not worker.replaced and self._is_due(worker):
+                worker.replaced = True
                 self._spawn(self._replace(worker))
 
     async def _settle(self, worker: DecodeProcess) -> None:
@@ -216,16 +216,22 @@ class DecodePool:
             await self._add()
         except WorkerStartError as error:
             logger.error("no successor for a decode worker", extra={"reason": str(error)})
-            return  # the old one goes on, and is due again after as many clips
-        self._on_restart("recycled")
+            worker.replaced = False  # the old one goes on, and is due again after the next clip
+            if not worker.alive:
+                await self._restart()
+            return
         worker.retiring = True
-        if not worker.busy:
-            await worker.stop("recycled")
+        if worker.alive:
+            self._on_restart("recycled")
+            if not worker.busy:
+                await worker.stop("recycled")
 
     async def _add(self) -> None:
         worker = await DecodeProcess.start(self._limits.start_timeout_seconds, self._ended)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
+        if not worker.alive:  # it ended between its first word and this line
+            self._ended(worker)
 
     def _ended(self, worker: DecodeProcess) -> None:
         expected = worker.end_reason in ("stopped", "recycled")
@@ -235,7 +241,8 @@ class DecodePool:
             reason = worker.end_reason or "crashed"
             logger.warning("a decode worker ended", extra={"reason": reason, "pid": worker.pid})
             self._on_restart(reason)
-            self._spawn(self._restart())
+            if not worker.replaced:
+                self._spawn(self._restart())
 
     async def _restart(self) -> None:
         backoff = 0.5

@@ -54,8 +54,9 @@ class DecodeProcess:
     """One worker process and the socket to it.
 
     Attributes:
-        jobs: clips it was given since it was last found due for replacement.
+        jobs: clips it was given.
         started: whether it has begun to read the clip it was given last.
+        replaced: a successor is being started.
         retiring: its successor is warm; it takes no more clips.
         end_reason: None as long as it lives.
         ready: what it said when it was warm.
@@ -69,6 +70,7 @@ class DecodeProcess:
         """
         self.jobs = 0
         self.started = False
+        self.replaced = False
         self.retiring = False
         self.end_reason: EndReason | None = None
         self.ready: Ready | None = None
@@ -100,21 +102,21 @@ class DecodeProcess:
         worker = cls(on_end)  # type: ignore[arg-type]
         try:
             reply = await worker._exchange(None, timeout_seconds)
+            if isinstance(reply, Ready):
+                worker.ready = reply
+                return worker
+            report = reply.report if isinstance(reply, Failed) else "an unexpected answer"
+            raise WorkerStartError(_explain_start(report))
         except WorkerTimeout:
             raise WorkerStartError(
                 f"a decode worker was not ready after {timeout_seconds:g} seconds"
             ) from None
         except WorkerLost:
             raise WorkerStartError("a decode worker ended before it was ready") from None
-        except asyncio.CancelledError:
-            worker.kill("stopped")
-            raise
-        if isinstance(reply, Ready):
-            worker.ready = reply
-            return worker
-        worker.kill("crashed")
-        report = reply.report if isinstance(reply, Failed) else "an unexpected answer"
-        raise WorkerStartError(_explain_start(report))
+        finally:
+            if worker.ready is None:
+                worker.kill("stopped")
+                await asyncio.wait({worker._listening})
 
     @property
     def pid(self) -> int:
@@ -248,6 +250,12 @@ def _environment() -> dict[str, str]:
 
 def _explain_start(report: str) -> str:
     """Turn the usual reasons into what to do about them."""
+    if "libpython" in report:
+        return (
+            "torchcodec needs Python's shared library, which could not be loaded. Install it "
+            f"(Debian, Ubuntu: apt-get install libpython{sys.version_info[0]}."
+            f"{sys.version_info[1]}), or use a Python that was built with it"
+        )
     if "Could not load libtorchcodec" in report or "libavutil" in report:
         return (
             "FFmpeg's shared libraries could not be loaded. Install FFmpeg 4 to 8 (Debian, Ubuntu: "

@@ -145,7 +145,7 @@ def _send(channel: socket.socket, reply: Reply) -> None:
 
 
 def _failure() -> Failed:
-    return Failed(traceback.format_exc()[-4000:])
+    return Failed(traceback.format_exc()[-6000:])
 
 
 if __name__ == "__main__":
