@@ -53,11 +53,11 @@ class Recipe:
     config: str = "lookwhen_mini16"
     seed: int = 0
     batch: int = 32
-    steps: int = 5000
-    learning_rate: float = 8e-4
+    steps: int = 4500
+    learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
     weight_decay: float = 0.05
-    warm_up: float = 0.05  # share of the steps
+    warm_up: float = 0.02  # share of the steps
     clip_gradient: float = 1.0
     label_smoothing: float = 0.05
     drop_path: float = 0.0
@@ -65,9 +65,19 @@ class Recipe:
     map_temperature: float = 0.5
     # The selector takes over from the target between these shares of the steps.
     hand_over: tuple[float, float] = (0.1, 0.5)
-    # Share of steps with fewer tokens dropped than the trained range, so that dense answers are
-    # not far from what was trained. They cost several times an ordinary step.
+    # Sparsities come from a grid over the trained range: a CPU's kernels are compiled for each new
+    # shape, which costs as much as the step itself when every step has another K.
+    levels: int = 7
+    # Until this share of the steps only the sparser half of the grid, which is cheaper, and easier
+    # to learn from because little but the event is kept.
+    sparse_until: float = 0.5
+    # Share of steps at one of these, so that dense answers are not far from what was trained. They
+    # cost several times an ordinary step.
     dense_share: float = 0.04
+    dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
+    # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
+    # tokens learn what they show long before the video token learns where to look.
+    pooled_weight: float = 0.5
 
 
 class DivergedError(RuntimeError):
@@ -120,12 +130,14 @@ class StepPlan:
 def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
     """Draw the step's sparsity and whether the target selects."""
     rng = np.random.default_rng((recipe.seed, 1, step))
-    low, high = config.lowest_sparsity, config.highest_sparsity
-    sparsity = rng.uniform(low, high)
-    if rng.random() < recipe.dense_share:
-        sparsity = rng.uniform(0.0, low)
-    start, end = recipe.hand_over
     progress = step / recipe.steps
+    levels = np.linspace(config.lowest_sparsity, config.highest_sparsity, recipe.levels)
+    if progress < recipe.sparse_until:
+        levels = levels[recipe.levels // 2 :]
+    sparsity = rng.choice(levels)
+    if rng.random() < recipe.dense_share:
+        sparsity = rng.choice(recipe.dense_sparsities)
+    start, end = recipe.hand_over
     by_target = rng.random() >= (progress - start) / max(1e-9, end - start)
     return StepPlan(float(sparsity), bool(by_target))
 
@@ -142,8 +154,10 @@ def losses(
             kept,
             selection=batch.target if step_plan.by_target else None,
         )
-    label_loss = F.cross_entropy(
-        predicted.logits.float(), batch.label, label_smoothing=recipe.label_smoothing
+        pooled = model.head(predicted.features.patches.mean(dim=1))
+    label_loss, pooled_loss = (
+        F.cross_entropy(logits.float(), batch.label, label_smoothing=recipe.label_smoothing)
+        for logits in (predicted.logits, pooled)
     )
     selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
     with torch.no_grad():
@@ -152,10 +166,11 @@ def losses(
         found = batch.moving.gather(1, own).sum(dim=1)
         recall = (found / moving.clamp(min=1))[moving > 0].mean()
         accuracy = (predicted.logits.argmax(dim=1) == batch.label).float().mean()
-    total = label_loss + recipe.map_weight * selector_loss
+    total = label_loss + recipe.pooled_weight * pooled_loss + recipe.map_weight * selector_loss
     return total, {
         "loss": total.item(),
         "label_loss": label_loss.item(),
+        "pooled_loss": pooled_loss.item(),
         "map_loss": selector_loss.item(),
         "accuracy": accuracy.item(),
         "recall": recall.item(),
@@ -212,6 +227,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: in
             if log.tell() == 0:
                 writer.writerow(row)
             writer.writerow(f"{v:.4f}" if isinstance(v, float) else v for v in row.values())
+            log.flush()
             done = step + 1
             rate = (done - first) * recipe.batch / (time.monotonic() - started)
             bar.update(
@@ -221,7 +237,6 @@ def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: in
                 f"recall {shown['recall']:.2f}  {rate:.0f} clips/s",
             )
             if done % save_every == 0 or done == recipe.steps:
-                log.flush()
                 save_state(state, model, optimizer, done, facts)
     checkpoint = out / "checkpoint.safetensors"
     meta = ClipStore(data).meta
