@@ -102,11 +102,11 @@ def _is_worker_of(path: Path, parent: int) -> bool:
     return int(status[1]) == parent and status[0] != "Z" and b"service.decoding.worker" in command
 
 
-def wait_for(check: Callable[[], _T | None], what: str, seconds: float = 20) -> _T:
+def wait_for(check: Callable[[], _T | None], what: str, seconds: float = 60) -> _T:
     """Ask until the answer is true; for what happens in another process."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := check():
             return answer
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"waited {seconds:g} seconds in vain for {what}")

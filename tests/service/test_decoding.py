@@ -397,7 +397,7 @@ def test_a_killed_worker_fails_its_own_clip_alone(tmp_path: Path, long_clip: Pat
     async def check() -> None:
         async with pool_of(workers=2) as (pool, restarts):
             victim = asyncio.create_task(decode_in(pool, long_clip, slow))
-            await asyncio.sleep(0.1)
+            await _until(lambda: any(w.busy and w.started for w in pool._workers), every=0.002)
             (busy,) = (worker for worker in pool._workers if worker.busy)
             others = [asyncio.create_task(decode_in(pool, short)) for _ in range(4)]
             os.kill(busy.pid, signal.SIGKILL)
@@ -482,11 +482,11 @@ def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-async def _until(check: Callable[[], bool], seconds: float = 20) -> None:
+async def _until(check: Callable[[], bool], seconds: float = 60, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every)
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
