@@ -227,7 +227,7 @@ class UnsupportedMediaType(UploadError):
 
 class MalformedMultipart(UploadError):
     status, code, title = 422, "malformed_multipart", "The multipart body is malformed"
-    advice = "Let a HTTP library build the form: `curl -F file=@clip.mp4`."
+    advice = "Let an HTTP library build the form: `curl -F file=@clip.mp4`."
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The multipart body is malformed: {reason}.")
