@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from model.classifier import LookWhen
-from model.config import ModelConfig
 
 
 class WeightsError(ValueError):
@@ -42,7 +41,7 @@ def initialise_from_dinov3(model: LookWhen, weights: Mapping[str, Tensor]) -> No
     if not config.rope or config.layer_scale is None:
         raise WeightsError(f"{config.name} has no rotary embedding or layer scale, DINOv3 has both")
     deepest = max(config.selector_depth, config.extractor_depth)
-    ours = _rename(weights, config, deepest)
+    ours = read_dinov3(weights, width=config.width, depth=deepest)
     prefix = torch.cat([ours.pop("class"), ours.pop("registers")])
     registers = prefix[: config.registers]
     if len(registers) < config.registers:
@@ -67,8 +66,17 @@ def initialise_from_dinov3(model: LookWhen, weights: Mapping[str, Tensor]) -> No
         model.selector.prefix.copy_(torch.cat([registers, frame_tokens]))
 
 
-def _rename(weights: Mapping[str, Tensor], config: ModelConfig, depth: int) -> dict[str, Tensor]:
-    """Any of the three spellings to this project's names."""
+def read_dinov3(weights: Mapping[str, Tensor], *, width: int, depth: int) -> dict[str, Tensor]:
+    """Any of the three spellings to this project's names, in float32.
+
+    Returned are ``class`` [1, D] and ``registers`` [R, D]; ``embedding.projection.{weight,bias}``,
+    the weight as a matrix over row, column, channel [D, patch*patch*3]; ``norm.{weight,bias}``; and
+    of the first ``depth`` blocks ``blocks.N.`` with the official checkpoints' names, the bias of
+    keys zero, because DINOv3 masks it.
+
+    Raises:
+        WeightsError: a key is missing, or the weights are not ``width`` wide.
+    """
     keys = {re.sub(r"^(model|backbone|teacher)\.", "", key): key for key in weights}
 
     def take(*spellings: str) -> Tensor:
@@ -80,10 +88,10 @@ def _rename(weights: Mapping[str, Tensor], config: ModelConfig, depth: int) -> d
     def has(spelling: str) -> bool:
         return spelling in keys
 
-    D = config.width
+    D = width
     class_token = take("cls_token", "embeddings.cls_token").reshape(1, -1)
     if class_token.shape[1] != D:
-        raise WeightsError(f"width {class_token.shape[1]}, {config.name} needs {D}")
+        raise WeightsError(f"weights are {class_token.shape[1]} wide, the model needs {D}")
     ours = {
         "class": class_token,
         "registers": take("storage_tokens", "reg_token", "embeddings.register_tokens").flatten(
