@@ -184,7 +184,11 @@ def test_killed_workers_fail_their_own_clip_alone(
         response = doomed.result(60)
     assert response.status_code == 422
     assert response.json()["code"] == "decoder_crashed"
-    wait_for(lambda: server.client.get("/readyz").status_code == 200, "readiness")
+    wait_for(
+        lambda: server.metric("lookwhen_decode_worker_restarts_total", reason="crashed") == 3
+        and server.metric("lookwhen_decode_workers") == 2,
+        "two more workers",
+    )
     assert server.classify(white).status_code == 200
 
 
