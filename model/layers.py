@@ -23,10 +23,11 @@ class PatchEmbedding(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tubelet: int = 1) -> None:
+        """``tubelet``: frames that one token spans; LookWhen's is one."""
         super().__init__()
-        self.projection = nn.Linear(config.patch_values, config.width)
-        pixels = config.patch * config.patch
+        self.projection = nn.Linear(tubelet * config.patch_values, config.width)
+        pixels = tubelet * config.patch * config.patch
         # In units of a byte, repeated for each pixel: patches are in row, column, channel order.
         self.register_buffer(
             "mean", torch.tensor(IMAGENET_MEAN).mul(255).repeat(pixels), persistent=False
@@ -36,7 +37,7 @@ class PatchEmbedding(nn.Module):
         )
 
     def forward(self, patches: Tensor) -> Tensor:
-        """uint8 [B, N, patch*patch*3] -> [B, N, D]."""
+        """uint8 [B, N, tubelet*patch*patch*3] -> [B, N, D]."""
         pixels = (patches.to(self.mean.dtype) - self.mean) / self.std
         embedded: Tensor = self.projection(pixels)
         return embedded
@@ -52,20 +53,26 @@ def patchify(frames: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 1, 2, 4, 3, 5, 6).reshape(B, -1, patch * patch * C)
 
 
+# Amplitude of a position table at the start.
+_LOUD = 2.5
+
+
 class PositionEmbedding(nn.Module):
     """What a token adds for where and when it is: learned, one table for time and one for space.
 
     Source: the paper does not say. A factored table is our choice: it is small, and with
     ``rope`` the spatial half is left to DINOv3's rotary embedding, whose weights expect no table.
-    Tables start from sines and cosines (time and space on different frequencies), because a
-    network trained from scratch on moving things learns from them at once.
+    Tables start from sines and cosines, several times as large as an embedded patch: where and
+    when the kept tokens are says more about an event than what they look like, and a network that
+    starts from scratch does not find that out by itself for thousands of steps when its patches
+    drown it.
     """
 
     def __init__(self, grid: tuple[int, int, int], width: int, *, space: bool) -> None:
         super().__init__()
         frames, rows, columns = grid
         self.cells = rows * columns
-        self.time = nn.Parameter(sincos(torch.linspace(0, 1, frames), width) * 0.5)
+        self.time = nn.Parameter(sincos(torch.linspace(0, 1, frames), width) * _LOUD)
         if space:
             half = width // 2
             y = sincos(torch.linspace(0, 1, rows), half)
@@ -77,7 +84,7 @@ class PositionEmbedding(nn.Module):
                 ],
                 dim=-1,
             )
-            self.space: nn.Parameter | None = nn.Parameter(table.reshape(self.cells, width) * 0.5)
+            self.space: nn.Parameter | None = nn.Parameter(table.reshape(self.cells, width) * _LOUD)
         else:
             self.space = None
 
@@ -133,6 +140,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
 
 
+def rotate_tokens(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate all but the leading tokens, which have no place: [B, h, L, d] -> the same."""
+    cos, sin = rope
+    context = x.shape[2] - cos.shape[-2]
+    return torch.cat([x[:, :, :context], rotate(x[:, :, context:], cos, sin)], dim=2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; patch tokens may be rotated, padding may be masked."""
 
@@ -143,16 +157,26 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
-        """[B, L, D] -> [B, L, D]; mask is bool [B, 1, 1, L], True where a key may be seen."""
+        """[B, L, D] -> [B, L, D].
+
+        mask: bool [B, 1, 1, L], True where a key may be seen; or floats added to the logits of the
+        keys, of the same shape.
+        """
+        q, k, v = self.split(x)
+        if rope is not None:
+            q, k = rotate_tokens(q, rope), rotate_tokens(k, rope)
+        return self.join(attend(q, k, v, mask))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, not yet rotated: [B, L, D] -> three of [B, h, L, d]."""
         B, L, D = x.shape
         q, k, v = self.qkv(x).reshape(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        if rope is not None:
-            cos, sin = rope
-            context = L - cos.shape[-2]  # the leading tokens have no place and are not turned
-            q = torch.cat([q[:, :, :context], rotate(q[:, :, context:], cos, sin)], dim=2)
-            k = torch.cat([k[:, :, :context], rotate(k[:, :, context:], cos, sin)], dim=2)
-        y = attend(q, k, v, mask)
-        out: Tensor = self.proj(y.transpose(1, 2).reshape(B, L, D))
+        return q, k, v
+
+    def join(self, attended: Tensor) -> Tensor:
+        """Put the heads together and project: [B, h, L, d] -> [B, L, D]."""
+        B, h, L, d = attended.shape
+        out: Tensor = self.proj(attended.transpose(1, 2).reshape(B, L, h * d))
         return out
 
 

@@ -53,7 +53,7 @@ class Recipe:
     config: str = "lookwhen_mini16"
     seed: int = 0
     batch: int = 32
-    steps: int = 4500
+    steps: int = 4000
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
     weight_decay: float = 0.05
