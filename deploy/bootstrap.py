@@ -24,12 +24,15 @@ everywhere else the command to type is printed and nothing is changed.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -272,6 +275,25 @@ def ensure_decoder(python: Path, machine: Machine) -> None:
             run(command)
 
 
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Hold the project for one set-up: two pips in one environment break it.
+
+    ``make run`` and ``make test`` in two terminals of a fresh clone are enough for that. The
+    directory itself is what is locked, so that no file is left behind.
+    """
+    descriptor = os.open(ROOT, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another set-up of this environment is running; waiting for it.", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path, help="the virtual environment, made if missing")
@@ -284,13 +306,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     machine = Machine.here()
     try:
-        python = make_environment(options.directory.absolute(), machine)
-        version = pinned_version(options.requirements.read_text(encoding="utf-8"), "torch")
-        install_torch(python, version, machine.system)
-        install_packages(
-            python, options.requirements, options.editable, quiet=not sys.stdout.isatty()
-        )
-        ensure_decoder(python, machine)
+        with one_at_a_time():
+            python = make_environment(options.directory.absolute(), machine)
+            version = pinned_version(options.requirements.read_text(encoding="utf-8"), "torch")
+            install_torch(python, version, machine.system)
+            install_packages(
+                python, options.requirements, options.editable, quiet=not sys.stdout.isatty()
+            )
+            ensure_decoder(python, machine)
     except SetupError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -152,6 +152,26 @@ def test_a_package_that_does_not_help_is_installed_once(monkeypatch: pytest.Monk
     assert [command[-1] for command in ran] == ["update", "ffmpeg"]
 
 
+def test_two_set_ups_of_one_environment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    program = (
+        "from pathlib import Path; from deploy import bootstrap\n"
+        f"bootstrap.ROOT = Path({str(tmp_path)!r})\n"
+        "with bootstrap.one_at_a_time(): print('mine')"
+    )
+    with bootstrap.one_at_a_time():
+        other = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout is not None
+        assert "waiting" in other.stdout.readline()
+        assert other.poll() is None
+    assert other.communicate(timeout=60)[0] == "mine\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- the lock files -----------------------------------------------------------------------------
 
 
