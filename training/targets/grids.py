@@ -1,0 +1,23 @@
+"""From a teacher's grid of patches to the extractor's grid of tokens."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+Grid = tuple[int, int, int]
+
+
+def resample_map(values: Tensor, grid: Grid) -> Tensor:
+    """Spread one value per patch: [B, t, h, w] -> [B, N], frame-major; the same grid is kept.
+
+    Source: linear interpolation between patch centres is our choice.
+    """
+    return resample_features(values[..., None], grid)[..., 0]
+
+
+def resample_features(features: Tensor, grid: Grid) -> Tensor:
+    """Spread one vector per patch: [B, t, h, w, D] -> [B, N, D], as ``resample_map`` does."""
+    if tuple(features.shape[1:4]) != grid:
+        channels_first = features.movedim(-1, 1)
+        spread = F.interpolate(channels_first, grid, mode="trilinear", align_corners=False)
+        features = spread.movedim(1, -1)
+    return features.flatten(1, 3)
