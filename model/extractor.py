@@ -33,7 +33,12 @@ class Extractor(nn.Module):
         self.config = config
         _, rows, columns = config.grid
         self.embedding = PatchEmbedding(config)
-        self.position = PositionEmbedding(config.grid, config.width, space=not config.rope)
+        # Loud: where and when the kept tokens are says more about an event than what they look
+        # like, and a network from scratch whose patches drown that does not find it out for
+        # thousands of steps.
+        self.position = PositionEmbedding(
+            config.grid, config.width, space=not config.rope, amplitude=2.5
+        )
         self.rope = (
             AxialRope(rows, columns, config.head_width, config.rope_base) if config.rope else None
         )

@@ -53,26 +53,21 @@ def patchify(frames: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 1, 2, 4, 3, 5, 6).reshape(B, -1, patch * patch * C)
 
 
-# Amplitude of a position table at the start.
-_LOUD = 2.5
-
-
 class PositionEmbedding(nn.Module):
     """What a token adds for where and when it is: learned, one table for time and one for space.
 
     Source: the paper does not say. A factored table is our choice: it is small, and with
     ``rope`` the spatial half is left to DINOv3's rotary embedding, whose weights expect no table.
-    Tables start from sines and cosines, several times as large as an embedded patch: where and
-    when the kept tokens are says more about an event than what they look like, and a network that
-    starts from scratch does not find that out by itself for thousands of steps when its patches
-    drown it.
+    Tables start from sines and cosines of the given amplitude; an embedded patch has about 0.5.
     """
 
-    def __init__(self, grid: tuple[int, int, int], width: int, *, space: bool) -> None:
+    def __init__(
+        self, grid: tuple[int, int, int], width: int, *, space: bool, amplitude: float
+    ) -> None:
         super().__init__()
         frames, rows, columns = grid
         self.cells = rows * columns
-        self.time = nn.Parameter(sincos(torch.linspace(0, 1, frames), width) * _LOUD)
+        self.time = nn.Parameter(sincos(torch.linspace(0, 1, frames), width) * amplitude)
         if space:
             half = width // 2
             y = sincos(torch.linspace(0, 1, rows), half)
@@ -84,7 +79,9 @@ class PositionEmbedding(nn.Module):
                 ],
                 dim=-1,
             )
-            self.space: nn.Parameter | None = nn.Parameter(table.reshape(self.cells, width) * _LOUD)
+            self.space: nn.Parameter | None = nn.Parameter(
+                table.reshape(self.cells, width) * amplitude
+            )
         else:
             self.space = None
 

@@ -32,7 +32,10 @@ class Selector(nn.Module):
         self.config = config
         _, rows, columns = config.selector_grid
         self.embedding = PatchEmbedding(config)
-        self.position = PositionEmbedding(config.selector_grid, config.width, space=not config.rope)
+        # Quiet: what makes a token unique is its content.
+        self.position = PositionEmbedding(
+            config.selector_grid, config.width, space=not config.rope, amplitude=0.5
+        )
         self.rope = (
             AxialRope(rows, columns, config.head_width, config.rope_base) if config.rope else None
         )
