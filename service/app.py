@@ -9,6 +9,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from bundle.reader import Bundle
@@ -58,13 +59,15 @@ def create_app(
             await asyncio.gather(warming, return_exceptions=True)
             await pipeline.stop()
 
-    app = FastAPI(
+    # FastAPI's own page loads its scripts from a public network; this one brings them along.
+    app = FastAPIOffline(
         title="LookWhen",
         version=__version__,
         summary="Video classification whose cost is a request parameter",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        static_url="/docs/assets",
     )
     app.state.pipeline = pipeline
     app.state.metrics = metrics

@@ -1,6 +1,7 @@
 """The service over real HTTP, in the order in which a caller meets it."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -230,7 +231,6 @@ def test_model(server: Server) -> None:
 def test_probes_and_pages(server: Server) -> None:
     assert server.client.get("/livez").json() == {"status": "alive", "reason": None}
     assert server.client.get("/readyz").json() == {"status": "ready", "reason": None}
-    assert server.client.get("/docs").status_code == 200
     page = server.client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     policy = page.headers["content-security-policy"]
@@ -239,6 +239,17 @@ def test_probes_and_pages(server: Server) -> None:
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "curl -F" in page.text
+
+
+def test_the_documentation_needs_no_other_server(server: Server) -> None:
+    page = server.client.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert {Path(address).suffix for address in loaded} >= {".js", ".css"}
+    for address in loaded:
+        assert address.startswith("/docs/assets/")
+        assert server.client.get(address).status_code == 200
+    assert server.client.get("/docs/assets/../../settings.py").status_code == 404
 
 
 def test_many_at_once(server: Server, white: Path, square: Path) -> None:
