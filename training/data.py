@@ -1,8 +1,8 @@
 """Stored clips to views, through the service's own preprocessing, in worker processes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -141,7 +141,7 @@ def train_loader(
     views = StoreViews(path, config, seed)
     steps = Steps(len(views.store), batch, seed, first, last)
     views._store = None  # a memory map does not travel to a worker
-    return _loader(views, steps, workers)
+    return spawned_loader(views, steps, workers)
 
 
 def eval_loader(
@@ -150,16 +150,21 @@ def eval_loader(
     """The first ``clips`` clips in order, as a service would see them."""
     items = [(index, -1) for index in range(clips)]
     batches = [items[i : i + batch] for i in range(0, clips, batch)]
-    return _loader(StoreViews(path, config, 0), batches, workers)
+    return spawned_loader(StoreViews(path, config, 0), batches, workers)
 
 
-def _loader(
-    views: StoreViews, batches: Iterable[list[tuple[int, int]]], workers: int
-) -> DataLoader[Sample]:
+def spawned_loader(
+    views: Dataset[Any],
+    batches: Iterable[list[tuple[int, int]]],
+    workers: int,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """Load batches of (clip, draw) in worker processes; 0 workers load in this one."""
     return DataLoader(
         views,
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=collate,
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_single_threaded if workers else None,

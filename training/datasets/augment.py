@@ -1,0 +1,107 @@
+"""What training does to a view besides decoding it: time, crop, flip, colour."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bundle.views import resize
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How much a training view may differ from the one that a service would take.
+
+    The defaults are our choice. Crops take more of the picture than is usual for photographs,
+    because what moves in a clip is small and must stay in; colours change little, because colour
+    may tell the label.
+
+    jitter: take each frame from anywhere in its segment of the clip, not from its middle.
+    area: least and most of the picture that a crop covers.
+    aspect: least and most width over height of a crop, before it is made square.
+    flip: flip every other view left-right, if the data set allows it.
+    brightness, contrast, saturation: largest change, as a share; 0 for none.
+
+    Raises:
+        ValueError: ranges the wrong way round or outside what makes sense.
+    """
+
+    jitter: bool = True
+    area: tuple[float, float] = (0.4, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ValueError(f"area must be a range within (0, 1], got {self.area}")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ValueError(f"aspect must be a range above 0, got {self.aspect}")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, frame: Tensor, size: int) -> Tensor:
+        """uint8 [1, 3, H, W] -> uint8 [1, 3, size, size], antialiased."""
+        part = frame[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
+        return resize(part, size, size)
+
+
+def jittered_indices(frames: int, view_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """One frame from anywhere in each of ``view_frames`` equal segments: int64 [view_frames].
+
+    Ascending; a clip with fewer frames than a view repeats frames.
+
+    Source: temporal segment networks, and InternVideo2's training.
+    """
+    places = (np.arange(view_frames) + rng.random(view_frames)) * (frames / view_frames)
+    return np.minimum(places.astype(np.int64), frames - 1)
+
+
+def random_box(
+    height: int, width: int, augmentation: Augmentation, rng: np.random.Generator
+) -> Box:
+    """A box of random area and aspect; of ten draws the first that fits, else the whole middle."""
+    low, high = (math.log(bound) for bound in augmentation.aspect)
+    for _ in range(10):
+        area = rng.uniform(*augmentation.area) * height * width
+        aspect = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            return Box(int(top), int(left), h, w)
+    side = min(height, width)
+    return Box((height - side) // 2, (width - side) // 2, side, side)
+
+
+def jitter_colours(
+    frames: NDArray[np.uint8], augmentation: Augmentation, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast and saturation, alike in all frames: uint8 [T, H, W, 3]."""
+    brightness, contrast, saturation = (
+        1 + rng.uniform(-most, most)
+        for most in (augmentation.brightness, augmentation.contrast, augmentation.saturation)
+    )
+    if brightness == contrast == saturation == 1:
+        return frames
+    pixels = frames.astype(np.float32) * np.float32(brightness)
+    # ITU-R BT.601, as in every decoder's conversion to grey.
+    grey = pixels @ np.array([[0.299], [0.587], [0.114]], np.float32)
+    pixels = grey + (pixels - grey) * np.float32(saturation)
+    mean = grey.mean(dtype=np.float32)
+    pixels = mean + (pixels - mean) * np.float32(contrast)
+    return np.asarray(np.clip(pixels + np.float32(0.5), 0, 255), np.uint8)

@@ -1,0 +1,192 @@
+"""Data sets of one's own: lists of paths and labels, folders by class, an index, rendered clips."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from training.data import MIRROR
+from training.datasets.annotations import Record, csv_records, read_text
+from training.datasets.entries import DataSet, Frames, mirror_by_name
+from training.datasets.errors import AnnotationError, DataSetError
+from training.datasets.files import Gathered, check_folder, videos_below
+from training.datasets.ledger import LOST_SHARE
+from training.datasets.tasks import MultiLabel, TopOne
+from training.moving_things.labels import LABELS
+from training.moving_things.store import ClipStore
+
+# What stands in a row of a list. VideoMAE and mmaction2 write "path label" for videos and
+# "path frames label" for folders of pictures; mmaction2 writes "path labels" for several classes.
+Layout = Literal["path label", "path frames label", "path labels"]
+
+
+def read_list(
+    file: Path,
+    *,
+    root: Path | None = None,
+    layout: Layout = "path label",
+    labels: Sequence[str] | None = None,
+    mirror: Mapping[str, str] | None = None,
+    flip: bool = True,
+    missing_share: float = LOST_SHARE,
+) -> DataSet:
+    """Read a list such as VideoMAE's and mmaction2's: per row a path, then numbers.
+
+    Commas or white space separate. Paths may hold spaces, for the numbers are counted from the
+    end; with several labels, whose number is not known, only where commas separate. Lines that
+    begin with ``#`` are passed over.
+
+    Args:
+        root: what paths are relative to; by default the list's folder.
+        layout: the fields of a row. Frames are how many of the clip's are meant.
+        labels: class names in their order; labels in the list may then be names too. Without them
+            classes are called by their numbers, up to the largest in the list.
+        mirror: label names that a left-right flip exchanges.
+        flip: False where clips must never be flipped.
+        missing_share: clips that may be missing.
+
+    Raises:
+        AnnotationError: no such file, or a row that is not in the layout.
+        TooManyLost: more clips than that are missing.
+    """
+    root = file.parent if root is None else root
+    index = {label: number for number, label in enumerate(labels or ())}
+    gathered = Gathered(file.name, root, missing_share)
+    largest = -1
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        record = Record(file, f"line {number}", {"line": line.strip()})
+        path, numbers = _fields(record, layout, index)
+        span = None
+        if layout == "path frames label":
+            if numbers[0] < 1:
+                raise record.wrong(f"expected at least one frame, got {line!r}")
+            span = Frames(0, numbers.pop(0))
+        if labels is not None and max(numbers) >= len(labels):
+            raise record.wrong(f"expected labels from 0 to {len(labels) - 1}, got {line!r}")
+        if len(set(numbers)) != len(numbers):
+            raise record.wrong(f"expected different labels, got {line!r}")
+        largest = max(largest, *numbers)
+        clip = root / path
+        gathered.add(path, clip if clip.exists() else None, tuple(numbers), span=span)
+    entries, missing = gathered.finish()
+    names = tuple(labels) if labels is not None else tuple(str(c) for c in range(largest + 1))
+    task = MultiLabel(len(names)) if layout == "path labels" else TopOne(len(names))
+    flips = mirror_by_name(names, mirror or {}) if flip else None
+    return DataSet(file.name, entries, names, task, mirror=flips, missing=missing)
+
+
+def _fields(record: Record, layout: Layout, index: Mapping[str, int]) -> tuple[str, list[int]]:
+    """A row's path and its numbers, separated by commas if that makes sense of it, or by spaces."""
+    line: str = record.values["line"]
+    count = len(layout.split()) - 1
+    for separator in (",", None):
+        # From the right: what is left of the numbers is the path, with whatever is in it.
+        fields = line.split(separator) if layout == "path labels" else line.rsplit(separator, count)
+        path, *rest = (field.strip() for field in fields)
+        numbers = [int(field) if field.isdecimal() else index.get(field, -1) for field in rest]
+        if path and len(numbers) >= count and min(numbers) >= 0:
+            return path, numbers
+    known = " (or names of labels)" if index else ""
+    raise record.wrong(f"expected {layout!r} with numbers from 0{known}, got {line!r}")
+
+
+def read_class_folders(
+    root: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    mirror: Mapping[str, str] | None = None,
+    flip: bool = True,
+) -> DataSet:
+    """Read a folder with one sub-folder of videos per class, however deep they lie in it.
+
+    Args:
+        labels: class names in their order, where another folder (the training split's) gave them;
+            by default the sub-folders' names in alphabetical order.
+        mirror: label names that a left-right flip exchanges.
+        flip: False where clips must never be flipped.
+
+    Raises:
+        DataSetError: no folder, a class without a video, a sub-folder that is no known class.
+    """
+    folders = sorted(
+        path
+        for path in check_folder(root).iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+    if not folders:
+        raise DataSetError(f"{root}: expected one sub-folder per class, there is none")
+    names = tuple(labels) if labels is not None else tuple(path.name for path in folders)
+    gathered = Gathered(root.name, root, 0.0)
+    for folder in folders:
+        if folder.name not in names:
+            raise DataSetError(f"{folder}: {folder.name!r} is not among the labels given")
+        before = len(gathered.entries)
+        for path in videos_below(folder):
+            gathered.add(str(path), path, (names.index(folder.name),))
+        if len(gathered.entries) == before:
+            raise DataSetError(f"{folder}: expected videos of class {folder.name!r}, found none")
+    entries, _ = gathered.finish()
+    flips = mirror_by_name(names, mirror or {}) if flip else None
+    return DataSet(root.name, entries, names, TopOne(len(names)), mirror=flips)
+
+
+def read_index(
+    file: Path,
+    *,
+    root: Path | None = None,
+    split: str | None = "split",
+    mirror: Mapping[str, str] | None = None,
+    flip: bool = True,
+    missing_share: float = LOST_SHARE,
+) -> DataSet:
+    """Read a CSV file with the columns path and label, and more.
+
+    A column ``group`` gives the groups. Classes are in alphabetical order.
+
+    Args:
+        root: what paths are relative to; by default the file's folder.
+        split: the column with each clip's split or fold, which `DataSet.split` and `DataSet.folds`
+            then know; None if there is none.
+        mirror: label names that a left-right flip exchanges.
+        flip: False where clips must never be flipped.
+        missing_share: clips that may be missing.
+
+    Raises:
+        AnnotationError: no such file or column, or a row without path or label.
+        TooManyLost: more clips than that are missing.
+    """
+    root = file.parent if root is None else root
+    columns = ("path", "label") if split is None else ("path", "label", split)
+    records = list(csv_records(file, columns))
+    if not records:
+        raise AnnotationError(file, "line 2", "expected a clip per row, there is none")
+    names = tuple(sorted({record.text("label") for record in records}))
+    index = {label: number for number, label in enumerate(names)}
+    name = file.parent.name or file.name
+    gathered = Gathered(name, root, missing_share)
+    for record in records:
+        path = record.text("path")
+        clip = root / path
+        gathered.add(
+            path, clip if clip.exists() else None, (index[record.text("label")],),
+            group=record.values.get("group", ""),
+            split="" if split is None else record.text(split),
+        )  # fmt: skip
+    entries, missing = gathered.finish()
+    flips = mirror_by_name(names, mirror or {}) if flip else None
+    return DataSet(name, entries, names, TopOne(len(names)), mirror=flips, missing=missing)
+
+
+def read_store(path: Path) -> DataSet:
+    """Read a store of rendered clips (moving-things). Flips exchange left and right.
+
+    Raises:
+        StoreError: no store, an unfinished one, or one of another renderer.
+    """
+    gathered = Gathered("moving_things", path, 0.0)
+    for number, label in enumerate(ClipStore(path).labels.tolist()):
+        gathered.add(f"clip {number}", path, (label,), stored=number)
+    entries, _ = gathered.finish()
+    mirror = {label: int(other) for label, other in enumerate(MIRROR) if other != label}
+    return DataSet("moving_things", entries, LABELS, TopOne(len(LABELS)), mirror=mirror)

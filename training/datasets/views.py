@@ -1,0 +1,245 @@
+"""Entries to batches of views, in worker processes, with the service's own preprocessing."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bundle.geometry import downscale
+from bundle.sampling import Views, frame_indices
+from bundle.views import crop, resize, resized_shape
+from model.config import ModelConfig
+from training.data import Steps, spawned_loader
+from training.datasets.augment import Augmentation, jitter_colours, jittered_indices, random_box
+from training.datasets.decoding import Clip, open_clip
+from training.datasets.entries import DataSet, Entry
+from training.datasets.errors import UnreadableClip
+from training.datasets.ledger import LOST_SHARE, Ledger
+
+# How many other clips are tried in the place of an unreadable one before the batch goes without.
+_STAND_INS = 8
+
+
+class Batch(NamedTuple):
+    """Views on their way to the network; a row is a view, the views of a clip follow each other.
+
+    frames uint8 [B, T, H, W, 3]; clip_small uint8 [B, T/2, H/2, W/2, 3]; target, one per row, as
+    the task stacks them; entry int64 [B], the clip's number in the data set; lost, the clips that
+    could not be read on the way, as (name, reason).
+    """
+
+    frames: Tensor
+    clip_small: Tensor
+    target: Tensor
+    entry: Tensor
+    lost: list[tuple[str, str]]
+
+
+class _Item(NamedTuple):
+    """The views of one clip: uint8 [V, T, H, W, 3], or None if there is none to be had."""
+
+    frames: NDArray[np.uint8] | None
+    target: Tensor
+    entry: int
+    lost: list[tuple[str, str]]
+
+
+class EntryViews(Dataset[_Item]):
+    """The views of each entry; items are asked for by (entry, draw).
+
+    ``draw`` seeds the augmentation; -1 means none: the views that a service would take. In
+    training, another clip stands in for an unreadable one, so that every step has its whole batch;
+    in evaluation it is left out.
+    """
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        config: ModelConfig,
+        *,
+        views: Views = Views(1, 1),  # noqa: B008, frozen
+        augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
+        seed: int = 0,
+    ) -> None:
+        self.dataset, self.config = dataset, config
+        self.views, self.augmentation, self.seed = views, augmentation, seed
+
+    def __getitem__(self, item: tuple[int, int]) -> _Item:
+        index, draw = item
+        lost: list[tuple[str, str]] = []
+        rng = np.random.default_rng((self.seed, index, max(0, draw)))
+        for _ in range(1 if draw < 0 else 1 + _STAND_INS):
+            entry = self.dataset.entries[index]
+            try:
+                if draw < 0:
+                    frames, labels = self._plain(open_clip(entry)), entry.labels
+                else:
+                    frames, labels = self._augmented(entry, rng)
+            except UnreadableClip as error:
+                lost.append((error.clip, error.reason))
+                index = int(rng.integers(len(self.dataset)))
+                continue
+            return _Item(frames, self.dataset.task.target(labels), index, lost)
+        return _Item(None, torch.empty(0), index, lost)
+
+    def _plain(self, clip: Clip) -> NDArray[np.uint8]:
+        """Views over time and along the long side: uint8 [V, T, H, W, 3], temporal-major."""
+        size = self.config.size
+        chosen = frame_indices(clip.count, self.config.frames, self.views.temporal)
+        crops: dict[int, Tensor] = {}
+        for index in np.unique(chosen).tolist():
+            frame = clip.frame(index)
+            small = resize(frame, *resized_shape(frame.shape[-2], frame.shape[-1], size))
+            crops[index] = crop(small, size, self.views.spatial)[:, 0]  # [S, H, W, 3]
+        views = [torch.stack([crops[i] for i in view], dim=1) for view in chosen.tolist()]
+        frames: NDArray[np.uint8] = torch.cat(views).numpy()
+        return frames
+
+    def _augmented(
+        self, entry: Entry, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+        """One view, uint8 [1, T, H, W, 3], and its labels: a flip may have changed them."""
+        clip, T, augmentation = open_clip(entry), self.config.frames, self.augmentation
+        if augmentation.jitter:
+            chosen = jittered_indices(clip.count, T, rng)
+        else:
+            chosen = frame_indices(clip.count, T, 1)[0]
+        frames: dict[int, Tensor] = {}
+        box, shape = None, None
+        for index in np.unique(chosen).tolist():
+            frame = clip.frame(index)
+            if box is None or shape is None:
+                shape = frame.shape[-2], frame.shape[-1]
+                box = random_box(*shape, augmentation, rng)
+            # Streams may change their size on the way; the box is that of the first frame.
+            cut = box.cut(resize(frame, *shape), self.config.size)
+            frames[index] = cut[0].permute(1, 2, 0)
+        view = torch.stack([frames[index] for index in chosen.tolist()]).numpy()
+        labels = entry.labels
+        if augmentation.flip and self.dataset.mirror is not None and rng.integers(2):
+            view = view[:, :, ::-1]
+            labels = tuple(self.dataset.mirror.get(label, label) for label in labels)
+        view = jitter_colours(np.ascontiguousarray(view), augmentation, rng)
+        return view[None], labels
+
+
+class Batches:
+    """Iterates over batches and keeps account of the clips that could not be read.
+
+    Iterating raises TooManyLost when there are more than the set share of them.
+    """
+
+    def __init__(self, loader: DataLoader[Batch], ledger: Ledger) -> None:
+        self._loader = loader
+        self.ledger = ledger
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            for clip, reason in batch.lost:
+                self.ledger.add(clip, reason)
+            self.ledger.check()
+            if len(batch.entry):
+                yield batch
+
+
+def training_batches(
+    dataset: DataSet,
+    config: ModelConfig,
+    *,
+    batch: int,
+    seed: int,
+    first: int,
+    last: int,
+    workers: int,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
+    lost_share: float = LOST_SHARE,
+    rank: int = 0,
+    world: int = 1,
+) -> Batches:
+    """Augmented batches for steps ``first`` to ``last``, the same ones whenever they are asked for.
+
+    Args:
+        batch: views per step, of all processes together.
+        workers: processes that decode; 0 decodes in this one.
+        lost_share: how many of the clips may be unreadable.
+        rank, world: this process takes every ``world``-th view of each step, from ``rank`` on.
+
+    Raises:
+        ValueError: the batch does not divide among the processes.
+    """
+    if batch % world:
+        raise ValueError(f"a batch of {batch} does not divide among {world} processes")
+    views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
+    steps = _Share(Steps(len(dataset), batch, seed, first, last), rank, world)
+    return _batches(views, steps, workers, lost_share)
+
+
+def evaluation_batches(
+    dataset: DataSet,
+    config: ModelConfig,
+    *,
+    batch: int,
+    workers: int,
+    views: Views = Views(1, 1),  # noqa: B008, frozen
+    lost_share: float = LOST_SHARE,
+    rank: int = 0,
+    world: int = 1,
+) -> Batches:
+    """Every clip once, in order, in the views that a service would take; unreadable ones are left
+    out.
+
+    Args:
+        batch: clips, not views, at a time.
+        views: temporal times spatial views of each clip, such as 4x3.
+        lost_share: how many of the clips may be unreadable.
+        rank, world: this process takes every ``world``-th clip, from ``rank`` on.
+    """
+    items = [(index, -1) for index in range(rank, len(dataset), world)]
+    batches = [items[i : i + batch] for i in range(0, len(items), batch)]
+    return _batches(EntryViews(dataset, config, views=views), batches, workers, lost_share)
+
+
+class _Share:
+    """One process's part of each batch."""
+
+    def __init__(self, steps: Steps, rank: int, world: int) -> None:
+        self.steps, self.rank, self.world = steps, rank, world
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for items in self.steps:
+            yield items[self.rank :: self.world]
+
+
+def _batches(
+    views: EntryViews, items: Iterable[list[tuple[int, int]]], workers: int, lost_share: float
+) -> Batches:
+    ledger = Ledger(views.dataset.name, len(views.dataset), lost_share)
+    return Batches(spawned_loader(views, items, workers, _collate), ledger)
+
+
+def _collate(items: list[_Item]) -> Batch:
+    lost = [clip for item in items for clip in item.lost]
+    there = [item for item in items if item.frames is not None]
+    if not there:
+        empty = torch.empty(0)
+        return Batch(empty, empty, empty, empty, lost)
+    clips = [item.frames for item in there if item.frames is not None]
+    counts = torch.tensor([len(clip) for clip in clips])
+    frames = np.concatenate(clips)
+    return Batch(
+        torch.from_numpy(frames),
+        torch.from_numpy(downscale(frames)),
+        torch.stack([item.target for item in there]).repeat_interleave(counts, dim=0),
+        torch.tensor([item.entry for item in there]).repeat_interleave(counts),
+        lost,
+    )
