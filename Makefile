@@ -8,7 +8,7 @@ ENGINE ?= docker
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
-PROJECT := bundle export model service training deploy tests
+PROJECT := benchmarks bundle export model service training deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
 find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)

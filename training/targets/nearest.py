@@ -9,7 +9,7 @@ from torch.nn import functional as F
 Metric = Literal["cosine", "l2"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
-# Numbers in the largest table that is made: 16 MiB, whatever the batch. Larger steps are no faster.
+# Numbers in the largest table that is made: 16 MiB of float32, whatever the batch.
 CHUNK = 1 << 22
 
 
