@@ -151,7 +151,11 @@ def load_huggingface(
     transformers = optional_package("transformers", "a Hugging Face model")
     try:
         model = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, trust_remote_code=False
+            name,
+            use_safetensors=True,
+            trust_remote_code=False,
+            # Pixels come as float32, whatever the weights were saved as.
+            dtype="float32",
         )
     except (OSError, ValueError) as error:
         raise TeacherError(f"{name}: cannot be loaded ({error})") from None
