@@ -54,7 +54,7 @@ def dense_vit(config: DenseConfig) -> DenseViT:
         for name, parameter in vit.named_parameters():
             if name.endswith("gamma"):
                 parameter.fill_(1.0)
-            elif parameter.ndim > 1:
+            elif parameter.ndim > 1 and not name.startswith("position"):
                 parameter.mul_(5.0)
     return vit.eval()
 

@@ -28,9 +28,9 @@ from training.baselines.macs import macs
 class DenseViT(nn.Module):
     """LookWhen's extractor without LookWhen: a video ViT with joint space-time attention.
 
-    Blocks, patch embedding and position embedding are the extractor's; in place of the selector's
-    context stands one learned class token, or none with mean pooling. Without labels, the logits
-    are the pooled token.
+    Blocks, patch embedding and position embedding are the extractor's, and so are the names of the
+    weights; in place of the selector's context stands one learned class token, or none with mean
+    pooling. Without labels, the logits are the pooled token.
     """
 
     def __init__(self, config: DenseConfig, drop_path: float = 0.0) -> None:
@@ -39,7 +39,10 @@ class DenseViT(nn.Module):
         twin = config.twin
         _, rows, columns = config.grid
         self.embedding = PatchEmbedding(twin, config.tubelet)
-        self.position = PositionEmbedding(config.grid, twin.width, space=not twin.rope)
+        # As loud as the extractor's.
+        self.position = PositionEmbedding(
+            config.grid, twin.width, space=not twin.rope, amplitude=2.5
+        )
         self.rope = AxialRope(rows, columns, twin.head_width, twin.rope_base) if twin.rope else None
         self.class_token: nn.Parameter | None = None
         if config.pooling is Pooling.CLASS:

@@ -113,9 +113,10 @@ class Merging(Baseline):
     """A method that merges ``schedule[i]`` tokens in layer i, between attention and MLP.
 
     Attention is proportional: a token that stands for s tokens is attended to as s tokens would
-    be, by adding log s to the logits of its key. The class token is never merged. A merged token
-    keeps the place of its destination for the rotary embedding: our choice, since the methods were
-    published for networks without one; the mean of the places would be the alternative.
+    be, by adding log s to the logits of its key; and it counts as s in mean pooling, which is our
+    choice. The class token is never merged. A merged token keeps the place of its destination for
+    the rotary embedding: our choice as well, since the methods were published for networks without
+    one; the mean of the places would be the alternative.
     """
 
     def __init__(self, backbone: DenseViT, r: int | Sequence[int]) -> None:

@@ -26,9 +26,8 @@ class RLT(Baseline):
         """Drop tokens of ``backbone``.
 
         Args:
-            tau: smallest change that keeps a token is just above this one, in units of the
-                normalised pixels (standard deviations). Below 0 keeps everything; 0 drops only
-                exact repetitions.
+            tau: a token is kept if it changed by more than this, in normalised pixels (standard
+                deviations of ImageNet's). 0 drops exact repetitions alone, less drops nothing.
 
         Raises:
             ValueError: tau is not a number.
