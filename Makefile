@@ -59,7 +59,7 @@ check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that 
 # Each step goes on where it was interrupted. Clips of seed 1 are never trained on.
 train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, evaluate, export; hours
 	$(VENV)/bin/python -m training.moving_things render runs/train --clips 40000 --seed 0
-	$(VENV)/bin/python -m training.moving_things render runs/held_out --clips 3600 --seed 1
+	$(VENV)/bin/python -m training.moving_things render runs/held_out --clips 1800 --seed 1
 	$(VENV)/bin/python -m training.supervised runs/train runs/default
 	$(VENV)/bin/python -m training.evaluate runs/default/checkpoint.safetensors runs/held_out \
 		runs/default/evaluation.json
