@@ -11,7 +11,13 @@ from training.datasets.errors import DataSetError
 from training.datasets.jester import read_jester
 from training.datasets.kinetics import read_kinetics
 from training.datasets.ledger import LOST_SHARE
-from training.datasets.lists import read_class_folders, read_index, read_list, read_store
+from training.datasets.lists import (
+    read_class_folders,
+    read_index,
+    read_list,
+    read_store,
+    read_unlabelled,
+)
 from training.datasets.something_something import read_something_something
 from training.moving_things.store import StoreError
 
@@ -30,7 +36,7 @@ _OFFICIAL: dict[str, _OfficialReader] = {
     "jester": read_jester,
     "charades": read_charades,
 }
-KINDS = (*_OFFICIAL, "list", "folders", "index", "moving-things")
+KINDS = (*_OFFICIAL, "list", "folders", "index", "unlabelled", "moving-things")
 
 
 def read_dataset(
@@ -47,7 +53,7 @@ def read_dataset(
     Args:
         kind: one of `KINDS`.
         path: the folder of the official annotations; the list or index; the folder with one
-            sub-folder per class; the store.
+            sub-folder per class, or of videos without labels; the store.
         clips: the folder of the clips; for a list or index by default the folder it lies in.
         split: the official split; for an index the value in ``column``; for folders by class the
             folder ``path/split``, whose classes are then numbered as in ``path/train``.
@@ -75,6 +81,8 @@ def read_dataset(
         raise DataSetError(f"{kind} has no splits of its own; split it with split_off or k_fold")
     if kind == "folders":
         return read_class_folders(path)
+    if kind == "unlabelled":
+        return read_unlabelled(path)
     if kind == "list":
         return read_list(path, root=clips, missing_share=missing_share)
     try:

@@ -1,4 +1,4 @@
-"""Data sets of one's own: lists of paths and labels, folders by class, an index, rendered clips."""
+"""Data sets of one's own: lists of paths and labels, folders, an index, rendered clips."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -176,6 +176,22 @@ def read_index(
     entries, missing = gathered.finish()
     flips = mirror_by_name(names, mirror or {}) if flip else None
     return DataSet(name, entries, names, TopOne(len(names)), mirror=flips, missing=missing)
+
+
+def read_unlabelled(root: Path, *, flip: bool = True) -> DataSet:
+    """Read every video below a folder, for pre-training: clips of no class, among none.
+
+    Args:
+        flip: False where clips must never be flipped.
+
+    Raises:
+        DataSetError: no folder, or no video in it.
+    """
+    gathered = Gathered(root.name, root, 0.0)
+    for path in videos_below(check_folder(root)):
+        gathered.add(str(path), path, ())
+    entries, _ = gathered.finish()
+    return DataSet(root.name, entries, (), MultiLabel(0), mirror={} if flip else None)
 
 
 def read_store(path: Path) -> DataSet:
