@@ -117,7 +117,7 @@ def test_training_learns(clips: Path, tmp_path: Path) -> None:
 
 
 def test_the_target_hands_over_to_the_selector() -> None:
-    recipe = Recipe(steps=1000)
+    recipe = Recipe(steps=1000, hand_over=(0.1, 0.5))
     plans = [plan(recipe, SMALL, step) for step in range(1000)]
     assert all(drawn.by_target for drawn in plans[:100])
     assert not any(drawn.by_target for drawn in plans[500:])
@@ -127,12 +127,15 @@ def test_the_target_hands_over_to_the_selector() -> None:
 
 
 def test_sparsities_cover_the_trained_range_and_sometimes_less() -> None:
-    recipe = Recipe(dense_share=0.1)
+    recipe = Recipe(steps=2000, dense_share=0.1, sparse_until=0.5, levels=5)
     drawn = np.array([plan(recipe, SMALL, step).sparsity for step in range(2000)])
-    inside = (drawn >= SMALL.lowest_sparsity) & (drawn <= SMALL.highest_sparsity)
+    inside = drawn >= SMALL.lowest_sparsity
     assert 0.87 < inside.mean() < 0.93
-    assert drawn.min() < 0.2
-    assert drawn.max() <= SMALL.highest_sparsity
+    assert set(drawn[~inside]) == set(recipe.dense_sparsities)
+    grid = [0.7, 0.7625, 0.825, 0.8875, 0.95]  # the trained range in five levels
+    early, late = drawn[:1000][inside[:1000]], drawn[1000:][inside[1000:]]
+    assert np.unique(early.round(6)).tolist() == grid[2:]
+    assert np.unique(late.round(6)).tolist() == grid
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
