@@ -36,13 +36,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bundle.tokens import tokens_to_keep
-from model.checkpoint import save_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig, get_config
 from training.data import Sample, train_loader
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
-from training.moving_things.store import ClipStore
+from training.moving_things.store import ClipStore, StoreError
 from training.state import load_state, save_state
 
 
@@ -80,6 +80,17 @@ class Recipe:
     # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
     # tokens learn what they show long before the video token learns where to look.
     pooled_weight: float = 0.5
+
+
+RECIPES = {
+    # The built-in bundle, from scratch.
+    "default": Recipe(),
+    # And further from there, with a selector that has learnt: no target to lean on, the whole
+    # trained range from the first step, another order of clips.
+    "default-continued": Recipe(
+        seed=1, steps=1000, learning_rate=5e-4, hand_over=(0.0, 0.0), sparse_until=0.0
+    ),
+}
 
 
 class DivergedError(RuntimeError):
@@ -179,14 +190,32 @@ def losses(
     }
 
 
-def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: int) -> Path:
+def train(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    workers: int,
+    save_every: int,
+    start: Path | None = None,
+) -> Path:
     """Run the recipe, or the rest of it; returns the checkpoint's path.
+
+    Args:
+        start: a checkpoint whose weights the run starts from, in place of random ones.
 
     Raises:
         DivergedError: the loss is not a number; the last good state is kept.
+        CheckpointError: ``start`` cannot be read, or is of another shape.
     """
     out.mkdir(parents=True, exist_ok=True)
     model, optimizer = build(recipe)
+    before: dict[str, Any] = {}
+    if start is not None:
+        parent, before = load_checkpoint(start)
+        if parent.config != model.config:
+            raise CheckpointError(f"{start}: is not of the shape {model.config.name}")
+        model.load_state_dict(parent.state_dict())
     state = out / "state.safetensors"
     first = 0
     if state.exists():
@@ -249,7 +278,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, workers: int, save_every: in
             **facts,
             "name": "training.supervised",
             "data": f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
-            "clips_seen": recipe.steps * recipe.batch,
+            "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
+            "continues": before,
             "commit": current_commit(),
         },
     )
@@ -300,6 +330,7 @@ def _progress() -> Progress:
 def _options() -> Iterator[click.Option]:
     """One option per field of the recipe that a person would turn."""
     for name, text in (
+        ("config", "Shape of the network."),
         ("seed", "Seed of weights, order and augmentation."),
         ("steps", "Optimiser steps."),
         ("batch", "Clips per step."),
@@ -307,28 +338,38 @@ def _options() -> Iterator[click.Option]:
         ("map_weight", "Weight of the selector's loss."),
         ("dense_share", "Share of steps denser than the trained range."),
     ):
-        default = getattr(Recipe(), name)
+        kind = click.Choice(list(CONFIGS)) if name == "config" else type(getattr(Recipe(), name))
         yield click.Option(
-            [f"--{name.replace('_', '-')}"],
-            type=type(default),
-            default=default,
-            show_default=True,
-            help=text,
+            [f"--{name.replace('_', '-')}"], type=kind, help=f"{text}  [default: the recipe's]"
         )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--config", type=click.Choice(list(CONFIGS)), default=Recipe().config)
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="default", show_default=True)
+@click.option(
+    "--start",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Checkpoint whose weights the run starts from.",
+)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode clips.")
 @click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
-def main(data: Path, out: Path, config: str, workers: int, save_every: int, **turned: Any) -> None:
+def main(
+    data: Path,
+    out: Path,
+    recipe: str,
+    start: Path | None,
+    workers: int,
+    save_every: int,
+    **turned: Any,
+) -> None:
     """Train on the rendered clips in DATA; write state, log and checkpoint to OUT."""
-    recipe = dataclasses.replace(Recipe(), config=config, **turned)
+    changes = {name: value for name, value in turned.items() if value is not None}
+    chosen = dataclasses.replace(RECIPES[recipe], **changes)
     try:
-        checkpoint = train(recipe, data, out, workers=workers, save_every=save_every)
-    except DivergedError as error:
+        checkpoint = train(chosen, data, out, workers=workers, save_every=save_every, start=start)
+    except (CheckpointError, DivergedError, StoreError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"wrote {checkpoint}")
 

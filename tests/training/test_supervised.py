@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from bundle.geometry import downscale
-from model.checkpoint import load_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import CONFIGS, ModelConfig
 from training import evaluate as evaluation
 from training import supervised
@@ -99,6 +99,20 @@ def test_a_run_that_diverges_stops_and_keeps_the_last_good_state(
     monkeypatch.setattr(supervised, "losses", real)
     train(RECIPE, clips, tmp_path, workers=0, save_every=2)
     assert len(losses_of(tmp_path)) == 4
+
+
+def test_a_run_goes_on_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
+    first = train(RECIPE, clips, tmp_path / "first", workers=0, save_every=4)
+    still = dataclasses.replace(RECIPE, steps=1, learning_rate=0.0, final_learning_rate=0.0)
+    second = train(still, clips, tmp_path / "second", workers=0, save_every=1, start=first)
+    (one, _), (other, facts) = load_checkpoint(first), load_checkpoint(second)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    assert facts["clips_seen"] == (4 + 1) * RECIPE.batch
+    assert facts["continues"]["recipe"]["steps"] == 4
+    wider = dataclasses.replace(RECIPE, config="lookwhen_mini16")
+    with pytest.raises(CheckpointError, match="not of the shape"):
+        train(wider, clips, tmp_path / "third", workers=0, save_every=1, start=first)
 
 
 def test_training_learns(clips: Path, tmp_path: Path) -> None:
