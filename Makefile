@@ -64,7 +64,8 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 	$(VENV)/bin/python -m training.evaluate runs/default/checkpoint.safetensors runs/held_out \
 		runs/default/evaluation.json
 	$(VENV)/bin/python -m export runs/default/checkpoint.safetensors bundle/default \
-		--name moving_things --version 1 --accuracy runs/default/evaluation.json
+		--name moving_things --version 1 --default-sparsity 0.9 \
+		--accuracy runs/default/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
