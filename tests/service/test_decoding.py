@@ -53,9 +53,9 @@ LIMITS = ClipLimits(
 
 
 @asynccontextmanager
-async def pool_of(workers: int = 1, clip_limits: ClipLimits = LIMITS, **limits: float) -> (
-    AsyncIterator[tuple[DecodePool, list[str]]]
-):
+async def pool_of(
+    workers: int = 1, clip_limits: ClipLimits = LIMITS, **limits: float
+) -> AsyncIterator[tuple[DecodePool, list[str]]]:
     """A pool and the reasons for which it replaced workers."""
     settings = {
         "timeout_seconds": 20,
@@ -343,7 +343,6 @@ def test_limits_at_their_edges(
         pool.clip_limits = replace(LIMITS, max_frame_pixels=512 * 512)
         with pytest.raises(TooManyPixels):
             await decode_in(pool, lying)
-
 
     try:
         run(check())

@@ -265,9 +265,7 @@ def test_many_at_once(server: Server, white: Path, square: Path) -> None:
     assert labels == ["dark", "bright"] * 12
 
 
-def test_limits_over_http(
-    start_server: Callable[..., Server], white: Path, tmp_path: Path
-) -> None:
+def test_limits_over_http(start_server: Callable[..., Server], white: Path, tmp_path: Path) -> None:
     wide = clips.pattern(tmp_path / "wide.mp4", "-c:v", "libx264", size="66x64", seconds=1)
     size = max(white.stat().st_size, wide.stat().st_size)
     server = start_server(

@@ -185,8 +185,10 @@ def test_killed_workers_fail_their_own_clip_alone(
     assert response.status_code == 422
     assert response.json()["code"] == "decoder_crashed"
     wait_for(
-        lambda: server.metric("lookwhen_decode_worker_restarts_total", reason="crashed") == 3
-        and server.metric("lookwhen_decode_workers") == 2,
+        lambda: (
+            server.metric("lookwhen_decode_worker_restarts_total", reason="crashed") == 3
+            and server.metric("lookwhen_decode_workers") == 2
+        ),
         "two more workers",
     )
     assert server.classify(white).status_code == 200
