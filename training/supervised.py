@@ -210,6 +210,7 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     model, optimizer = build(recipe)
+    commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     before: dict[str, Any] = {}
     if start is not None:
         parent, before = load_checkpoint(start)
@@ -280,7 +281,7 @@ def train(
             "data": f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
             "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
             "continues": before,
-            "commit": current_commit(),
+            "commit": commit,
         },
     )
     return checkpoint
