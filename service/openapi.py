@@ -15,8 +15,6 @@ selector looks at all of it in small, and the extractor sees the best `1 - spars
 full-resolution tokens. Cost falls with sparsity; `GET /model` says what that does to accuracy.
 
 Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads to advice.
-
-This page loads its scripts from a public network. Without one, `/openapi.json` holds the same.
 """
 
 _BINARY = {"type": "string", "format": "binary"}
