@@ -6,6 +6,7 @@ import warnings
 
 import onnx
 import torch
+from google.protobuf.message import Message
 from torch import Tensor, nn
 
 from model.classifier import LookWhen
@@ -124,6 +125,18 @@ def _to_onnx(
             verbose=False,
         )
     assert program is not None  # dynamo=True always gives a program
+    exported = program.model_proto
+    _forget_the_machine(exported)
     buffer = io.BytesIO()
-    onnx.save(program.model_proto, buffer)
+    onnx.save(exported, buffer)
     return buffer.getvalue()
+
+
+def _forget_the_machine(message: Message) -> None:
+    """Drop the exporter's notes for debugging: stack traces, with the paths of who exported."""
+    for field, value in list(message.ListFields()):
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if field.is_repeated else (value,):
+                _forget_the_machine(part)

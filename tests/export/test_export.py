@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
 
-from bundle.reader import read_bundle
+from bundle.reader import default_bundle_path, read_bundle
 from export.__main__ import main
 from export.graphs import example_inputs, extractor_to_onnx
 from export.pack import write_bundle
@@ -60,6 +60,17 @@ def test_the_papers_own_shape_exports_too() -> None:
     with torch.no_grad():
         expected = model.head(model.extractor(patches, positions, context, lengths).video)
     np.testing.assert_allclose(logits, expected.numpy(), atol=TOLERANCE)
+
+
+def test_graphs_tell_nothing_of_the_machine_that_made_them(
+    tiny_graphs: tuple[bytes, bytes],
+) -> None:
+    built_in = read_bundle(default_bundle_path())
+    here = str(Path(__file__).parents[2]).encode()
+    for graph in (*tiny_graphs, built_in.selector, built_in.extractor):
+        assert here not in graph
+        assert b".py" not in graph
+        assert b"site-packages" not in graph
 
 
 def test_a_graph_that_answers_something_else_is_refused(
