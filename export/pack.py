@@ -1,9 +1,8 @@
 """Write a bundle directory: graphs, manifest, and nothing else."""
 
 import hashlib
-import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 
 from bundle.reader import read_bundle
@@ -87,21 +86,15 @@ def write_bundle(out: Path, manifest: Manifest, selector: bytes, extractor: byte
     if out.exists() and not (out.is_dir() and {entry.name for entry in out.iterdir()} <= ours):
         raise FileExistsError(f"{out} holds something other than a bundle; choose another path")
     out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    fresh = out.parent / f".{out.name}-{secrets.token_hex(8)}"
+    fresh.mkdir()
     try:
         (fresh / SELECTOR_FILE).write_bytes(selector)
         (fresh / EXTRACTOR_FILE).write_bytes(extractor)
         (fresh / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
         read_bundle(fresh)
-        fresh.chmod(0o777 & ~_umask())
         if out.exists():
             shutil.rmtree(out)
         fresh.rename(out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -139,8 +139,7 @@ def train_loader(
 ) -> DataLoader[Sample]:
     """Augmented batches for steps ``first`` to ``last``."""
     views = StoreViews(path, config, seed)
-    steps = Steps(len(views.store), batch, seed, first, last)
-    views._store = None  # a memory map does not travel to a worker
+    steps = Steps(len(ClipStore(path)), batch, seed, first, last)
     return spawned_loader(views, steps, workers)
 
 
