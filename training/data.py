@@ -29,6 +29,24 @@ _MIRRORED = {
 }
 MIRROR = np.array([LABELS.index(_MIRRORED.get(label, label)) for label in LABELS])
 
+# What playing it backwards makes of an event; a fall and a bounce played backwards are neither.
+_BACKWARDS = {
+    "moving left": "moving right",
+    "moving right": "moving left",
+    "moving up": "moving down",
+    "moving down": "moving up",
+    "approaching": "receding",
+    "receding": "approaching",
+    "turning clockwise": "turning counter-clockwise",
+    "turning counter-clockwise": "turning clockwise",
+    "appearing": "disappearing",
+    "disappearing": "appearing",
+    "two things meeting": "two things parting",
+    "two things parting": "two things meeting",
+}
+BACKWARDS = np.array([LABELS.index(_BACKWARDS.get(label, label)) for label in LABELS])
+_ONE_WAY = frozenset(LABELS.index(label) for label in ("bouncing", "falling"))
+
 # Temporal views that training draws from; evaluation takes the single one in the middle.
 _SHIFTS = 5
 
@@ -71,10 +89,11 @@ class StoreViews(Dataset[Sample]):
         clip = self.store[index]
         T = self.config.frames
         if draw < 0:
-            flip, chosen = False, frame_indices(clip.frames, T, 1)[0]
+            flip, backwards, chosen = False, False, frame_indices(clip.frames, T, 1)[0]
         else:
             rng = np.random.default_rng((self.seed, index, draw))
             flip = bool(rng.integers(2))
+            backwards = bool(rng.integers(2)) and clip.label not in _ONE_WAY
             chosen = frame_indices(clip.frames, T, _SHIFTS)[rng.integers(_SHIFTS)]
         frames = decode_view(clip.video, chosen, self.config.size)
         moving = moving_tokens(clip.mask[chosen], self.config)
@@ -83,6 +102,10 @@ class StoreViews(Dataset[Sample]):
             frames = np.ascontiguousarray(frames[:, :, ::-1])
             moving = moving[:, :, ::-1]
             label = int(MIRROR[label])
+        if backwards:
+            frames = np.ascontiguousarray(frames[::-1])
+            moving = moving[::-1]
+            label = int(BACKWARDS[label])
         return Sample(
             torch.from_numpy(frames),
             torch.from_numpy(downscale(frames[None])[0]),

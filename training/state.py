@@ -1,29 +1,35 @@
 """A run's state on disk: enough to go on after a kill as if nothing had happened.
 
-Safetensors throughout. The optimiser's moments are stored under the names of their parameters.
+Safetensors throughout. What an optimiser remembers of a parameter is stored under its kind and the
+parameter's name, whatever the optimiser: ``exp_avg/selector.norm.weight``.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MODEL = "model"
 
 
 def save_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.AdamW, step: int, facts: dict[str, Any]
+    path: Path,
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    step: int,
+    facts: dict[str, Any],
 ) -> None:
     """Write weights, moments and step; the file appears under its name only when it is whole."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"{_MODEL}/{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        for moment in _MOMENTS:
-            if moment in optimizer.state[parameter]:
-                tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+        for optimizer in optimizers:
+            for kind, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{kind}/{name}"] = value
     part = path.with_name(path.name + ".part")
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -34,7 +40,7 @@ def save_state(
 
 
 def load_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.AdamW
+    path: Path, model: nn.Module, optimizers: Sequence[Optimizer]
 ) -> tuple[int, dict[str, Any]]:
     """Put weights and moments back; returns the step to go on from, and the facts.
 
@@ -44,19 +50,20 @@ def load_state(
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    step = int(metadata["step"])
-    weights = {
-        name.removeprefix("model."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("model.")
+    parameters = dict(model.named_parameters())
+    owners = {
+        id(parameter): optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
     }
+    weights = {}
+    for key, tensor in tensors.items():
+        kind, name = key.split("/", 1)
+        if kind == _MODEL:
+            weights[name] = tensor
+        elif name in parameters:
+            owners[id(parameters[name])].state[parameters[name]][kind] = tensor
     model.load_state_dict(weights)
-    for name, parameter in model.named_parameters():
-        if f"exp_avg.{name}" not in tensors:
-            continue
-        state = optimizer.state[parameter]
-        state["step"] = torch.tensor(float(step))
-        for moment in _MOMENTS:
-            state[moment] = tensors[f"{moment}.{name}"]
     facts: dict[str, Any] = json.loads(metadata["facts"])
-    return step, facts
+    return int(metadata["step"]), facts

@@ -34,6 +34,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from bundle.tokens import tokens_to_keep
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -43,6 +44,7 @@ from training.data import Sample, train_loader
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore, StoreError
+from training.optimizers import build_optimizers, set_rate
 from training.state import load_state, save_state
 
 
@@ -53,9 +55,10 @@ class Recipe:
     config: str = "lookwhen_mini16"
     seed: int = 0
     batch: int = 32
-    steps: int = 3400
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-6
+    steps: int = 5600
+    learning_rate: float = 1e-3  # AdamW's
+    matrix_learning_rate: float = 3e-3  # Muon's
+    final_rate: float = 1e-3  # share of the peak
     weight_decay: float = 0.05
     warm_up: float = 0.02  # share of the steps
     clip_gradient: float = 1.0
@@ -66,17 +69,18 @@ class Recipe:
     # seven, too few to rank all that moves.
     map_temperature: float = 1.0
     # The selector takes over from the target between these shares of the steps.
-    hand_over: tuple[float, float] = (0.25, 0.6)
+    hand_over: tuple[float, float] = (0.1, 0.35)
     # Sparsities come from a grid over the trained range: a CPU's kernels are compiled for each new
     # shape, which costs as much as the step itself when every step has another K.
     levels: int = 7
     # Until this share of the steps only the sparser half of the grid, which is cheaper, and easier
     # to learn from because little but the event is kept.
-    sparse_until: float = 0.6
-    # Share of steps at one of these, so that dense answers are not far from what was trained. They
-    # cost several times an ordinary step.
-    dense_share: float = 0.03
+    sparse_until: float = 0.35
+    # Share of the later steps at one of these, so that dense answers are not far from what was
+    # trained; on fewer clips, so that they cost no more than the others.
+    dense_share: float = 0.12
     dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
+    dense_batch: int = 10
     # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
     # tokens learn what they show long before the video token learns where to look.
     pooled_weight: float = 0.5
@@ -88,7 +92,12 @@ RECIPES = {
     # And further from there, with a selector that has learnt: no target to lean on, the whole
     # trained range from the first step, another order of clips.
     "default-continued": Recipe(
-        seed=1, steps=1000, learning_rate=5e-4, hand_over=(0.0, 0.0), sparse_until=0.0
+        seed=1,
+        steps=1000,
+        learning_rate=5e-4,
+        matrix_learning_rate=1.5e-3,
+        hand_over=(0.0, 0.0),
+        sparse_until=0.0,
     ),
 }
 
@@ -97,39 +106,26 @@ class DivergedError(RuntimeError):
     """The loss is no longer a number."""
 
 
-def build(recipe: Recipe) -> tuple[LookWhen, torch.optim.AdamW]:
-    """The model as the seed initialises it, and its optimiser (weight decay on matrices only)."""
+def build(recipe: Recipe) -> tuple[LookWhen, list[Optimizer]]:
+    """The model as the seed initialises it, and its optimisers."""
     torch.manual_seed(recipe.seed)
     config = dataclasses.replace(get_config(recipe.config), labels=LABELS)
     model = LookWhen(config, recipe.drop_path)
-    parameters = dict(model.named_parameters())
-    # Matrices of layers decay; position tables and the prefix are embeddings and do not.
-    decayed = {name for name in parameters if name.endswith("weight") and parameters[name].ndim > 1}
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [parameters[name] for name in parameters if name in decayed],
-                "weight_decay": recipe.weight_decay,
-            },
-            {
-                "params": [parameters[name] for name in parameters if name not in decayed],
-                "weight_decay": 0.0,
-            },
-        ],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.999),
+    return model, build_optimizers(
+        model,
+        learning_rate=recipe.learning_rate,
+        matrix_learning_rate=recipe.matrix_learning_rate,
+        weight_decay=recipe.weight_decay,
     )
-    return model, optimizer
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to the final rate."""
+def rate(recipe: Recipe, step: int) -> float:
+    """Share of the peak rates at a step: linear warm-up, then a cosine down to the final share."""
     warm = max(1, round(recipe.warm_up * recipe.steps))
     if step < warm:
-        return recipe.learning_rate * (step + 1) / warm
+        return (step + 1) / warm
     done = (step - warm) / max(1, recipe.steps - warm)
-    spread = recipe.learning_rate - recipe.final_learning_rate
-    return recipe.final_learning_rate + spread * 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +134,24 @@ class StepPlan:
 
     sparsity: float
     by_target: bool
+    clips: int  # of the batch, from its beginning
 
 
 def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
-    """Draw the step's sparsity and whether the target selects."""
+    """Draw the step's sparsity, whether the target selects, and how many clips it is shown."""
     rng = np.random.default_rng((recipe.seed, 1, step))
     progress = step / recipe.steps
     levels = np.linspace(config.lowest_sparsity, config.highest_sparsity, recipe.levels)
     if progress < recipe.sparse_until:
         levels = levels[recipe.levels // 2 :]
     sparsity = rng.choice(levels)
-    if rng.random() < recipe.dense_share:
+    clips = recipe.batch
+    if rng.random() < recipe.dense_share and progress >= recipe.sparse_until:
         sparsity = rng.choice(recipe.dense_sparsities)
+        clips = min(clips, recipe.dense_batch)
     start, end = recipe.hand_over
     by_target = rng.random() >= (progress - start) / max(1e-9, end - start)
-    return StepPlan(float(sparsity), bool(by_target))
+    return StepPlan(float(sparsity), bool(by_target), clips)
 
 
 def losses(
@@ -160,6 +159,7 @@ def losses(
 ) -> tuple[Tensor, dict[str, float]]:
     """The step's loss, and what to log of it."""
     kept = tokens_to_keep(step_plan.sparsity, model.config.tokens)
+    batch = Sample(*(tensor[: step_plan.clips] for tensor in batch))
     with _precision():
         predicted = model(
             batch.frames,
@@ -209,7 +209,7 @@ def train(
         CheckpointError: ``start`` cannot be read, or is of another shape.
     """
     out.mkdir(parents=True, exist_ok=True)
-    model, optimizer = build(recipe)
+    model, optimizers = build(recipe)
     commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     before: dict[str, Any] = {}
     if start is not None:
@@ -220,7 +220,7 @@ def train(
     state = out / "state.safetensors"
     first = 0
     if state.exists():
-        first, facts = load_state(state, model, optimizer)
+        first, facts = load_state(state, model, optimizers)
         if facts["recipe"] != json.loads(json.dumps(dataclasses.asdict(recipe))):
             raise click.ClickException(
                 f"{state} belongs to another recipe; choose another folder or remove it"
@@ -244,32 +244,32 @@ def train(
         for step, batch in enumerate(loader, start=first):
             sample = Sample(*batch)
             step_plan = plan(recipe, model.config, step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
+            set_rate(optimizers, rate(recipe, step))
             loss, shown = losses(model, sample, step_plan, recipe)
             if not math.isfinite(shown["loss"]):
                 raise DivergedError(
                     f"the loss is {shown['loss']} at step {step}; the last good state is in {state}"
                 )
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_gradient)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             row = {"step": step, **shown, **dataclasses.asdict(step_plan)}
             if log.tell() == 0:
                 writer.writerow(row)
             writer.writerow(f"{v:.4f}" if isinstance(v, float) else v for v in row.values())
             log.flush()
             done = step + 1
-            rate = (done - first) * recipe.batch / (time.monotonic() - started)
+            speed = (done - first) * recipe.batch / (time.monotonic() - started)
             bar.update(
                 task,
                 completed=done,
                 shown=f"loss {shown['loss']:.2f}  accuracy {shown['accuracy']:.2f}  "
-                f"recall {shown['recall']:.2f}  {rate:.0f} clips/s",
+                f"recall {shown['recall']:.2f}  {speed:.0f} clips/s",
             )
             if done % save_every == 0 or done == recipe.steps:
-                save_state(state, model, optimizer, done, facts)
+                save_state(state, model, optimizers, done, facts)
     checkpoint = out / "checkpoint.safetensors"
     meta = ClipStore(data).meta
     save_checkpoint(
@@ -335,7 +335,8 @@ def _options() -> Iterator[click.Option]:
         ("seed", "Seed of weights, order and augmentation."),
         ("steps", "Optimiser steps."),
         ("batch", "Clips per step."),
-        ("learning_rate", "Peak learning rate."),
+        ("learning_rate", "AdamW's peak learning rate."),
+        ("matrix_learning_rate", "Muon's peak learning rate, for the matrices inside blocks."),
         ("map_weight", "Weight of the selector's loss."),
         ("dense_share", "Share of steps denser than the trained range."),
     ):
