@@ -55,7 +55,7 @@ class Recipe:
     config: str = "lookwhen_mini16"
     seed: int = 0
     batch: int = 32
-    steps: int = 5600
+    steps: int = 6600
     learning_rate: float = 1e-3  # AdamW's
     matrix_learning_rate: float = 3e-3  # Muon's
     final_rate: float = 1e-3  # share of the peak
