@@ -1,0 +1,342 @@
+"""The loop that every training runs: steps, processes, state on disk, log, progress.
+
+What is learned is an :class:`Objective`. The loop knows nothing of clips: it takes batches, steps
+the optimisers, and writes ``state.safetensors`` and ``log.csv`` as it goes. Started again with the
+same arguments it goes on from the state, and the log is that of a run that was never stopped.
+"""
+
+import csv
+import json
+import math
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from training.optimizers import set_rate
+from training.processes import Processes, precision
+from training.state import load_state, save_state
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the text says why, and what is kept."""
+
+
+class DivergedError(TrainingError):
+    """The loss or its gradient is no longer a number."""
+
+
+class Stopped(TrainingError):
+    """The run was asked to end; its state is saved."""
+
+
+class Objective(nn.Module, ABC):
+    """What a run learns: a network, with what it is compared to.
+
+    Everything with a ``state_dict`` entry is part of the run's state: put frozen networks, such as
+    teachers, where ``nn.Module`` does not see them.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss, a mean over the batch's rows, and what to log beside it.
+
+        Whatever chance decides must follow from ``step``, or from torch's global generator, which
+        the loop seeds for each step: otherwise a resumed run is another run.
+        """
+
+    def stepped(self, step: int) -> None:
+        """Called after the optimisers' step; a moving average of weights belongs here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """How a loop runs; the part of a recipe that all trainings share.
+
+    Attributes:
+        steps: of the optimisers.
+        batch: rows per step, of all processes together.
+        accumulate: parts that a process takes its rows in, one after the other, to save memory.
+        seed: of what chance decides within a step.
+        warm_up: share of the steps in which the rates rise.
+        final_rate: share of the peak rates that the cosine ends at.
+        clip_gradient: largest norm of all gradients together.
+    """
+
+    steps: int
+    batch: int
+    accumulate: int = 1
+    seed: int = 0
+    warm_up: float = 0.1
+    final_rate: float = 1e-3
+    clip_gradient: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def rate(settings: LoopSettings, step: int) -> float:
+    """Share of the peak rates at a step: linear warm-up, then a cosine down to the final share."""
+    warm = max(1, round(settings.warm_up * settings.steps))
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, settings.steps - warm)
+    return settings.final_rate + (1 - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def run_loop(
+    objective: Objective,
+    optimizers: Sequence[Optimizer],
+    load: Callable[[int, int], Iterable[Any]],
+    settings: LoopSettings,
+    out: Path,
+    *,
+    recipe: Mapping[str, Any],
+    processes: Processes,
+    save_every: int = 100,
+) -> None:
+    """Run the steps that are still to run.
+
+    Args:
+        objective: on its device; trained in place.
+        load: ``load(first, last)`` yields this process's rows of each of those steps, as a named
+            tuple; its tensors have the rows as their first dimension. Same steps, same rows.
+        out: folder for ``state.safetensors`` and ``log.csv``.
+        recipe: what the run is, as JSON; a state of another recipe is refused.
+        save_every: steps between saved states.
+
+    Raises:
+        ValueError: the batch does not divide among the processes and their parts.
+        TrainingError: the state in ``out`` is of another recipe.
+        DivergedError: the loss or its gradient is not a number; the last good state is kept.
+        Stopped: SIGTERM or SIGINT came; the state after the step that was under way is saved.
+    """
+    if settings.batch % (processes.world * settings.accumulate):
+        raise ValueError(
+            f"a batch of {settings.batch} does not divide among {processes.world} processes "
+            f"in {settings.accumulate} parts each"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    state = out / "state.safetensors"
+    facts = {"recipe": json.loads(json.dumps(dict(recipe)))}
+    first = 0
+    if state.exists():
+        first, theirs = load_state(state, objective, optimizers)
+        if theirs["recipe"] != facts["recipe"]:
+            raise TrainingError(
+                f"{state} belongs to another recipe ({_difference(theirs['recipe'], recipe)}); "
+                "choose another folder or remove it"
+            )
+    processes.wait()  # nobody writes a state while another still reads it
+    wrapped = processes.wrap(objective)
+    objective.train()
+    with (
+        _Log(out / "log.csv", first, processes.first) as log,
+        _Bar(settings, first, processes.first) as bar,
+        _asked_to_stop() as asked,
+    ):
+        for step, batch in enumerate(load(first, settings.steps), start=first):
+            set_rate(optimizers, rate(settings, step))
+            torch.manual_seed(
+                (settings.seed * settings.steps + step) * processes.world + processes.rank
+            )
+            shown = _gradients(objective, wrapped, batch, step, settings, processes)
+            # Processes may hear of a signal at different steps; they stop at the same one.
+            stop = processes.mean({"stop": float(bool(asked))})["stop"] > 0
+            norm = nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)
+            for name, value in (("loss", shown["loss"]), ("norm of the gradient", norm.item())):
+                if not math.isfinite(value):
+                    kept = (
+                        f"the last good state is in {state}" if state.exists() else "no state yet"
+                    )
+                    raise DivergedError(
+                        f"the {name} is {value} at step {step}; {kept}. Try a lower learning rate."
+                    )
+            for optimizer in optimizers:
+                optimizer.step()
+            objective.stepped(step)
+            log.write(step, shown)
+            bar.show(step, shown)
+            done = step + 1
+            if processes.first and (done % save_every == 0 or done == settings.steps or stop):
+                save_state(state, objective, optimizers, done, facts)
+            if stop and done < settings.steps:
+                raise Stopped(f"stopped after step {step}; the same command goes on from {state}")
+    processes.wait()
+
+
+def _gradients(
+    objective: Objective,
+    wrapped: nn.Module,
+    batch: Any,
+    step: int,
+    settings: LoopSettings,
+    processes: Processes,
+) -> dict[str, float]:
+    """Leave the step's gradients in the parameters; returns the figures, averaged."""
+    objective.zero_grad(set_to_none=True)
+    parts = settings.accumulate
+    total: dict[str, float] = {}
+    for part in range(parts):
+        rows = to_device(part_of(batch, part, parts), processes.device)
+        # Gradients travel between processes once a step, with the last part.
+        last = part == parts - 1
+        quiet = isinstance(wrapped, DistributedDataParallel) and not last
+        with wrapped.no_sync() if quiet else nullcontext():
+            with precision(processes.device):
+                loss, shown = wrapped(rows, step)
+            torch.autograd.backward(loss / parts)
+        for name, value in {"loss": loss.item(), **shown}.items():
+            total[name] = total.get(name, 0.0) + value / parts
+    return processes.mean(total)
+
+
+def part_of(batch: Any, part: int, parts: int) -> Any:
+    """Rows of one part of a named tuple of tensors; what is no tensor stays whole.
+
+    Raises:
+        ValueError: the rows do not divide.
+    """
+    if parts == 1:
+        return batch
+
+    def rows(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if len(value) % parts:
+            raise ValueError(f"{len(value)} rows do not divide into {parts} parts")
+        size = len(value) // parts
+        return value[part * size : (part + 1) * size]
+
+    return type(batch)(*map(rows, batch))
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The tensors of a named tuple on a device; what is no tensor stays as it is."""
+    return type(batch)(
+        *(
+            value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for value in batch
+        )
+    )
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    ours = json.loads(json.dumps(dict(ours)))
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            return f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
+    return "in the order of its parts"
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Signals to end are noted and heeded after the step; a second one ends at once."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            before[one] = signal.signal(one, note)
+    except ValueError:  # not in the main thread: somebody else looks after signals
+        before = {}
+    try:
+        yield asked
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+class _Log:
+    """``log.csv``: a row per step. Rows after the state that a run goes on from are dropped."""
+
+    def __init__(self, path: Path, first: int, mine: bool) -> None:
+        self.path, self.mine = path, mine
+        self.names: list[str] = []
+        if mine:
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            path.write_text("".join(lines[: 1 + first] if first else []))
+            self.names = lines[0].strip().split(",") if lines and first else []
+
+    def __enter__(self) -> "_Log":
+        self._file = self.path.open("a", newline="") if self.mine else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    def write(self, step: int, shown: Mapping[str, float]) -> None:
+        if self._file is None:
+            return
+        writer = csv.writer(self._file)
+        if not self.names:
+            self.names = ["step", *shown]
+            writer.writerow(self.names)
+        # A figure that this step has not stays empty.
+        figures = [shown.get(name) for name in self.names[1:]]
+        writer.writerow([step, *("" if f is None else f"{f:.6g}" for f in figures)])
+        self._file.flush()
+
+
+class _Bar:
+    """A progress bar with the time left, on a terminal."""
+
+    def __init__(self, settings: LoopSettings, first: int, mine: bool) -> None:
+        self.settings, self.first = settings, first
+        self.started = time.monotonic()
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+            console=Console(stderr=True),
+            disable=not mine,
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        self.task = self.progress.add_task(
+            "training", total=self.settings.steps, completed=self.first, shown=""
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, step: int, shown: Mapping[str, float]) -> None:
+        assert self.task is not None
+        done = step + 1
+        speed = (done - self.first) * self.settings.batch / (time.monotonic() - self.started)
+        figures = "  ".join(f"{name} {value:.3g}" for name, value in list(shown.items())[:4])
+        self.progress.update(self.task, completed=done, shown=f"{figures}  {speed:.0f} clips/s")
