@@ -1,22 +1,18 @@
-"""The training of the built-in bundle: resume, hand-over, divergence, evaluation."""
+"""The training of the built-in bundle: resume, hand-over, divergence."""
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from bundle.geometry import downscale
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import CONFIGS, ModelConfig
-from training import evaluate as evaluation
 from training import supervised
-from training.data import BACKWARDS, MIRROR, Sample, Steps, StoreViews, decode_view, eval_loader
-from training.evaluate import evaluate, wilson_interval
+from training.data import BACKWARDS, MIRROR, Steps, StoreViews, decode_view
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
 from training.moving_things.store import write_store
@@ -255,48 +251,3 @@ def test_the_map_loss_is_zero_only_for_the_target() -> None:
     assert map_loss(scaled, target, 0.5).item() == pytest.approx(0, abs=1e-4)
     assert map_loss(torch.randn(3, 50), target, 0.5).item() > 0.5
     assert torch.isfinite(map_loss(torch.randn(1, 50), torch.zeros(1, 50), 0.5))
-
-
-def batches_of(clips: Path) -> list[Sample]:
-    return [Sample(*b) for b in eval_loader(clips, SMALL, batch=6, clips=18, workers=0)]
-
-
-def test_evaluation_counts_what_it_says(clips: Path) -> None:
-    model, _ = build(RECIPE)
-    batches = batches_of(clips)
-    dense, sparse = evaluate(model, batches, [0.0, 0.9])
-    assert dense.recall == pytest.approx(1.0)
-    assert dense.kept == SMALL.tokens
-    assert dense.clips == 18
-    confusion = np.array(dense.confusion)
-    assert confusion.sum() == 18
-    assert confusion.sum(axis=1).tolist() == [1] * 18  # the store is balanced
-    assert dense.top1 == confusion.trace() / 18
-    assert 0 < sparse.recall < 1
-    (target,) = evaluate(model, batches, [0.9], by="target")
-    (chance,) = evaluate(model, batches, [0.9], by="random")
-    assert target.recall > 0.6
-    assert chance.recall == pytest.approx(0.1, abs=0.06)
-    with pytest.raises(ValueError, match="no clips"):
-        evaluate(model, [], [0.9])
-    with pytest.raises(ValueError, match="select by one of"):
-        evaluate(model, batches, [0.9], by="luck")
-
-
-def test_the_report_names_the_checkpoint_it_measured(clips: Path, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, steps=1)
-    checkpoint = train(recipe, clips, tmp_path / "run", workers=0, save_every=1)
-    out = tmp_path / "evaluation.json"
-    arguments = [str(checkpoint), str(clips), str(out), "--sparsity", "0.5", "--workers", "0"]
-    result = CliRunner().invoke(evaluation.main, arguments, catch_exceptions=False)
-    assert "18 clips" in result.output
-    report = json.loads(out.read_text())
-    assert report["points"][0]["sparsity"] == 0.5
-    assert report["data"]["seed"] == 0
-    assert len(report["checkpoint_sha256"]) == 64
-
-
-def test_wilsons_interval() -> None:
-    low, high = wilson_interval(0.8, 1000)
-    assert (low, high) == (pytest.approx(0.774, abs=1e-3), pytest.approx(0.824, abs=1e-3))
-    assert wilson_interval(1.0, 10)[1] == pytest.approx(1.0)
