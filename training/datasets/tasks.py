@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,6 +44,12 @@ class Task(Protocol):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits [B, C] of single views to what is averaged over the views of a clip."""
+
+    def hits(self, probabilities: Tensor, targets: Tensor) -> dict[str, NDArray[np.bool_]]:
+        """Which clips are right, bool [B], for each figure that is a share of the clips.
+
+        Empty where the figure is another; arguments as in `measure`.
+        """
 
     def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
         """Figures over all clips: probabilities [B, C], averaged over views; stacked targets."""
@@ -79,9 +86,12 @@ class TopOne:
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(dim=1)
 
-    def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    def hits(self, probabilities: Tensor, targets: Tensor) -> dict[str, NDArray[np.bool_]]:
         rank = ranks(_float64(probabilities), targets.cpu().numpy())
-        return {"top1": float((rank < 1).mean()), "top5": float((rank < 5).mean())}
+        return {"top1": rank < 1, "top5": rank < 5}
+
+    def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+        return _shares(self.hits(probabilities, targets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +135,20 @@ class VerbNoun:
         verb = logits[:, : self.verbs].float().softmax(dim=1)
         return torch.cat([verb, logits[:, self.verbs :].float().softmax(dim=1)], dim=1)
 
-    def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    def hits(self, probabilities: Tensor, targets: Tensor) -> dict[str, NDArray[np.bool_]]:
         scores, labels = _float64(probabilities), targets.cpu().numpy()
         verbs, nouns = scores[:, : self.verbs], scores[:, self.verbs :]
-        figures: dict[str, float] = {}
+        hits: dict[str, NDArray[np.bool_]] = {}
         for name, rank in (
             ("verb", ranks(verbs, labels[:, 0])),
             ("noun", ranks(nouns, labels[:, 1])),
             ("action", action_ranks(verbs, nouns, labels)),
         ):
-            figures[f"{name}_top1"] = float((rank < 1).mean())
-            figures[f"{name}_top5"] = float((rank < 5).mean())
-        return figures
+            hits[f"{name}_top1"], hits[f"{name}_top5"] = rank < 1, rank < 5
+        return hits
+
+    def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+        return _shares(self.hits(probabilities, targets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +185,9 @@ class MultiLabel:
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.float().sigmoid()
 
+    def hits(self, probabilities: Tensor, targets: Tensor) -> dict[str, NDArray[np.bool_]]:
+        return {}
+
     def measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
         positive = targets.cpu().numpy() > 0.5
         return {"mAP": mean_average_precision(_float64(probabilities), positive)}
@@ -187,5 +202,9 @@ def _smooth_one_hot(target: Tensor, classes: int, smoothing: float) -> Tensor:
     return F.one_hot(target, classes).float() * (1 - smoothing) + smoothing / classes
 
 
-def _float64(probabilities: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _shares(hits: dict[str, NDArray[np.bool_]]) -> dict[str, float]:
+    return {name: float(right.mean()) for name, right in hits.items()}
+
+
+def _float64(probabilities: Tensor) -> NDArray[np.float64]:
     return np.asarray(probabilities.detach().cpu().double().numpy())
