@@ -3,12 +3,13 @@
 import json
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from training.provenance import current_commit
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -30,7 +31,7 @@ def describe_run(device: torch.device) -> dict[str, Any]:
         machine["gpu"] = torch.cuda.get_device_name(device)
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": current_commit(),
         "machine": machine,
     }
 
@@ -41,21 +42,6 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(result, indent=1) + "\n")
     part.replace(path)
-
-
-def _commit() -> str:
-    """The checked-out commit, marked where files differ from it."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
 
 
 def _cpu() -> str:

@@ -136,11 +136,24 @@ def moving_tokens(mask: NDArray[np.bool_], config: ModelConfig) -> NDArray[np.bo
 
 
 class Steps(Sampler[list[tuple[int, int]]]):
-    """Batches as a pure function of the step: a resumed run sees what it would have seen."""
+    """Batches as a pure function of the step: a resumed run sees what it would have seen.
 
-    def __init__(self, clips: int, batch: int, seed: int, first: int, last: int) -> None:
+    Of several processes each takes every ``world``-th item of a batch, from ``rank`` on.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        batch: int,
+        seed: int,
+        first: int,
+        last: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.clips, self.batch, self.seed = clips, batch, seed
         self.first, self.last = first, last
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -154,15 +167,24 @@ class Steps(Sampler[list[tuple[int, int]]]):
                     epoch = sample // self.clips
                     order = np.random.default_rng((self.seed, epoch)).permutation(self.clips)
                 items.append((int(order[sample % self.clips]), epoch))
-            yield items
+            yield items[self.rank :: self.world]
 
 
 def train_loader(
-    path: Path, config: ModelConfig, *, batch: int, seed: int, first: int, last: int, workers: int
+    path: Path,
+    config: ModelConfig,
+    *,
+    batch: int,
+    seed: int,
+    first: int,
+    last: int,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader[Sample]:
-    """Augmented batches for steps ``first`` to ``last``."""
+    """Augmented batches for steps ``first`` to ``last``; of several processes, this one's part."""
     views = StoreViews(path, config, seed)
-    steps = Steps(len(ClipStore(path)), batch, seed, first, last)
+    steps = Steps(len(ClipStore(path)), batch, seed, first, last, rank, world)
     return spawned_loader(views, steps, workers)
 
 

@@ -189,7 +189,7 @@ def run_loop(
 
 def _gradients(
     objective: Objective,
-    wrapped: nn.Module,
+    wrapped: Any,
     batch: Any,
     step: int,
     settings: LoopSettings,
@@ -202,12 +202,11 @@ def _gradients(
     for part in range(parts):
         rows = to_device(part_of(batch, part, parts), processes.device)
         # Gradients travel between processes once a step, with the last part.
-        last = part == parts - 1
-        quiet = isinstance(wrapped, DistributedDataParallel) and not last
-        with wrapped.no_sync() if quiet else nullcontext():
+        several = isinstance(wrapped, DistributedDataParallel)
+        with wrapped.no_sync() if several and part < parts - 1 else nullcontext():
             with precision(processes.device):
                 loss, shown = wrapped(rows, step)
-            torch.autograd.backward(loss / parts)
+            (loss / parts).backward()
         for name, value in {"loss": loss.item(), **shown}.items():
             total[name] = total.get(name, 0.0) + value / parts
     return processes.mean(total)

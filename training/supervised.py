@@ -9,14 +9,8 @@ Runs on a CPU in bfloat16 where that is fast. A run writes ``state.safetensors``
 started again with the same arguments, goes on from there; ``checkpoint.safetensors`` is the result.
 """
 
-import csv
 import dataclasses
-import json
-import math
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
@@ -41,11 +27,13 @@ from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig, get_config
 from training.data import Sample, train_loader
+from training.loop import LoopSettings, Objective, TrainingError, run_loop
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore, StoreError
-from training.optimizers import build_optimizers, set_rate
-from training.state import load_state, save_state
+from training.optimizers import build_optimizers
+from training.processes import Processes, join_processes
+from training.provenance import current_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +68,21 @@ class Recipe:
     # trained; on fewer clips, so that they cost no more than the others.
     dense_share: float = 0.12
     dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
-    dense_batch: int = 10
+    dense_batch: float = 0.3  # share of the batch
     # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
     # tokens learn what they show long before the video token learns where to look.
     pooled_weight: float = 0.5
+
+    @property
+    def loop(self) -> LoopSettings:
+        return LoopSettings(
+            steps=self.steps,
+            batch=self.batch,
+            seed=self.seed,
+            warm_up=self.warm_up,
+            final_rate=self.final_rate,
+            clip_gradient=self.clip_gradient,
+        )
 
 
 RECIPES = {
@@ -102,10 +101,6 @@ RECIPES = {
 }
 
 
-class DivergedError(RuntimeError):
-    """The loss is no longer a number."""
-
-
 def build(recipe: Recipe) -> tuple[LookWhen, list[Optimizer]]:
     """The model as the seed initialises it, and its optimisers."""
     torch.manual_seed(recipe.seed)
@@ -119,22 +114,13 @@ def build(recipe: Recipe) -> tuple[LookWhen, list[Optimizer]]:
     )
 
 
-def rate(recipe: Recipe, step: int) -> float:
-    """Share of the peak rates at a step: linear warm-up, then a cosine down to the final share."""
-    warm = max(1, round(recipe.warm_up * recipe.steps))
-    if step < warm:
-        return (step + 1) / warm
-    done = (step - warm) / max(1, recipe.steps - warm)
-    return recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
-
-
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """What chance decides for one step, as a pure function of seed and step."""
 
     sparsity: float
     by_target: bool
-    clips: int  # of the batch, from its beginning
+    share: float  # of the batch's clips that the step is shown
 
 
 def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
@@ -145,49 +131,57 @@ def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
     if progress < recipe.sparse_until:
         levels = levels[recipe.levels // 2 :]
     sparsity = rng.choice(levels)
-    clips = recipe.batch
+    share = 1.0
     if rng.random() < recipe.dense_share and progress >= recipe.sparse_until:
         sparsity = rng.choice(recipe.dense_sparsities)
-        clips = min(clips, recipe.dense_batch)
+        share = recipe.dense_batch
     start, end = recipe.hand_over
     by_target = rng.random() >= (progress - start) / max(1e-9, end - start)
-    return StepPlan(float(sparsity), bool(by_target), clips)
+    return StepPlan(float(sparsity), bool(by_target), share)
 
 
-def losses(
-    model: LookWhen, batch: Sample, step_plan: StepPlan, recipe: Recipe
-) -> tuple[Tensor, dict[str, float]]:
-    """The step's loss, and what to log of it."""
-    kept = tokens_to_keep(step_plan.sparsity, model.config.tokens)
-    batch = Sample(*(tensor[: step_plan.clips] for tensor in batch))
-    with _precision():
+class Supervised(Objective):
+    """Labels for extractor and head, the pixels' change for the selector."""
+
+    def __init__(self, model: LookWhen, recipe: Recipe) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+
+    def forward(self, batch: Sample, step: int) -> tuple[Tensor, dict[str, float]]:
+        recipe, model = self.recipe, self.model
+        drawn = plan(recipe, model.config, step)
+        rows = max(1, round(drawn.share * len(batch.label)))
+        batch = Sample(*(tensor[:rows] for tensor in batch))
+        kept = tokens_to_keep(drawn.sparsity, model.config.tokens)
         predicted = model(
             batch.frames,
             batch.clip_small,
             kept,
-            selection=batch.target if step_plan.by_target else None,
+            selection=batch.target if drawn.by_target else None,
         )
         pooled = model.head(predicted.features.patches.mean(dim=1))
-    label_loss, pooled_loss = (
-        F.cross_entropy(logits.float(), batch.label, label_smoothing=recipe.label_smoothing)
-        for logits in (predicted.logits, pooled)
-    )
-    selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
-    with torch.no_grad():
-        moving = batch.moving.sum(dim=1)
-        own = predicted.scores.float().topk(kept, dim=1).indices
-        found = batch.moving.gather(1, own).sum(dim=1)
-        recall = (found / moving.clamp(min=1))[moving > 0].mean()
-        accuracy = (predicted.logits.argmax(dim=1) == batch.label).float().mean()
-    total = label_loss + recipe.pooled_weight * pooled_loss + recipe.map_weight * selector_loss
-    return total, {
-        "loss": total.item(),
-        "label_loss": label_loss.item(),
-        "pooled_loss": pooled_loss.item(),
-        "map_loss": selector_loss.item(),
-        "accuracy": accuracy.item(),
-        "recall": recall.item(),
-    }
+        label_loss, pooled_loss = (
+            F.cross_entropy(logits.float(), batch.label, label_smoothing=recipe.label_smoothing)
+            for logits in (predicted.logits, pooled)
+        )
+        selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
+        with torch.no_grad():
+            moving = batch.moving.sum(dim=1)
+            own = predicted.scores.float().topk(kept, dim=1).indices
+            found = batch.moving.gather(1, own).sum(dim=1)
+            recall = (found / moving.clamp(min=1))[moving > 0]
+            accuracy = (predicted.logits.argmax(dim=1) == batch.label).float().mean()
+        total = label_loss + recipe.pooled_weight * pooled_loss + recipe.map_weight * selector_loss
+        return total, {
+            "accuracy": accuracy.item(),
+            "recall": recall.mean().item() if len(recall) else 1.0,
+            "label_loss": label_loss.item(),
+            "pooled_loss": pooled_loss.item(),
+            "map_loss": selector_loss.item(),
+            "sparsity": drawn.sparsity,
+            "by_target": float(drawn.by_target),
+        }
 
 
 def train(
@@ -195,8 +189,9 @@ def train(
     data: Path,
     out: Path,
     *,
-    workers: int,
-    save_every: int,
+    processes: Processes,
+    workers: int = 0,
+    save_every: int = 100,
     start: Path | None = None,
 ) -> Path:
     """Run the recipe, or the rest of it; returns the checkpoint's path.
@@ -205,10 +200,9 @@ def train(
         start: a checkpoint whose weights the run starts from, in place of random ones.
 
     Raises:
-        DivergedError: the loss is not a number; the last good state is kept.
+        TrainingError: see :func:`training.loop.run_loop`.
         CheckpointError: ``start`` cannot be read, or is of another shape.
     """
-    out.mkdir(parents=True, exist_ok=True)
     model, optimizers = build(recipe)
     commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     before: dict[str, Any] = {}
@@ -217,115 +211,47 @@ def train(
         if parent.config != model.config:
             raise CheckpointError(f"{start}: is not of the shape {model.config.name}")
         model.load_state_dict(parent.state_dict())
-    state = out / "state.safetensors"
-    first = 0
-    if state.exists():
-        first, facts = load_state(state, model, optimizers)
-        if facts["recipe"] != json.loads(json.dumps(dataclasses.asdict(recipe))):
-            raise click.ClickException(
-                f"{state} belongs to another recipe; choose another folder or remove it"
-            )
-    facts = {"recipe": dataclasses.asdict(recipe)}
-    loader = train_loader(
-        data,
-        model.config,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        first=first,
-        last=recipe.steps,
-        workers=workers,
-    )
-    _drop_rows(out / "log.csv", first)
-    model.train()
-    with _progress() as bar, (out / "log.csv").open("a", newline="") as log:
-        writer = csv.writer(log)
-        task = bar.add_task("training", total=recipe.steps, completed=first, shown="")
-        started = time.monotonic()
-        for step, batch in enumerate(loader, start=first):
-            sample = Sample(*batch)
-            step_plan = plan(recipe, model.config, step)
-            set_rate(optimizers, rate(recipe, step))
-            loss, shown = losses(model, sample, step_plan, recipe)
-            if not math.isfinite(shown["loss"]):
-                raise DivergedError(
-                    f"the loss is {shown['loss']} at step {step}; the last good state is in {state}"
-                )
-            model.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_gradient)
-            for optimizer in optimizers:
-                optimizer.step()
-            row = {"step": step, **shown, **dataclasses.asdict(step_plan)}
-            if log.tell() == 0:
-                writer.writerow(row)
-            writer.writerow(f"{v:.4f}" if isinstance(v, float) else v for v in row.values())
-            log.flush()
-            done = step + 1
-            speed = (done - first) * recipe.batch / (time.monotonic() - started)
-            bar.update(
-                task,
-                completed=done,
-                shown=f"loss {shown['loss']:.2f}  accuracy {shown['accuracy']:.2f}  "
-                f"recall {shown['recall']:.2f}  {speed:.0f} clips/s",
-            )
-            if done % save_every == 0 or done == recipe.steps:
-                save_state(state, model, optimizers, done, facts)
-    checkpoint = out / "checkpoint.safetensors"
-    meta = ClipStore(data).meta
-    save_checkpoint(
-        model,
-        checkpoint,
-        {
-            **facts,
-            "name": "training.supervised",
-            "data": f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
-            "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
-            "continues": before,
-            "commit": commit,
-        },
-    )
-    return checkpoint
 
-
-def _drop_rows(log: Path, first: int) -> None:
-    """Take the rows out that a killed run wrote after its last saved state."""
-    if not log.exists():
-        return
-    lines = log.read_text().splitlines(keepends=True)
-    log.write_text("".join(lines[: 1 + first]))
-
-
-def current_commit() -> str:
-    """The commit the code stands at, or "unknown" outside a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
+    def load(first: int, last: int) -> Iterable[Sample]:
+        loader = train_loader(
+            data,
+            model.config,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            first=first,
+            last=last,
+            workers=workers,
+            rank=processes.rank,
+            world=processes.world,
         )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+        return (Sample(*batch) for batch in loader)
 
-
-def _precision() -> AbstractContextManager[Any]:
-    """bfloat16 where the processor multiplies in it, otherwise float32."""
-    if torch.cpu._is_avx512_bf16_supported():
-        return torch.autocast("cpu", torch.bfloat16)
-    return nullcontext()
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}"),
+    run_loop(
+        Supervised(model, recipe).to(processes.device),
+        optimizers,
+        load,
+        recipe.loop,
+        out,
+        recipe=dataclasses.asdict(recipe),
+        processes=processes,
+        save_every=save_every,
     )
+    checkpoint = out / "checkpoint.safetensors"
+    if processes.first:
+        meta = ClipStore(data).meta
+        save_checkpoint(
+            model,
+            checkpoint,
+            {
+                "recipe": dataclasses.asdict(recipe),
+                "name": "training.supervised",
+                "data": f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
+                "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
+                "continues": before,
+                "commit": commit,
+            },
+        )
+    return checkpoint
 
 
 def _options() -> Iterator[click.Option]:
@@ -357,6 +283,7 @@ def _options() -> Iterator[click.Option]:
 )
 @click.option("--workers", default=1, show_default=True, help="Processes that decode clips.")
 @click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
 def main(
     data: Path,
     out: Path,
@@ -364,16 +291,27 @@ def main(
     start: Path | None,
     workers: int,
     save_every: int,
+    device: str,
     **turned: Any,
 ) -> None:
     """Train on the rendered clips in DATA; write state, log and checkpoint to OUT."""
     changes = {name: value for name, value in turned.items() if value is not None}
     chosen = dataclasses.replace(RECIPES[recipe], **changes)
     try:
-        checkpoint = train(chosen, data, out, workers=workers, save_every=save_every, start=start)
-    except (CheckpointError, DivergedError, StoreError) as error:
+        with join_processes(device) as processes:
+            checkpoint = train(
+                chosen,
+                data,
+                out,
+                processes=processes,
+                workers=workers,
+                save_every=save_every,
+                start=start,
+            )
+    except (CheckpointError, StoreError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"wrote {checkpoint}")
+    if processes.first:
+        click.echo(f"wrote {checkpoint}")
 
 
 main.params.extend(_options())

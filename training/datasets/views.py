@@ -1,7 +1,8 @@
 """Entries to batches of views, in worker processes, with the service's own preprocessing."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -162,6 +163,7 @@ def training_batches(
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
+    finish: Callable[[Batch], Any] | None = None,
 ) -> Batches:
     """Augmented batches for steps ``first`` to ``last``, the same ones whenever they are asked for.
 
@@ -170,6 +172,8 @@ def training_batches(
         workers: processes that decode; 0 decodes in this one.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th view of each step, from ``rank`` on.
+        finish: called with each batch in the process that decoded it; what it returns, a named
+            tuple that has ``entry`` and ``lost`` too, takes the batch's place.
 
     Raises:
         ValueError: the batch does not divide among the processes.
@@ -177,8 +181,8 @@ def training_batches(
     if batch % world:
         raise ValueError(f"a batch of {batch} does not divide among {world} processes")
     views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
-    steps = _Share(Steps(len(dataset), batch, seed, first, last), rank, world)
-    return _batches(views, steps, workers, lost_share)
+    steps = Steps(len(dataset), batch, seed, first, last, rank, world)
+    return _batches(views, steps, workers, lost_share, finish)
 
 
 def evaluation_batches(
@@ -206,25 +210,21 @@ def evaluation_batches(
     return _batches(EntryViews(dataset, config, views=views), batches, workers, lost_share)
 
 
-class _Share:
-    """One process's part of each batch."""
-
-    def __init__(self, steps: Steps, rank: int, world: int) -> None:
-        self.steps, self.rank, self.world = steps, rank, world
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for items in self.steps:
-            yield items[self.rank :: self.world]
-
-
 def _batches(
-    views: EntryViews, items: Iterable[list[tuple[int, int]]], workers: int, lost_share: float
+    views: EntryViews,
+    items: Iterable[list[tuple[int, int]]],
+    workers: int,
+    lost_share: float,
+    finish: Callable[[Batch], Any] | None = None,
 ) -> Batches:
     ledger = Ledger(views.dataset.name, len(views.dataset), lost_share)
-    return Batches(spawned_loader(views, items, workers, _collate), ledger)
+    collate = _collate if finish is None else partial(_finished, finish)
+    return Batches(spawned_loader(views, items, workers, collate), ledger)
+
+
+def _finished(finish: Callable[[Batch], Any], items: list[_Item]) -> Any:
+    batch = _collate(items)
+    return finish(batch) if len(batch.entry) else batch
 
 
 def _collate(items: list[_Item]) -> Batch:
