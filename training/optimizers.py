@@ -1,48 +1,118 @@
 """The optimisers of a training run: Muon for the matrices inside blocks, AdamW for all else."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from model.config import ModelConfig
+
+_BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 
 
 def build_optimizers(
-    model: nn.Module, *, learning_rate: float, matrix_learning_rate: float, weight_decay: float
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    matrix_learning_rate: float | None,
+    weight_decay: float,
+    scales: Mapping[str, float] | None = None,
 ) -> list[Optimizer]:
     """Muon for every matrix inside a block, AdamW for tables, embeddings, norms, biases and heads.
 
     Muon's update is scaled to the size of an AdamW update, so that both rates mean the same. On
     the built-in model it reached in 300 steps what AdamW alone reached in 450 (docs/training.md).
     Weight decay holds for matrices of layers only; position tables and the prefix are embeddings.
-    Every parameter group says its peak rate under ``peak``.
+    Frozen parameters are left out. Every parameter group says its peak rate under ``peak``.
+
+    Args:
+        matrix_learning_rate: Muon's; None leaves these matrices to AdamW too, as the paper does.
+        scales: share of its optimiser's rate that a parameter gets, by the name it has in
+            ``model``; those without a name here get all of it.
     """
-    named = dict(model.named_parameters())
-    inner = [p for name, p in named.items() if ".blocks." in name and p.ndim == 2]
-    taken = {id(parameter) for parameter in inner}
-    rest = {name: p for name, p in named.items() if id(p) not in taken}
-    decayed = {name for name, p in rest.items() if name.endswith("weight") and p.ndim > 1}
-    optimizers: list[Optimizer] = [
-        torch.optim.Muon(
-            inner,
-            lr=matrix_learning_rate,
-            weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            [
-                {"params": [rest[n] for n in rest if n in decayed], "weight_decay": weight_decay},
-                {"params": [rest[n] for n in rest if n not in decayed], "weight_decay": 0.0},
-            ],
-            lr=learning_rate,
-            betas=(0.9, 0.999),
-            fused=True,
-        ),
-    ]
+    scales = scales or {}
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    groups: dict[tuple[bool, float, float], list[Tensor]] = {}
+    for name, parameter in named.items():
+        inner = _BLOCK.search(name) is not None and parameter.ndim == 2
+        decays = name.endswith("weight") and parameter.ndim > 1
+        kind = (
+            inner and matrix_learning_rate is not None,
+            weight_decay if inner or decays else 0.0,
+            scales.get(name, 1.0),
+        )
+        groups.setdefault(kind, []).append(parameter)
+    optimizers: list[Optimizer] = []
+    if matrix_learning_rate is not None and any(muon for muon, _, _ in groups):
+        optimizers.append(
+            torch.optim.Muon(
+                _groups(groups, matrix_learning_rate, muon=True),
+                lr=matrix_learning_rate,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    if not all(muon for muon, _, _ in groups):
+        optimizers.append(
+            torch.optim.AdamW(
+                _groups(groups, learning_rate, muon=False),
+                lr=learning_rate,
+                betas=(0.9, 0.999),
+                fused=True,
+            )
+        )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def _groups(
+    groups: Mapping[tuple[bool, float, float], list[Tensor]], rate: float, *, muon: bool
+) -> list[dict[str, object]]:
+    return [
+        {"params": parameters, "weight_decay": decay, "lr": rate * scale}
+        for (theirs, decay, scale), parameters in groups.items()
+        if theirs == muon
+    ]
+
+
+def layer_scales(
+    model: nn.Module, config: ModelConfig, decay: float, *, selector: float = 1.0
+) -> dict[str, float]:
+    """Shares of the learning rate by depth, for the parameters of a LookWhen by their names.
+
+    Within the extractor the final norm and the head get all of the rate, the last block ``decay``
+    of it, the one before ``decay ** 2``, down to the embedding. Source: layer-wise decay as in
+    BEiT and VideoMAE, whose final norm goes with the head too. The selector is a network with an
+    output of its own, so it counts from its own head: our choice, because counted from the
+    classifier's it would not move at all.
+
+    Args:
+        model: a LookWhen, or a module that holds one.
+        decay: 1 gives every depth the same rate.
+        selector: share that the selector's rates are of the extractor's.
+
+    Raises:
+        ValueError: a decay outside (0, 1].
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"the layer-wise decay must lie in (0, 1], got {decay}")
+    scales = {}
+    for name, _ in model.named_parameters():
+        mine = "selector" in name.split(".")
+        depth = config.selector_depth if mine else config.extractor_depth
+        parts = name.split(".")
+        block = _BLOCK.search(name)
+        if block is not None:
+            below_head = depth - int(block[1])
+        elif {"embedding", "position", "prefix"} & set(parts):
+            below_head = depth + 1
+        else:
+            below_head = 0
+        scales[name] = decay**below_head * (selector if mine else 1.0)
+    return scales
 
 
 def set_rate(optimizers: Sequence[Optimizer], share: float) -> None:

@@ -5,54 +5,30 @@ Worth a few minutes before hours of training.
 
 import logging
 from collections import Counter
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import track
 
 from model.config import get_config
-from training.datasets.catalogue import KINDS, read_dataset
+from training.datasets.command_line import Source, source_arguments
 from training.datasets.entries import DataSet
 from training.datasets.errors import DataSetError
-from training.datasets.ledger import LOST_SHARE
 from training.datasets.views import evaluation_batches
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("kind", type=click.Choice(KINDS))
-@click.argument("path", type=click.Path(path_type=Path))
-@click.argument("clips", type=click.Path(path_type=Path), required=False)
-@click.option("--split", help="Official split, or the value in an index's column.")
-@click.option("--column", help="Column of an index that holds the split.")
+@source_arguments
 @click.option("--decode", is_flag=True, help="Decode a view of every clip.")
 @click.option("--workers", default=2, show_default=True, help="Processes that decode.")
-@click.option(
-    "--lost-share",
-    type=click.FloatRange(0, 1),
-    default=LOST_SHARE,
-    show_default=True,
-    help="Clips that may be missing, and that may be unreadable.",
-)
-def main(
-    kind: str,
-    path: Path,
-    clips: Path | None,
-    split: str | None,
-    column: str | None,
-    decode: bool,
-    workers: int,
-    lost_share: float,
-) -> None:
+def main(source: Source, decode: bool, workers: int) -> None:
     """Read the data set of KIND from PATH (annotations, list, index, folder or store) and CLIPS."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        dataset = read_dataset(
-            kind, path, clips=clips, split=split, column=column, missing_share=lost_share
-        )
+        dataset = source.read()
         _describe(dataset)
         if decode:
-            unreadable = _decode(dataset, workers, lost_share)
+            unreadable = _decode(dataset, workers, source.lost_share)
             click.echo(f"{len(dataset) - unreadable} of {len(dataset)} clips decode")
     except DataSetError as error:
         raise click.ClickException(str(error)) from None
