@@ -1,0 +1,246 @@
+"""``python -m training.teachers``: train local teachers, and store what a teacher says of clips."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from model.config import CONFIGS, get_config
+from training.baselines.config import DENSE_CONFIGS
+from training.datasets import DataSetError
+from training.datasets.command_line import Source, source_arguments
+from training.loop import TrainingError
+from training.processes import join_processes
+from training.targets import SELECTION_TARGETS
+from training.teachers import TEACHERS, TeacherError, create_teacher
+from training.teachers.distillation import IMAGE_RECIPES
+from training.teachers.features import PARTS
+from training.teachers.image import IMAGE_CONFIGS
+from training.teachers.storing import SHARD_CLIPS, clip_bytes, fingerprint_of, store_features
+from training.teachers.train import train_image, train_video
+from training.teachers.video import VIDEO_RECIPES
+
+_OUT = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Local teachers, for where the published ones cannot be had; and stored features of any.
+
+    Under torchrun, every process takes its part.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
+def _training_options(
+    recipes: dict[str, Any], configs: dict[str, Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What both trainings can be told; options left out stay as the recipe has them."""
+    options = [
+        click.option("--recipe", type=click.Choice(list(recipes)), default="mini16",
+                     show_default=True),
+        click.option("--config", type=click.Choice(list(configs)), help="Shape of the network."),
+        click.option("--steps", type=click.IntRange(1), help="Optimiser steps."),
+        click.option("--batch", type=click.IntRange(1), help="Rows per step, of all processes."),
+        click.option("--accumulate", type=click.IntRange(1),
+                     help="Parts that a batch is taken in, to save memory."),
+        click.option("--seed", type=click.IntRange(0), help="Of weights, order and augmentation."),
+        click.option("--learning-rate", type=float, help="AdamW's peak learning rate."),
+        click.option("--matrix-learning-rate", type=float,
+                     help="Muon's, for the matrices inside blocks."),
+        click.option("--workers", type=click.IntRange(0), default=1, show_default=True,
+                     help="Processes that decode clips."),
+        click.option("--save-every", type=click.IntRange(1), default=100, show_default=True,
+                     help="Steps between saved states."),
+        click.option("--device", default="auto", show_default=True),
+    ]  # fmt: skip
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@main.command("train-image")
+@click.argument("out", type=_OUT)
+@source_arguments
+@_training_options(IMAGE_RECIPES, IMAGE_CONFIGS)
+def train_image_command(
+    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
+    **turned: Any,
+) -> None:  # fmt: skip
+    """Train an image teacher on frames of clips, without labels; write it to OUT.
+
+    Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
+    run goes on.
+    """
+    _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, save_every, device, turned)
+
+
+@main.command("train-video")
+@click.argument("out", type=_OUT)
+@source_arguments
+@_training_options(VIDEO_RECIPES, DENSE_CONFIGS)
+def train_video_command(
+    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
+    **turned: Any,
+) -> None:  # fmt: skip
+    """Train a video teacher on labelled clips; write it to OUT.
+
+    Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
+    run goes on.
+    """
+    _train(train_video, VIDEO_RECIPES[recipe], out, source, workers, save_every, device, turned)
+
+
+def _train(
+    run: Callable[..., Path],
+    recipe: Any,
+    out: Path,
+    source: Source,
+    workers: int,
+    save_every: int,
+    device: str,
+    turned: dict[str, Any],
+) -> None:
+    changes = {name: value for name, value in turned.items() if value is not None}
+    try:
+        with join_processes(device) as processes:
+            path = run(
+                dataclasses.replace(recipe, **changes),
+                source.read(),
+                out,
+                processes=processes,
+                data=str(source),
+                workers=workers,
+                save_every=save_every,
+                lost_share=source.lost_share,
+            )
+            if processes.first:
+                click.echo(f"wrote {path}")
+    except (DataSetError, TeacherError, TrainingError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.argument("teacher", type=click.Choice(TEACHERS))
+@click.argument("weights")
+@click.argument("out", type=_OUT)
+@source_arguments
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(PARTS),
+    multiple=True,
+    help="Part to store; may be repeated.  [default: all that the teacher gives, but patches]",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help=f"Selection target to store ready-made ({', '.join(SELECTION_TARGETS)}); may be repeated.",
+)
+@click.option(
+    "--config",
+    type=click.Choice(list(CONFIGS)),
+    default="lookwhen_mini16",
+    show_default=True,
+    help="The network that will learn from it: it decides frames, size and patch.",
+)
+@click.option("--backend", default="transformers", show_default=True, help="Who runs DINOv3.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips at once."
+)
+@click.option(
+    "--shard",
+    type=click.IntRange(1),
+    default=SHARD_CLIPS,
+    show_default=True,
+    help="Clips in a file; a killed run loses no more.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Processes that decode clips.",
+)
+@click.option("--device", default="auto", show_default=True)
+def store(
+    teacher: str,
+    weights: str,
+    out: Path,
+    source: Source,
+    parts: tuple[str, ...],
+    targets: tuple[str, ...],
+    config: str,
+    backend: str,
+    batch: int,
+    shard: int,
+    workers: int,
+    device: str,
+) -> None:  # fmt: skip
+    """Store in OUT what TEACHER, with WEIGHTS, says of every clip of the data set.
+
+    Features are of the view that a service takes of each clip: whoever learns from them cannot
+    augment it. Started again, a killed run goes on.
+
+    A clip of 16 x 128 x 128 with tokens 192 wide takes 0.4 kB for video, 6 kB for frames, 393 kB
+    for patches, and 4 kB for attention and for each target. One of 16 x 224 x 224 with tokens 768
+    wide takes 1.5 kB, 25 kB, 4.8 MB, and 12.5 kB: of Kinetics-400 the patches alone are 1.2 TB, a
+    ready-made top1_distance is 3 GB.
+    """
+    try:
+        with join_processes(device) as processes:
+            dataset, chosen = source.read(), get_config(config)
+            network = create_teacher(teacher, weights, backend=backend).to(processes.device)
+            fingerprint = fingerprint_of(
+                teacher, weights, dataset, chosen,
+                parts=parts or (network.gives - {"patches"}), targets=targets, shard=shard,
+            )  # fmt: skip
+            console = Console(stderr=True)
+            each = clip_bytes(network, chosen, fingerprint)
+            if processes.first:
+                kept = ", ".join((*fingerprint.parts, *fingerprint.targets))
+                console.print(
+                    f"{kept} of {len(dataset)} clips: "
+                    f"{each / 1e3:.1f} kB a clip, {each * len(dataset) / 1e9:.2f} GB in all"
+                )
+            columns = (
+                TextColumn("storing"), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), TimeRemainingColumn(),
+            )  # fmt: skip
+            with Progress(*columns, console=console, disable=not processes.first) as bar:
+                # Shards go round the processes: this one's share of the clips, but for one shard.
+                task = bar.add_task("", total=-(-len(dataset) // processes.world))
+                lost = store_features(
+                    network, dataset, chosen, fingerprint, out,
+                    processes=processes, batch=batch, workers=workers,
+                    lost_share=source.lost_share, progress=lambda n: bar.advance(task, n),
+                )  # fmt: skip
+            unreadable = sum(len(names) for names in processes.gather(lost))
+            if processes.first:
+                said = f", {unreadable} unreadable clips marked" if unreadable else ""
+                click.echo(f"wrote {out}{said}")
+    except KeyError as error:
+        raise click.ClickException(str(error.args[0])) from None
+    except (DataSetError, TeacherError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m training.teachers")

@@ -1,0 +1,177 @@
+"""Runs the recipes of the local teachers."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.baselines.config import get_dense_config
+from training.baselines.dense import DenseViT
+from training.datasets import LOST_SHARE, DataSet, training_batches
+from training.loop import run_loop
+from training.optimizers import build_optimizers
+from training.processes import Processes
+from training.provenance import current_commit
+from training.teachers.crops import crop_batches
+from training.teachers.distillation import Distillation, ImageRecipe
+from training.teachers.local import check_class_token, save_image_teacher, save_video_teacher
+from training.teachers.teacher import TeacherError
+from training.teachers.video import FindChange, VideoObjective, VideoRecipe
+
+
+def train_image(
+    recipe: ImageRecipe,
+    dataset: DataSet,
+    out: Path,
+    *,
+    processes: Processes,
+    data: str = "",
+    workers: int = 0,
+    save_every: int = 100,
+    lost_share: float = LOST_SHARE,
+) -> Path:
+    """Train an image teacher on frames of the clips, or go on with it; labels are not looked at.
+
+    Args:
+        out: folder for state, log and ``teacher.safetensors``.
+        data: what the file says it was trained on; by default the data set's name.
+
+    Returns:
+        The teacher's file, for ``create_teacher("local_image", ...)``.
+
+    Raises:
+        TrainingError: see :func:`training.loop.run_loop`.
+        TooManyLost: too many clips cannot be read.
+        KeyError: no such configuration.
+        ValueError: crops that do not divide into patches.
+    """
+    commit = current_commit()  # of the code that runs, not of what is checked out when it ends
+    torch.manual_seed(recipe.seed)
+    objective = Distillation(recipe).to(processes.device)
+    patch = objective.teacher.backbone.config.patch
+
+    def load(first: int, last: int) -> Iterable[Any]:
+        return crop_batches(
+            dataset,
+            recipe.crops,
+            patch,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            first=first,
+            last=last,
+            workers=workers,
+            lost_share=lost_share,
+            rank=processes.rank,
+            world=processes.world,
+        )
+
+    run_loop(
+        objective,
+        build_optimizers(
+            objective.student,
+            learning_rate=recipe.learning_rate,
+            matrix_learning_rate=recipe.matrix_learning_rate,
+            weight_decay=recipe.weight_decay,
+        ),
+        load,
+        recipe.loop,
+        out,
+        recipe=dataclasses.asdict(recipe),
+        processes=processes,
+        save_every=save_every,
+    )
+    path = out / "teacher.safetensors"
+    if processes.first:
+        facts = {
+            "name": "training.teachers train-image",
+            "recipe": dataclasses.asdict(recipe),
+            "data": data or dataset.name,
+            "pictures_seen": recipe.steps * recipe.batch,
+            "commit": commit,
+        }
+        save_image_teacher(objective.teacher.backbone, path, facts)
+    processes.wait()
+    return path
+
+
+def train_video(
+    recipe: VideoRecipe,
+    dataset: DataSet,
+    out: Path,
+    *,
+    processes: Processes,
+    data: str = "",
+    workers: int = 0,
+    save_every: int = 100,
+    lost_share: float = LOST_SHARE,
+) -> Path:
+    """Train a video teacher on labelled clips, or go on with it.
+
+    Args:
+        out: folder for state, log and ``teacher.safetensors``.
+        data: what the file says it was trained on; by default the data set's name.
+
+    Returns:
+        The teacher's file, for ``create_teacher("local_video", ...)``.
+
+    Raises:
+        TeacherError: the clips have no labels, or the configuration has no class token.
+        TrainingError: see :func:`training.loop.run_loop`.
+        TooManyLost: too many clips cannot be read.
+        KeyError: no such configuration.
+    """
+    if not dataset.labels:
+        raise TeacherError(f"{dataset.name}: a video teacher learns from labels, there are none")
+    commit = current_commit()
+    torch.manual_seed(recipe.seed)
+    config = get_dense_config(recipe.config)
+    check_class_token(config)
+    twin = dataclasses.replace(config.twin, labels=dataset.labels)
+    backbone = DenseViT(dataclasses.replace(config, twin=twin), recipe.drop_path)
+    objective = VideoObjective(backbone, dataset.task, recipe).to(processes.device)
+
+    def load(first: int, last: int) -> Iterable[Any]:
+        return training_batches(
+            dataset,
+            twin,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            first=first,
+            last=last,
+            workers=workers,
+            augmentation=recipe.augmentation,
+            lost_share=lost_share,
+            rank=processes.rank,
+            world=processes.world,
+            finish=FindChange(twin.patch, config.tubelet),
+        )
+
+    run_loop(
+        objective,
+        build_optimizers(
+            objective,
+            learning_rate=recipe.learning_rate,
+            matrix_learning_rate=recipe.matrix_learning_rate,
+            weight_decay=recipe.weight_decay,
+        ),
+        load,
+        recipe.loop,
+        out,
+        recipe={**dataclasses.asdict(recipe), "labels": dataset.labels},
+        processes=processes,
+        save_every=save_every,
+    )
+    path = out / "teacher.safetensors"
+    if processes.first:
+        facts = {
+            "name": "training.teachers train-video",
+            "recipe": dataclasses.asdict(recipe),
+            "data": data or dataset.name,
+            "clips_seen": recipe.steps * recipe.batch,
+            "commit": commit,
+        }
+        save_video_teacher(backbone, path, facts)
+    processes.wait()
+    return path
