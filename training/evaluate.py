@@ -1,129 +1,154 @@
-"""``python -m training.evaluate``: held-out accuracy and recall of moving tokens by sparsity."""
+"""``python -m training.evaluate``: accuracy by sparsity on held-out clips, with its cost.
 
-import dataclasses
+One pass over the clips: each is decoded once, the selector sees each view once, the extractor once
+per sparsity. Started by torchrun, every process takes its share of the clips::
+
+    torchrun --nproc-per-node 8 -m training.evaluate CHECKPOINT kinetics ANNOTATIONS CLIPS \\
+        out.json --split val --views 4x3 --bf16
+
+A dense network, trained by ``python -m training.teachers``, is measured with the methods that make
+it cheaper, which are named by ``--baseline``::
+
+    python -m training.evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
+        --baseline rlt --baseline tome:64 --baseline vid-tldr:200,200,200,100
+
+The figures of several folds are pooled, and several reports put on one plot, by
+``python -m training.evaluation``.
+"""
+
 import hashlib
 import json
-import math
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
-import torch
+import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from bundle.tokens import tokens_to_keep
+from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.classifier import LookWhen
-from model.layers import patchify
-from model.selection import gather_tokens, select_top_k
-from training.data import Sample, eval_loader
-from training.moving_things.labels import LABELS
-from training.moving_things.store import ClipStore, StoreError
+from training.datasets import KINDS, LOST_SHARE, DataSet, DataSetError, TopOne
+from training.datasets.command_line import Source
+from training.evaluation import (
+    SELECTED_BY,
+    BaselineMethod,
+    LookWhenMethod,
+    Measurement,
+    Method,
+    measure,
+    parse_baseline,
+    summarise,
+)
+from training.evaluation.baselines import BASELINES
+from training.evaluation.plots import PlotError, draw
+from training.evaluation.points import results_of
+from training.evaluation.predictions import write_predictions
+from training.evaluation.report import print_report, write_report
+from training.processes import join_processes
+from training.provenance import current_commit
+from training.teachers import TeacherError
+from training.teachers.local import load_video_teacher
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
-SELECTED_BY = ("selector", "target", "random")
+
+# How many excluded clips are named on the terminal; the report names all.
+_NAMED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Accuracy at one sparsity.
+def fit_labels(dataset: DataSet, labels: Sequence[str]) -> DataSet:
+    """Number the classes of a data set as a network does, which was trained on other clips.
 
-    top1 is the share of clips whose first label is right; recall the share of the truly moving
-    tokens that were kept, over the clips that have any.
-    """
-
-    sparsity: float
-    kept: int
-    top1: float
-    recall: float
-    clips: int
-    confusion: list[list[int]]
-
-
-@torch.inference_mode()
-def evaluate(
-    model: LookWhen, batches: Iterable[Sample], sparsities: Sequence[float], *, by: str = "selector"
-) -> list[Point]:
-    """Measure ``model`` at several sparsities in one pass over the clips.
-
-    The selector runs once per clip, the extractor once per sparsity.
-
-    Args:
-        by: what selects: ``selector``, ``target`` (the selection target) or ``random``.
+    A folder or list may lack some of the classes that were trained.
 
     Raises:
-        ValueError: no batches, or an unknown ``by``.
+        DataSetError: a class that the network does not know, or several labels per clip, which
+            must be numbered alike.
     """
-    if by not in SELECTED_BY:
-        raise ValueError(f"select by one of {', '.join(SELECTED_BY)}, not {by!r}")
-    model.eval()
-    config = model.config
-    classes = len(config.labels)
-    kept = [tokens_to_keep(sparsity, config.tokens) for sparsity in sparsities]
-    confusion = torch.zeros(len(sparsities), classes, classes, dtype=torch.int64)
-    recall = torch.zeros(len(sparsities), dtype=torch.float64)
-    clips, clips_moving = 0, 0
-    generator = torch.Generator().manual_seed(0)
-    for batch in batches:
-        scores, context = model.selector(batch.clip_small)
-        if by == "target":
-            scores = batch.target
-        elif by == "random":
-            scores = torch.rand(scores.shape, generator=generator)
-        patches = patchify(batch.frames, config.patch)
-        moving_count = batch.moving.sum(dim=1)
-        clips += len(batch.label)
-        clips_moving += int((moving_count > 0).sum())
-        for i, k in enumerate(kept):
-            positions = select_top_k(scores, k)
-            features = model.extractor(gather_tokens(patches, positions), positions, context)
-            predicted = model.head(features.video).argmax(dim=1)
-            pairs = batch.label * classes + predicted
-            confusion[i] += torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-            found = batch.moving.gather(1, positions).sum(dim=1)
-            recall[i] += (found / moving_count.clamp(min=1)).sum()
-    if clips == 0:
-        raise ValueError("there is nothing to evaluate: no clips")
-    return [
-        Point(
-            sparsity=sparsity,
-            kept=k,
-            top1=int(confusion[i].diagonal().sum()) / clips,
-            recall=float(recall[i]) / max(1, clips_moving),
-            clips=clips,
-            confusion=confusion[i].tolist(),
+    if tuple(dataset.labels) == tuple(labels):
+        return dataset
+    unknown = [label for label in dataset.labels if label not in labels]
+    if unknown or not isinstance(dataset.task, TopOne):
+        named = f"{unknown[0]!r} is not" if unknown else "they are not numbered as"
+        raise DataSetError(f"{dataset.name}: its classes do not fit the network: {named} among its")
+    number = [labels.index(label) for label in dataset.labels]
+    entries = tuple(
+        replace(entry, labels=tuple(number[label] for label in entry.labels))
+        for entry in dataset.entries
+    )
+    return replace(
+        dataset, entries=entries, labels=tuple(labels), task=TopOne(len(labels)), mirror=None
+    )
+
+
+def some_clips(dataset: DataSet, clips: int) -> DataSet:
+    """So many clips: the first of a store, whose clips are in random order; otherwise a sample,
+    the same whenever it is taken, because folders and lists are sorted by class."""
+    if clips >= len(dataset):
+        return dataset
+    if all(entry.stored is not None for entry in dataset.entries):
+        return dataset.subset(range(clips))
+    drawn = np.random.default_rng(0).permutation(len(dataset))[:clips]
+    return dataset.subset(np.sort(drawn).tolist())
+
+
+def load_method(
+    checkpoint: Path, sparsities: Sequence[float], by: str, baselines: Sequence[str]
+) -> Method:
+    """A checkpoint of LookWhen at some sparsities, or a dense network with some baselines.
+
+    Raises:
+        CheckpointError, TeacherError: what cannot be loaded, or has no classes.
+        ValueError: settings that it cannot be run at.
+    """
+    if baselines:
+        backbone = load_video_teacher(checkpoint).network
+        method: Method = BaselineMethod([parse_baseline(text, backbone) for text in baselines])
+    else:
+        model, _ = load_checkpoint(checkpoint)
+        method = LookWhenMethod(model, sparsities, by=by)
+    if len(method.config.labels) < 2:
+        raise CheckpointError(f"{checkpoint}: has no classification head to evaluate")
+    return method
+
+
+def _source(data: Sequence[Path], **chosen: Any) -> Source:
+    if len(data) == 1:
+        return Source("moving-things", data[0], **chosen)
+    kind = str(data[0])
+    if kind not in KINDS or len(data) > 3:
+        raise click.UsageError(
+            f"DATA is a store of rendered clips, or KIND PATH [CLIPS] with a KIND of "
+            f"{', '.join(KINDS)}"
         )
-        for i, (sparsity, k) in enumerate(zip(sparsities, kept, strict=True))
-    ]
+    clips = data[2] if len(data) == 3 else None
+    return Source(kind, data[1], clips, **chosen)
 
 
-def write_report(
-    path: Path,
-    checkpoint: Path,
-    data: Path,
-    by: str,
-    points: Sequence[Point],
-    labels: Sequence[str],
-) -> None:
-    """Write what was measured, on what, as JSON; the checkpoint is named by its SHA-256."""
-    document = {
-        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "data": json.loads((data / "meta.json").read_text()),
-        "selected_by": by,
-        "labels": list(labels),
-        "points": [dataclasses.asdict(point) for point in points],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> Views:
+    try:
+        return Views.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--clips", type=click.IntRange(1), help="Default: all of the store.")
+@click.option("--split", help="Official split, or the value in an index's column.")
+@click.option("--column", help="Column of an index that holds the split.")
+@click.option(
+    "--lost-share",
+    type=click.FloatRange(0, 1),
+    default=LOST_SHARE,
+    show_default=True,
+    help="Clips that may be missing, and that may be unreadable.",
+)
+@click.option("--clips", type=click.IntRange(1), help="So many of them. Default: all.")
 @click.option(
     "--sparsity",
     "sparsities",
@@ -133,57 +158,167 @@ def write_report(
     show_default=True,
     help="May be repeated.",
 )
-@click.option("--by", type=click.Choice(SELECTED_BY), default="selector", show_default=True)
-@click.option("--workers", default=2, show_default=True, help="Processes that decode clips.")
+@click.option(
+    "--by",
+    type=click.Choice(SELECTED_BY),
+    default="selector",
+    show_default=True,
+    help="What selects: `target` is the change of pixels.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="NAME[:SETTING]",
+    help=f"In place of sparsities, for a dense network; may be repeated: {BASELINES}.",
+)
+@click.option("--against", help="Setting that the others are compared with. Default: the densest.")
+@click.option(
+    "--views",
+    default="1x1",
+    callback=_views,
+    show_default=True,
+    help="Temporal x spatial views of a clip, such as 4x3.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Views at a time, in each process.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Processes that decode, for each process.",
+)
+@click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda:1.")
+@click.option("--bf16", is_flag=True, help="Multiply in bfloat16 where the device does.")
+@click.option(
+    "--predictions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file for what was said of each clip.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Picture of accuracy over multiply-accumulates, such as plot.svg.",
+)
 def main(
     checkpoint: Path,
-    data: Path,
+    data: tuple[Path, ...],
     out: Path,
+    split: str | None,
+    column: str | None,
+    lost_share: float,
     clips: int | None,
     sparsities: tuple[float, ...],
     by: str,
+    baselines: tuple[str, ...],
+    against: str | None,
+    views: Views,
+    batch: int,
     workers: int,
-) -> None:
-    """Measure CHECKPOINT on the rendered clips in DATA, decoded from their compressed files.
+    device: str,
+    bf16: bool,
+    predictions: Path | None,
+    plot: Path | None,
+) -> None:  # fmt: skip
+    """Measure CHECKPOINT on the clips of DATA, decoded from their compressed files.
 
-    Writes a report to OUT, which `python -m export --accuracy` puts into a bundle.
+    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -m training.datasets` takes
+    them. Writes a report to OUT, which `python -m export --accuracy` puts into a bundle.
     """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    source = _source(data, split=split, column=column, lost_share=lost_share)
     try:
-        model, _ = load_checkpoint(checkpoint)
-        available = len(ClipStore(data))
-    except (CheckpointError, StoreError) as error:
+        with join_processes(device) as processes:
+            method = load_method(checkpoint, sparsities, by, baselines)
+            whole = source.read()
+            dataset = fit_labels(whole, method.config.labels)
+            dataset = some_clips(dataset, clips or len(dataset))
+            measurement = measure(
+                method,
+                dataset,
+                views=views,
+                batch=batch,
+                workers=workers,
+                lost_share=lost_share,
+                processes=processes,
+                bf16=bf16,
+                track=_progress if processes.first else lambda batches, _: batches,
+            )
+            if not processes.first:
+                return
+        results, resampling = results_of(measurement, dataset)
+        points = summarise(results, resampling, len(dataset.labels), against)
+    except (CheckpointError, DataSetError, TeacherError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    if model.config.labels != LABELS:
-        raise click.ClickException(f"{checkpoint}: its labels are not those of moving_things")
-    wanted = min(available, clips or available)
-    loader = eval_loader(data, model.config, batch=20, clips=wanted, workers=workers)
-    batches = (Sample(*batch) for batch in loader)
-    shown = track(
-        batches, "evaluating", total=len(loader), console=Console(stderr=True), transient=True
-    )
-    points = evaluate(model, shown, sparsities, by=by)
-    write_report(out, checkpoint, data, by, points, model.config.labels)
-    table = Table(title=f"{wanted} clips of {data}, selected by {by}")
-    for column in ("sparsity", "kept", "top-1", "95 % interval", "moving tokens kept"):
-        table.add_column(column, justify="right")
-    for point in points:
-        low, high = wilson_interval(point.top1, point.clips)
-        table.add_row(
-            f"{point.sparsity:g}",
-            str(point.kept),
-            f"{point.top1:.1%}",
-            f"{low:.1%} - {high:.1%}",
-            f"{point.recall:.1%}",
-        )
-    Console().print(table)
+    root = source.clips or (source.path if source.path.is_dir() else source.path.parent)
+    lost = {_shorten(name, root): _shorten(why, root) for name, why in measurement.lost.items()}
+    about = {
+        "checkpoint_sha256": _sha256(checkpoint),
+        "commit": current_commit(),
+        "data": _about(source, dataset),
+        "headline": dataset.task.headline,
+        "selected_by": None if baselines else by,
+        "views": str(views),
+        "precision": "bfloat16" if bf16 else "float32",
+        "clips": len(measurement.entries),
+        "missing": len(whole.missing),
+        "excluded": lost,
+        "labels": list(method.config.labels),
+    }
+    write_report(out, about, points, resampling)
+    if predictions is not None:
+        names = [_shorten(entry.name, root) for entry in dataset.entries]
+        write_predictions(predictions, measurement, dataset, names)
+    title = f"{len(measurement.entries)} clips of {source}, {views} views"
+    if not baselines:
+        title += f", selected by {by}"
+    print_report(Console(), title, points, method.config.labels)
+    _say_lost(measurement, lost)
+    if plot is not None:
+        try:
+            draw([out], plot)
+        except PlotError as error:
+            raise click.ClickException(str(error)) from None
 
 
-def wilson_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share of ``count`` trials; z = 1.96 covers 95 %."""
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
+def _progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
+    console = Console(stderr=True)
+    return track(batches, "evaluating", total=total, console=console, transient=True)
+
+
+def _about(source: Source, dataset: DataSet) -> dict[str, Any]:
+    """What was measured on, without paths of this machine."""
+    about: dict[str, Any] = {"source": str(source), "name": dataset.name, "clips": len(dataset)}
+    if source.kind == "moving-things":
+        about = {**about, **json.loads((source.path / "meta.json").read_text())}
+    return about
+
+
+def _shorten(text: str, root: Path) -> str:
+    """Take the folder of the clips out of a clip's name or what is said of it."""
+    return text.replace(f"{root}/", "").replace(f"{root} ", "")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _say_lost(measurement: Measurement, lost: dict[str, str]) -> None:
+    if not lost:
+        return
+    total = len(lost) + len(measurement.entries)
+    click.echo(f"{len(lost)} of {total} clips cannot be read and are excluded:")
+    for name in list(lost)[:_NAMED]:
+        click.echo(f"  {name}: {lost[name]}")
+    if len(lost) > _NAMED:
+        click.echo(f"  and {len(lost) - _NAMED} more")
 
 
 if __name__ == "__main__":

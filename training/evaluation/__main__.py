@@ -1,0 +1,74 @@
+"""``python -m training.evaluation``: pool the predictions of several folds; plot reports."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from training.evaluation.plots import PlotError, draw
+from training.evaluation.points import summarise
+from training.evaluation.predictions import PredictionsError, read_predictions
+from training.evaluation.report import print_report, write_report
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Put together what `python -m training.evaluate` wrote."""
+
+
+@main.command()
+@click.argument(
+    "predictions",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a report as well."
+)
+@click.option("--against", help="Setting that the others are compared with. Default: the densest.")
+def pool(predictions: tuple[Path, ...], out: Path | None, against: str | None) -> None:
+    """Take the clips of several files of PREDICTIONS as one measurement.
+
+    For cross-validation: each fold's model predicts its held-out clips, and figures and intervals
+    come from all of them together.
+    """
+    try:
+        results, resampling, labels = read_predictions(predictions)
+        points = summarise(results, resampling, len(labels), against)
+    except (PredictionsError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    clips = points[0].clips
+    if out is not None:
+        about = {
+            "headline": next(iter(points[0].figures)),
+            "pooled": len(predictions),
+            "clips": clips,
+            "labels": list(labels),
+        }
+        write_report(out, about, points, resampling)
+    said = [f"{clips} clips of {len(predictions)} files"]
+    if resampling.grouped:
+        said.append(f"{resampling.count} groups")
+    print_report(Console(), ", ".join(said), points, labels)
+
+
+@main.command()
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument(
+    "reports",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+def plot(out: Path, reports: tuple[Path, ...]) -> None:
+    """Draw accuracy over multiply-accumulates of some REPORTS into OUT, such as plot.svg."""
+    try:
+        draw(reports, out)
+    except PlotError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    main()
