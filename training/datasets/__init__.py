@@ -7,7 +7,7 @@ classes, and a :class:`Task` that says what is predicted and how it is measured.
 
 from training.datasets.augment import Augmentation
 from training.datasets.catalogue import KINDS, read_dataset
-from training.datasets.entries import DataSet, Entry, Frames, Seconds
+from training.datasets.entries import DataSet, Entry, Frames, Seconds, without_labels
 from training.datasets.errors import AnnotationError, DataSetError, TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
 from training.datasets.splits import k_fold, split_off
@@ -38,4 +38,5 @@ __all__ = [
     "read_dataset",
     "split_off",
     "training_batches",
+    "without_labels",
 ]

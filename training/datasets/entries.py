@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from training.datasets.errors import DataSetError
-from training.datasets.tasks import Task
+from training.datasets.tasks import MultiLabel, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +150,19 @@ def mirror_by_name(labels: Sequence[str], pairs: Mapping[str, str]) -> dict[int,
             raise DataSetError(f"{name!r} is flipped, but it is no label")
     forward = {index[one]: index[other] for one, other in pairs.items()}
     return {**{other: one for one, other in forward.items()}, **forward}
+
+
+def without_labels(datasets: Sequence[DataSet]) -> DataSet:
+    """Several data sets as one, for pre-training: clips of no class, among none.
+
+    A clip is flipped only if every one of the data sets allows it.
+    """
+    entries = tuple(replace(entry, labels=()) for one in datasets for entry in one.entries)
+    return DataSet(
+        " + ".join(one.name for one in datasets),
+        entries,
+        (),
+        MultiLabel(0),
+        mirror=None if any(one.mirror is None for one in datasets) else {},
+        missing=tuple(name for one in datasets for name in one.missing),
+    )

@@ -159,17 +159,19 @@ def training_batches(
     first: int,
     last: int,
     workers: int,
-    augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
+    augmentation: Augmentation | None = Augmentation(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
     finish: Callable[[Batch], Any] | None = None,
 ) -> Batches:
-    """Augmented batches for steps ``first`` to ``last``, the same ones whenever they are asked for.
+    """Batches for steps ``first`` to ``last``, the same ones whenever they are asked for.
 
     Args:
         batch: views per step, of all processes together.
         workers: processes that decode; 0 decodes in this one.
+        augmentation: None takes the views that a service would take; then no clip stands in for
+            an unreadable one.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th view of each step, from ``rank`` on.
         finish: called with each batch in the process that decoded it; what it returns, a named
@@ -180,8 +182,11 @@ def training_batches(
     """
     if batch % world:
         raise ValueError(f"a batch of {batch} does not divide among {world} processes")
-    views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
     steps = Steps(len(dataset), batch, seed, first, last, rank, world)
+    if augmentation is None:
+        views = EntryViews(dataset, config)
+        return _batches(views, _Plain(steps), workers, lost_share, finish)
+    views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
     return _batches(views, steps, workers, lost_share, finish)
 
 
@@ -208,6 +213,20 @@ def evaluation_batches(
     items = [(index, -1) for index in range(rank, len(dataset), world)]
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
     return _batches(EntryViews(dataset, config, views=views), batches, workers, lost_share)
+
+
+class _Plain:
+    """The same clips at each step, without a draw."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for items in self.steps:
+            yield [(index, -1) for index, _ in items]
 
 
 def _batches(

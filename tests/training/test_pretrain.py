@@ -1,0 +1,294 @@
+"""Pre-training by distillation: what is learned, from where, and exact resume."""
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from model.checkpoint import load_checkpoint
+from model.classifier import LookWhen
+from model.config import CONFIGS, ModelConfig
+from training import pretrain
+from training.datasets import Augmentation, DataSet, training_batches, without_labels
+from training.datasets.lists import read_store
+from training.loop import TrainingError
+from training.losses import LossWeights
+from training.moving_things.store import write_store
+from training.pretrain import Heads, PreTraining, Recipe, plan, train
+from training.processes import Processes
+from training.sources import FeatureSource, OnTheFly
+from training.targets import ExtractorTargets
+from training.teachers import Teacher, TeacherFeatures
+
+SMALL = ModelConfig(
+    name="small",
+    size=64,
+    width=32,
+    heads=2,
+    selector_depth=1,
+    extractor_depth=1,
+    rope=False,
+    layer_scale=None,
+)
+RECIPE = Recipe(
+    config="small",
+    steps=4,
+    batch=4,
+    learning_rate=1e-3,
+    weights=LossWeights(map=0.5),
+    augmentation=Augmentation(area=(0.8, 1.0)),
+)
+STILL = Augmentation(
+    jitter=False,
+    area=(1, 1),
+    aspect=(1, 1),
+    flip=False,
+    brightness=0,
+    contrast=0,
+    saturation=0,
+)
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+class Colours(Teacher):
+    """An image teacher that can be seen through: random projections of each patch's pixels."""
+
+    gives = frozenset({"frames", "patches", "attention"})
+    licence = "none"
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.width = width
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("into", torch.randn(768, width, generator=generator) / 28)
+
+    def look(self, clip: Tensor, *, attention: bool) -> TeacherFeatures:
+        B, T, H, W, _ = clip.shape
+        pixels = self.normalise(clip).reshape(B, T, 3, H // 16, 16, W // 16, 16)
+        patches = pixels.permute(0, 1, 3, 5, 4, 6, 2).flatten(4) @ self.into
+        looks = patches.norm(dim=-1).flatten(2).softmax(dim=-1).reshape(patches.shape[:4])
+        return TeacherFeatures(
+            frames=patches.mean(dim=(2, 3)), patches=patches, attention=looks if attention else None
+        )
+
+
+class Motion(Teacher):
+    """A video teacher of the same kind: what changes between frames."""
+
+    gives = frozenset({"video"})
+    licence = "none"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 12
+        generator = torch.Generator().manual_seed(1)
+        self.register_buffer("into", torch.randn(15 * 48, 12, generator=generator))
+
+    def look(self, clip: Tensor, *, attention: bool) -> TeacherFeatures:
+        small = nn.functional.avg_pool2d(self.normalise(clip).flatten(0, 1), clip.shape[2] // 4)
+        change = small.reshape(len(clip), clip.shape[1], -1).diff(dim=1).flatten(1)
+        return TeacherFeatures(video=change @ self.into)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips")
+    write_store(path, 18, 0, workers=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(store: Path) -> DataSet:
+    return read_store(store)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFIGS, "small", SMALL)
+
+
+def run(clips: DataSet, out: Path, recipe: Recipe = RECIPE, **more: Any) -> Path:
+    sources: dict[str, FeatureSource] = {"image": OnTheFly(Colours()), "video": OnTheFly(Motion())}
+    return train(recipe, clips, out, processes=ALONE, save_every=2, **{**sources, **more})
+
+
+def log_of(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_loss_falls_and_the_selector_finds_what_the_target_names(
+    clips: DataSet, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        steps=45,
+        batch=9,
+        learning_rate=3e-3,
+        weights=LossWeights(map=5.0),
+        layer_norm_targets=True,
+        augmentation=STILL,
+    )
+    checkpoint = run(clips, tmp_path, recipe)
+    rows = log_of(tmp_path)
+
+    def mean(name: str, part: slice) -> float:
+        return float(np.mean([float(row[name]) for row in rows[part]]))
+
+    early, late = slice(0, 6), slice(-6, None)
+    for name in ("map", "video", "change", "frames", "patches"):
+        assert mean(f"{name}_loss", late) < 0.97 * mean(f"{name}_loss", early), name
+    assert mean("overlap", late) > 1.3 * mean("overlap", early)
+    model, facts = load_checkpoint(checkpoint)
+    assert model.config.labels == ()
+    assert facts["recipe"]["selection"] == "top1_distance"
+    assert facts["clips_seen"] == 405
+    assert facts["unreadable"] == 0
+
+
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(RECIPE, drop_path=0.5)
+    whole = run(clips, tmp_path / "whole", recipe)
+    real = PreTraining.forward
+
+    def killed(self: PreTraining, batch: Any, step: int) -> Any:
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(self, batch, step)
+
+    monkeypatch.setattr(PreTraining, "forward", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(clips, tmp_path / "cut", recipe)
+    monkeypatch.setattr(PreTraining, "forward", real)
+    cut = run(clips, tmp_path / "cut", recipe)
+    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+    one, other = load_checkpoint(whole)[0], load_checkpoint(cut)[0]
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    with pytest.raises(TrainingError, match="selection was 'top1_distance', now 'random'"):
+        run(clips, tmp_path / "cut", dataclasses.replace(recipe, selection="random"))
+
+
+@pytest.mark.parametrize(
+    "selection",
+    ["top3_distance", "attention", "attention_change", "k_center", "k_center_pixels", "random"],
+)
+def test_the_papers_rivals_are_trained_alike(
+    clips: DataSet, tmp_path: Path, selection: str
+) -> None:
+    recipe = dataclasses.replace(RECIPE, selection=selection, steps=1)
+    run(clips, tmp_path, recipe)
+    (row,) = log_of(tmp_path)
+    assert 0 < float(row["map_loss"]) < 10
+
+
+def test_targets_can_be_switched_off(clips: DataSet, tmp_path: Path) -> None:
+    only = ExtractorTargets(video=True, change=False, frames=False, patches=False)
+    recipe = dataclasses.replace(RECIPE, targets=only, steps=1, selection="pixel_change")
+    run(clips, tmp_path, recipe, image=None)
+    assert [name for name in log_of(tmp_path)[0] if name.endswith("_loss")] == [
+        "map_loss",
+        "video_loss",
+    ]
+
+
+def test_a_target_without_its_teacher_is_refused_before_the_first_step(
+    clips: DataSet, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="needs the video teacher's video"):
+        run(clips, tmp_path, video=None)
+    with pytest.raises(ValueError, match="video target needs the video teacher's video"):
+        run(clips, tmp_path, video=OnTheFly(Colours()))
+    video_only = ExtractorTargets(change=False, frames=False, patches=False)
+    with pytest.raises(ValueError, match="top1_distance needs the image teacher's patches"):
+        run(clips, tmp_path, dataclasses.replace(RECIPE, targets=video_only), image=None)
+    of_video = dataclasses.replace(RECIPE, selection="attention", selection_teacher="video")
+    with pytest.raises(ValueError, match="attention needs the video teacher's attention"):
+        run(clips, tmp_path, of_video)
+    with pytest.raises(KeyError, match="no selection target 'luck'"):
+        run(clips, tmp_path, dataclasses.replace(RECIPE, selection="luck"))
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_heads_have_the_shapes_of_the_targets() -> None:
+    heads = Heads(SMALL, ExtractorTargets(), video=12, image=24)
+    features = LookWhen(SMALL).extractor(
+        torch.zeros(2, 5, 768, dtype=torch.uint8),
+        torch.arange(5).expand(2, 5),
+        torch.zeros(2, SMALL.context, 32),
+    )
+    shapes = {name: tuple(made.shape) for name, made in heads(features).items()}
+    assert shapes == {
+        "video": (2, 12),
+        "change": (2, 16 * 24),
+        "frames": (2, 8, 24),
+        "patches": (2, 5, 24),
+    }
+    same = Heads(SMALL, ExtractorTargets(video=False, change=False), video=0, image=32)
+    assert sum(parameter.numel() for parameter in same.parameters()) == 0
+
+
+def test_k_is_drawn_from_the_range_or_from_its_levels() -> None:
+    drawn = [plan(RECIPE, SMALL, step, 500).kept for step in range(500)]
+    assert min(drawn) == pytest.approx(0.05 * 256, abs=2)
+    assert max(drawn) == pytest.approx(0.3 * 256, abs=2)
+    assert len(set(drawn)) > 40
+    levels = dataclasses.replace(RECIPE, levels=3, hand_over=(0.5, 0.5))
+    plans = [plan(levels, SMALL, step, 500) for step in range(500)]
+    assert {step.kept for step in plans} == {77, 45, 13}
+    assert [step.by_target for step in plans] == [True] * 251 + [False] * 249
+
+
+def test_it_starts_from_a_checkpoint_of_another_head(clips: DataSet, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    labelled = LookWhen(dataclasses.replace(SMALL, labels=("a", "b")))
+    still = dataclasses.replace(RECIPE, steps=1, learning_rate=0.0)
+    model, _ = load_checkpoint(run(clips, tmp_path, still, start=labelled))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, labelled.state_dict()[name]), name
+
+
+def test_several_data_sets_become_one(clips: DataSet) -> None:
+    still = dataclasses.replace(clips, name="still", mirror=None)
+    both = without_labels([clips, still])
+    assert (both.name, len(both), both.labels) == ("moving_things + still", 36, ())
+    assert both.mirror is None
+    (batch,) = training_batches(both, SMALL, batch=4, seed=0, first=0, last=1, workers=0)
+    assert batch.target.shape == (4, 0)
+
+
+def test_plain_views_are_the_services(clips: DataSet) -> None:
+    given = {"batch": 4, "seed": 0, "first": 0, "last": 2, "workers": 0}
+    plain = list(training_batches(clips, SMALL, augmentation=None, **given))  # type: ignore[arg-type]
+    drawn = list(training_batches(clips, SMALL, **given))  # type: ignore[arg-type]
+    assert [b.entry.tolist() for b in plain] == [b.entry.tolist() for b in drawn]
+    again = list(training_batches(clips, SMALL, augmentation=None, **{**given, "seed": 0}))  # type: ignore[arg-type]
+    assert all(torch.equal(a.frames, b.frames) for a, b in zip(plain, again, strict=True))
+    assert not torch.equal(plain[0].frames, drawn[0].frames)
+
+
+def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        given = [str(tmp_path / "out"), "moving-things", str(store), "--workers", "0", *arguments]
+        result = CliRunner().invoke(pretrain.main, given)
+        assert result.exit_code != 0
+        assert "Traceback" not in result.output
+        return result.output
+
+    small = ("--config", "lookwhen_mini16", "--batch", "4", "--steps", "1")
+    assert "the video target needs the video teacher's video" in said(*small)
+    assert "no selection target 'luck'" in said(*small, "--selection", "luck")
+    assert "there is no such file" in said(*small, "--image", "dinov3_vitb16", "nowhere.pth")
+    assert "is not a store of features" in said(*small, "--image-store", str(tmp_path / "none"))
+    assert "both say where the weights" in said("--start", "a", "--dinov3", "b")
+    assert "both say what it tells" in said(
+        "--image", "local_image", "a", "--image-store", str(tmp_path)
+    )

@@ -1,0 +1,101 @@
+"""Where a teacher's features come from: the teacher itself at every step, or a store of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+from training.datasets import DataSet
+from training.teachers import Teacher, TeacherFeatures
+from training.teachers.features import FeatureStore
+
+
+class FeatureSource(Protocol):
+    """What a pre-training asks of a teacher, whether it is there or has been.
+
+    Attributes:
+        width: D of its tokens.
+        gives: the parts of TeacherFeatures that it can fill.
+        targets: selection targets that it knows ready-made, by name.
+        plain_views_only: features are of the service's view alone, so no augmentation is right.
+    """
+
+    width: int
+    gives: frozenset[str]
+    targets: frozenset[str]
+    plain_views_only: bool
+
+    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
+        """Features of views, uint8 [B, T, H, W, 3], which are of these entries of the data set."""
+
+    def target(self, name: str, entries: Tensor) -> Tensor:
+        """One of ``targets``, of these entries: [B, N]."""
+
+
+class OnTheFly:
+    """The teacher looks at every view of every step: costs its time, leaves augmentation free."""
+
+    targets: frozenset[str] = frozenset()
+    plain_views_only = False
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self.width, self.gives = teacher.width, teacher.gives
+
+    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
+        features: TeacherFeatures = self.teacher(frames, attention=attention)
+        return features
+
+    def target(self, name: str, entries: Tensor) -> Tensor:
+        raise KeyError(f"no target {name!r} is stored")
+
+
+class Stored:
+    """Features from disk, of a data set whose entries are some of the store's."""
+
+    plain_views_only = True
+
+    def __init__(self, store: FeatureStore, numbers: Sequence[int]) -> None:
+        """``numbers``: of each entry of the data set, its number in the store."""
+        self.store = store
+        self.numbers = torch.as_tensor(numbers)
+        kept = store.fingerprint
+        self.gives, self.targets = frozenset(kept.parts), frozenset(kept.targets)
+        self.width = 0
+        if tokens := self.gives & {"video", "frames", "patches"}:
+            sample = store.features(self.numbers[:1])
+            self.width = int(getattr(sample, min(tokens)).shape[-1])
+
+    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
+        found = self.store.features(self.numbers[entries.cpu()])
+        parts = {
+            part: getattr(found, part).to(frames.device, non_blocking=True) for part in self.gives
+        }
+        return TeacherFeatures(**parts)
+
+    def target(self, name: str, entries: Tensor) -> Tensor:
+        found = self.store.target(name, self.numbers[entries.cpu()])
+        if found is None:
+            raise KeyError(f"no target {name!r} is stored")
+        return found.to(entries.device, non_blocking=True)
+
+
+def open_stores(
+    paths: Sequence[Path], dataset: DataSet, config: ModelConfig
+) -> tuple[list[Stored], DataSet]:
+    """Open stores of one data set's features; returns them and the entries that all of them have.
+
+    Raises:
+        FeatureStoreError: no store, an unfinished one, or one of other clips or views.
+    """
+    stores = [FeatureStore(path) for path in paths]
+    readable = np.ones(len(dataset), np.bool_)
+    for store in stores:
+        store.check(dataset, config)
+        readable &= store.readable
+    numbers = np.flatnonzero(readable).tolist()
+    return [Stored(store, numbers) for store in stores], dataset.subset(numbers)
