@@ -63,7 +63,8 @@ def load_state(
         if kind == _MODEL:
             weights[name] = tensor
         elif name in parameters:
-            owners[id(parameters[name])].state[parameters[name]][kind] = tensor
+            parameter = parameters[name]
+            owners[id(parameter)].state[parameter][kind] = tensor.to(parameter.device)
     model.load_state_dict(weights)
     facts: dict[str, Any] = json.loads(metadata["facts"])
     return int(metadata["step"]), facts

@@ -1,0 +1,166 @@
+"""``python -m training.finetune``: the command line."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from model.checkpoint import CheckpointError
+from training.datasets import Augmentation, DataSetError
+from training.datasets.command_line import Source, source_arguments
+from training.finetune.recipes import RECIPES, Recipe
+from training.finetune.run import finetune
+from training.loop import TrainingError
+from training.processes import join_processes
+
+_Settings = TypeVar("_Settings", Recipe, Augmentation)
+
+_SHARE = click.FloatRange(0, 1)
+_POSITIVE = click.FloatRange(0, min_open=True)
+
+
+def _options() -> Iterator[click.Option]:
+    """One option per field of the recipe that a person would turn."""
+    texts: list[tuple[str, Any, str]] = [
+        ("epochs", _POSITIVE, "How often a clip is seen."),
+        ("batch", click.IntRange(1), "Clips per step, of all processes together."),
+        ("accumulate", click.IntRange(1), "Parts that a step's clips are taken in."),
+        ("seed", int, "Seed of the head, order and augmentation."),
+        ("optimizer", click.Choice(["adamw", "muon"]), "Muon is for the matrices inside blocks."),
+        ("learning_rate", float, "AdamW's peak learning rate."),
+        ("matrix_learning_rate", float, "Muon's."),
+        ("layer_decay", _SHARE, "Rate of a block, as a share of the next one's."),
+        ("weight_decay", float, "Of matrices."),
+        ("label_smoothing", _SHARE, "Of the targets."),
+        ("mixup", click.FloatRange(0), "Alpha of mixup's Beta distribution, 0 for none."),
+        ("mixup_share", _SHARE, "Clips that are mixed."),
+        (
+            "drop_path",
+            click.FloatRange(0, 1, max_open=True),
+            "Chance to skip the last block.",
+        ),
+        ("balance", _SHARE, "Show rare classes more often: 1, as often as the largest."),
+        ("selector_rate", float, "The selector's rates, as a share of the extractor's."),
+        ("map_weight", float, "Weight of the selector's loss against the change in pixels."),
+        ("levels", click.IntRange(0), "Sparsities that steps are drawn from, 0 for any."),
+        ("dense_share", _SHARE, "Steps denser than the range."),
+    ]
+    for name, kind, text in texts:
+        help_text = f"{text}  [default: the recipe's]"
+        yield click.Option([f"--{name.replace('_', '-')}"], type=kind, help=help_text)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@source_arguments
+@click.option("--validation", type=click.FloatRange(0, 1, True, True), help="Share held out.")
+@click.option("--validation-split", help="Split, or value in the index's column, held out.")
+@click.option("--validate-every", type=click.IntRange(0), help="Steps.  [default: 20 times]")
+@click.option(
+    "--sparsity",
+    "validate_at",
+    type=click.FloatRange(0, 1, max_open=True),
+    multiple=True,
+    default=(0.7, 0.9),
+    show_default=True,
+    help="To validate at; may be repeated.",
+)
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="own", show_default=True)
+@click.option(
+    "--train-selector/--freeze-selector", default=None, help="[default: the recipe's, frozen]"
+)
+@click.option("--keep-head", is_flag=True, help="Go on with the checkpoint's head.")
+@click.option(
+    "--sparsities",
+    type=click.FloatRange(0, 1, max_open=True),
+    nargs=2,
+    help="Least and most that steps are drawn from.  [default: the checkpoint's]",
+)
+@click.option(
+    "--crop-area", type=_SHARE, nargs=2, help="Least and most of the picture in a training view."
+)
+@click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
+@click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
+@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
+@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda.")
+def main(
+    checkpoint: Path,
+    out: Path,
+    source: Source,
+    validation: float | None,
+    validation_split: str | None,
+    validate_every: int | None,
+    validate_at: tuple[float, ...],
+    recipe: str,
+    train_selector: bool | None,
+    keep_head: bool,
+    sparsities: tuple[float, float] | None,
+    crop_area: tuple[float, float] | None,
+    colours: float | None,
+    flip: bool | None,
+    workers: int,
+    save_every: int,
+    device: str,
+    **turned: Any,
+) -> None:
+    """Train CHECKPOINT on a data set (KIND PATH [CLIPS], as for training.datasets), into OUT.
+
+    torchrun starts it in several processes.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    changes = {
+        **turned,
+        "train_selector": train_selector,
+        "keep_head": keep_head or None,
+        "sparsities": sparsities,
+    }
+    views = {
+        "area": crop_area,
+        "flip": flip,
+        **dict.fromkeys(("brightness", "contrast", "saturation"), colours),
+    }
+    try:
+        chosen = _changed(RECIPES[recipe], changes)
+        chosen = dataclasses.replace(chosen, augmentation=_changed(chosen.augmentation, views))
+        train, held = source.read_with_held_out(
+            split=validation_split, share=validation, seed=chosen.seed
+        )
+        steps = chosen.loop(len(train)).steps
+        with join_processes(device) as processes:
+            written = finetune(
+                chosen,
+                checkpoint,
+                out,
+                train,
+                held,
+                processes=processes,
+                data=f"{train.name}, {source}",
+                validate_at=validate_at,
+                validate_every=max(1, steps // 20) if validate_every is None else validate_every,
+                workers=workers,
+                save_every=save_every,
+                lost_share=source.lost_share,
+            )
+    except (CheckpointError, DataSetError, TrainingError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if processes.first:
+        click.echo(f"wrote {written}")
+        if held is not None:
+            click.echo(f"best on {len(held)} clips: {out / 'best.safetensors'}")
+
+
+def _changed(settings: _Settings, changes: dict[str, Any]) -> _Settings:
+    """The settings with what was given on the command line."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(settings, **given)
+
+
+main.params.extend(_options())
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What a step of fine-tuning learns, and the network that it is learnt by."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bundle.tokens import tokens_to_keep
+from model.classifier import LookWhen
+from model.config import ModelConfig
+from training.datasets import Task
+from training.finetune.recipes import Recipe
+from training.loop import Objective
+from training.losses import map_loss
+from training.mixing import draw_mixture, mix
+from training.optimizers import build_optimizers, layer_scales
+from training.targets import draw_kept
+from training.validation import Checks
+
+
+class Rows(NamedTuple):
+    """frames and clip_small as in Batch; target as the task stacks them; change float32 [B, N],
+    the map's target, or [B, 0] where there is no map loss."""
+
+    frames: Tensor
+    clip_small: Tensor
+    target: Tensor
+    change: Tensor
+
+
+def plan(recipe: Recipe, config: ModelConfig, step: int) -> tuple[float, float]:
+    """The step's sparsity, and the share of its rows that it is learnt from.
+
+    A pure function of its arguments, so that all processes and a resumed run draw the same.
+    """
+    rng = np.random.default_rng((recipe.seed, 1, step))
+    if rng.random() < recipe.dense_share:
+        return float(rng.choice(recipe.dense_sparsities)), recipe.dense_rows
+    if recipe.levels == 0:
+        return 1 - draw_kept(config, recipe.seed, step) / config.tokens, 1.0
+    levels = np.linspace(config.lowest_sparsity, config.highest_sparsity, recipe.levels)
+    return float(rng.choice(levels)), 1.0
+
+
+class FineTuning(Objective):
+    """The task's loss on the logits, and on the selector's map if that is to adapt."""
+
+    def __init__(self, model: LookWhen, task: Task, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self.task, self.recipe = model, task, recipe
+        self.checks: Checks | None = None
+
+    def forward(self, batch: Rows, step: int) -> tuple[Tensor, dict[str, float]]:
+        recipe = self.recipe
+        sparsity, share = plan(recipe, self.model.config, step)
+        rows = max(1, round(share * len(batch.frames)))
+        frames, small, target, change = (tensor[:rows] for tensor in batch)
+        dense = self.task.dense(target, recipe.label_smoothing)
+        if recipe.mixup:
+            mixture = draw_mixture(rows, recipe.mixup, recipe.mixup_share)
+            # Where two clips overlap, changes add up, unless they cancel.
+            frames, small, dense, change = (
+                mix(values, mixture) for values in (frames, small, dense, change)
+            )
+        kept = tokens_to_keep(sparsity, self.model.config.tokens)
+        predicted = self.model(frames, small, kept)
+        loss = label_loss = self.task.loss(predicted.logits, dense)
+        shown = {"label_loss": label_loss.item(), "sparsity": sparsity}
+        if recipe.map_weight:
+            selector_loss = map_loss(predicted.scores, change, recipe.map_temperature)
+            loss = label_loss + recipe.map_weight * selector_loss
+            shown["map_loss"] = selector_loss.item()
+        return loss, shown
+
+    def stepped(self, step: int) -> None:
+        if self.checks is not None:
+            self.checks.after(step + 1, self.model)
+
+
+def with_head(
+    parent: LookWhen, labels: tuple[str, ...], recipe: Recipe
+) -> tuple[LookWhen, list[Optimizer]]:
+    """The parent's weights under a head for the labels, and the optimisers of the recipe.
+
+    Raises:
+        ValueError: fewer than two labels, or a head is to be kept that is of other labels.
+    """
+    if len(labels) < 2:
+        raise ValueError(f"there are {len(labels)} classes; it takes two to tell apart")
+    if recipe.keep_head and parent.config.labels != labels:
+        raise ValueError("the checkpoint's head is of other labels than the data set's")
+    config = dataclasses.replace(parent.config, labels=labels)
+    if recipe.sparsities is not None:
+        lowest, highest = recipe.sparsities
+        config = dataclasses.replace(config, lowest_sparsity=lowest, highest_sparsity=highest)
+    torch.manual_seed(recipe.seed)
+    model = LookWhen(config, recipe.drop_path)
+    weights = parent.state_dict()
+    if not recipe.keep_head:
+        weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
+    model.load_state_dict({**model.state_dict(), **weights})
+    if not recipe.train_selector:
+        model.selector.requires_grad_(False)
+    elif not recipe.map_weight:
+        model.selector.head.requires_grad_(False)  # nothing would tell it what to choose
+    return model, build_optimizers(
+        model,
+        learning_rate=recipe.learning_rate,
+        matrix_learning_rate=recipe.matrix_learning_rate if recipe.optimizer == "muon" else None,
+        weight_decay=recipe.weight_decay,
+        scales=layer_scales(model, config, recipe.layer_decay, selector=recipe.selector_rate),
+    )
