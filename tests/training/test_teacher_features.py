@@ -24,7 +24,7 @@ from training.teachers.__main__ import main
 from training.teachers.features import FeatureStore, FeatureStoreError, Fingerprint, shard_path
 from training.teachers.image import IMAGE_CONFIGS, ImageViT
 from training.teachers.local import load_image_teacher, save_image_teacher
-from training.teachers.storing import clip_bytes, fingerprint_of, store_features
+from training.teachers.storing import clip_bytes, clips_of, fingerprint_of, store_features
 
 CLIPS, SHARD = 9, 4
 CONFIG = ModelConfig(name="small", frames=4, size=64, width=32, heads=2, rope=False)
@@ -202,14 +202,15 @@ class _NoOthers(Processes):
 
 def test_processes_share_the_shards(clips: DataSet, weights: Path, tmp_path: Path) -> None:
     made_of = fingerprint(clips, weights, parts=("video",), targets=())
-    shown = []
+    shown, shares = [], []
     for rank in (0, 1):
+        shares.append(clips_of(made_of, Processes(rank, 2, CPU)))
         teacher = Counting()
         store_features(
             teacher, clips, CONFIG, made_of, tmp_path, processes=_NoOthers(rank, 2, CPU), batch=3
         )
         shown.append(teacher.shown)
-    assert shown == [5, 4]  # shards 0 and 2; shard 1
+    assert shown == shares == [5, 4]  # shards 0 and 2; shard 1
     assert FeatureStore(tmp_path).features(range(CLIPS)).video.shape == (CLIPS, 3)
 
 

@@ -28,7 +28,13 @@ from training.teachers import TEACHERS, TeacherError, create_teacher
 from training.teachers.distillation import IMAGE_RECIPES
 from training.teachers.features import PARTS
 from training.teachers.image import IMAGE_CONFIGS
-from training.teachers.storing import SHARD_CLIPS, clip_bytes, fingerprint_of, store_features
+from training.teachers.storing import (
+    SHARD_CLIPS,
+    clip_bytes,
+    clips_of,
+    fingerprint_of,
+    store_features,
+)
 from training.teachers.train import train_image, train_video
 from training.teachers.video import VIDEO_RECIPES
 
@@ -225,8 +231,7 @@ def store(
                 TimeElapsedColumn(), TimeRemainingColumn(),
             )  # fmt: skip
             with Progress(*columns, console=console, disable=not processes.first) as bar:
-                # Shards go round the processes: this one's share of the clips, but for one shard.
-                task = bar.add_task("", total=-(-len(dataset) // processes.world))
+                task = bar.add_task("", total=clips_of(fingerprint, processes))
                 lost = store_features(
                     network, dataset, chosen, fingerprint, out,
                     processes=processes, batch=batch, workers=workers,

@@ -116,12 +116,10 @@ def store_features(
         _begin(out, fingerprint)
     processes.wait()
     size, clips = fingerprint.shard, fingerprint.clips
-    shards = range(processes.rank, -(-clips // size), processes.world)
+    shards = shards_of(fingerprint, processes)
     missing = [shard for shard in shards if not shard_path(out, shard).exists()]
-    entries = np.concatenate(
-        [np.arange(s * size, min(clips, (s + 1) * size)) for s in missing] or [np.arange(0)]
-    )
-    progress(sum(min(clips, (s + 1) * size) - s * size for s in shards) - len(entries))
+    entries = _entries(fingerprint, missing)
+    progress(len(_entries(fingerprint, shards)) - len(entries))
     if not missing:
         processes.wait()
         return []
@@ -146,6 +144,24 @@ def store_features(
     progress(pending.finish())
     processes.wait()
     return sorted(batches.ledger.lost)
+
+
+def shards_of(fingerprint: Fingerprint, processes: Processes) -> list[int]:
+    """The shards that a process makes: they go round."""
+    count = -(-fingerprint.clips // fingerprint.shard)
+    return list(range(processes.rank, count, processes.world))
+
+
+def clips_of(fingerprint: Fingerprint, processes: Processes) -> int:
+    """How many clips are in the shards of a process."""
+    return len(_entries(fingerprint, shards_of(fingerprint, processes)))
+
+
+def _entries(fingerprint: Fingerprint, shards: list[int]) -> NDArray[np.int64]:
+    """The entries in these shards, in order."""
+    size = fingerprint.shard
+    spans = [np.arange(s * size, min(fingerprint.clips, (s + 1) * size)) for s in shards]
+    return np.concatenate([*spans, np.arange(0)])
 
 
 class _Pending:
