@@ -32,8 +32,8 @@ class VideoRecipe:
     Attributes:
         augmentation: of the clips; crops take most of the picture, for what happens must stay in.
         sparsities: of the steps on part of the tokens, one drawn per step. Few of them, because a
-            CPU's kernels are compiled for each new shape. The lowest keeps 246 of 1024 tokens: above
-            256 attention on a CPU costs twice as much (``model.layers.attend``).
+            CPU's kernels are compiled for each new shape. The lowest keeps 246 of 1024 tokens: from
+            256 on, a CPU takes attention the slower way (``model.layers.attend``).
         changing: share of the kept tokens that are those which change most; chance takes the rest.
         dense_from: share of the steps after which all tokens are seen.
         dense_batch: share of the batch's clips that a dense step is shown.
