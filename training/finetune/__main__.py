@@ -43,6 +43,7 @@ def _options() -> Iterator[click.Option]:
             "Chance to skip the last block.",
         ),
         ("balance", _SHARE, "Show rare classes more often: 1, as often as the largest."),
+        ("select_by", click.Choice(["selector", "random"]), "What chooses the tokens."),
         ("selector_rate", float, "The selector's rates, as a share of the extractor's."),
         ("map_weight", float, "Weight of the selector's loss against the change in pixels."),
         ("levels", click.IntRange(0), "Sparsities that steps are drawn from, 0 for any."),

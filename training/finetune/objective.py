@@ -66,7 +66,10 @@ class FineTuning(Objective):
                 mix(values, mixture) for values in (frames, small, dense, change)
             )
         kept = tokens_to_keep(sparsity, self.model.config.tokens)
-        predicted = self.model(frames, small, kept)
+        by_chance = None
+        if recipe.select_by == "random":
+            by_chance = torch.rand(rows, self.model.config.tokens, device=frames.device)
+        predicted = self.model(frames, small, kept, selection=by_chance)
         loss = label_loss = self.task.loss(predicted.logits, dense)
         shown = {"label_loss": label_loss.item(), "sparsity": sparsity}
         if recipe.map_weight:

@@ -21,6 +21,7 @@ class Recipe:
         layer_decay: see :func:`training.optimizers.layer_scales`.
         mixup: alpha of the Beta distribution, 0 for none; mixup_share: of the clips.
         balance: how much more often rare classes are shown, from 0 to 1.
+        select_by: "selector", or "random" tokens, to compare with.
         train_selector: through the context that it hands on; choosing has no gradient.
         selector_rate: share that the selector's rates are of the extractor's.
         map_weight: of the loss of its map against the change in pixels, so that what it chooses
@@ -50,6 +51,7 @@ class Recipe:
     mixup_share: float = 1.0
     drop_path: float = 0.1
     balance: float = 0.0
+    select_by: Literal["selector", "random"] = "selector"
     train_selector: bool = False
     selector_rate: float = 0.1
     map_weight: float = 0.0
