@@ -21,6 +21,7 @@ from rich.console import Console
 
 from benchmarks.record import RESULTS, describe_run, write_result
 from model.checkpoint import load_checkpoint
+from model.config import get_config
 from training import pretrain
 from training.datasets import DataSet, read_dataset
 from training.evaluation import BaselineMethod, LookWhenMethod, Method, measure, parse_baseline
@@ -148,7 +149,7 @@ def _sources(
     train: DataSet, processes: Processes,
 ) -> tuple[dict[str, FeatureSource], DataSet]:  # fmt: skip
     """Stored features where there are any, else the teachers themselves."""
-    config = pretrain.get_config(pretrain.RECIPES["mini"].config)
+    config = get_config(pretrain.RECIPES["mini"].config)
     given = {"image": image_store, "video": video_store}
     stored = {name: path for name, path in given.items() if path is not None}
     opened, train = open_stores(list(stored.values()), train, config)
