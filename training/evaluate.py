@@ -233,6 +233,7 @@ def main(
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     source = _source(data, split=split, column=column, lost_share=lost_share)
+    commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     try:
         with join_processes(device) as processes:
             method = load_method(checkpoint, sparsities, by, baselines)
@@ -260,7 +261,7 @@ def main(
     lost = {_shorten(name, root): _shorten(why, root) for name, why in measurement.lost.items()}
     about = {
         "checkpoint_sha256": _sha256(checkpoint),
-        "commit": current_commit(),
+        "commit": commit,
         "data": _about(source, dataset),
         "headline": dataset.task.headline,
         "selected_by": None if baselines else by,
@@ -278,7 +279,7 @@ def main(
     title = f"{len(measurement.entries)} clips of {source}, {views} views"
     if not baselines:
         title += f", selected by {by}"
-    print_report(Console(), title, points, method.config.labels)
+    print_report(Console(), title, dataset.task.headline, points, method.config.labels)
     _say_lost(measurement, lost)
     if plot is not None:
         try:

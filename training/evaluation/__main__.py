@@ -10,6 +10,9 @@ from training.evaluation.points import summarise
 from training.evaluation.predictions import PredictionsError, read_predictions
 from training.evaluation.report import print_report, write_report
 
+# Of the tasks whose figures are shares of clips.
+_HEADLINES = ("top1", "action_top1")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -39,9 +42,11 @@ def pool(predictions: tuple[Path, ...], out: Path | None, against: str | None) -
     except (PredictionsError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     clips = points[0].clips
+    headline = next((name for name in _HEADLINES if name in points[0].figures), None)
+    headline = headline or next(iter(points[0].figures))
     if out is not None:
         about = {
-            "headline": next(iter(points[0].figures)),
+            "headline": headline,
             "pooled": len(predictions),
             "clips": clips,
             "labels": list(labels),
@@ -50,7 +55,7 @@ def pool(predictions: tuple[Path, ...], out: Path | None, against: str | None) -
     said = [f"{clips} clips of {len(predictions)} files"]
     if resampling.grouped:
         said.append(f"{resampling.count} groups")
-    print_report(Console(), ", ".join(said), points, labels)
+    print_report(Console(), ", ".join(said), headline, points, labels)
 
 
 @main.command()

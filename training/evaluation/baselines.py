@@ -92,7 +92,7 @@ def parse_baseline(text: str, backbone: DenseViT) -> tuple[Setting, Baseline]:
                 r = numbers[0] if len(numbers) == 1 else numbers
                 merging = ToMe(backbone, r) if name == "tome" else VidTLDR(backbone, r)
                 series = "ToMe" if name == "tome" else "vid-TLDR"
-                return Setting(series, f"r {given}"), merging
+                return Setting(series, f"r {', '.join(map(str, numbers))}"), merging
     except ValueError as error:
         raise ValueError(f"baseline {text!r}: {error}") from None
     raise ValueError(f"baseline {text!r}: expected one of {BASELINES}")

@@ -18,7 +18,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 # From this ratio of the dearest to the cheapest point on, costs are drawn on a logarithmic axis.
-_WIDE = 20
+_WIDE = 8
 
 _SPELT = {"top1": "top-1 accuracy", "action_top1": "action accuracy", "mAP": "mAP"}
 
@@ -90,14 +90,11 @@ def draw(reports: Sequence[Path], out: Path) -> None:
     if not curves:
         raise PlotError("there is nothing to draw: no point says what it cost")
     recalled = [
-        Curve(curve.label, points)
+        Curve(curve.label, [p for p in curve.points if None not in (p["recall"], p["sparsity"])])
         for curve in curves
-        if (
-            points := [
-                p for p in curve.points if p["recall"] is not None and p["sparsity"] is not None
-            ]
-        )
     ]
+    # What keeps all tokens keeps those that move: a dense network is no curve here.
+    recalled = [curve for curve in recalled if any(p["sparsity"] for p in curve.points)]
     panels = 2 if recalled else 1
     # The same reports make the same file; text stays text.
     with mpl.rc_context({"svg.hashsalt": "lookwhen", "svg.fonttype": "none", "font.size": 10}):
@@ -120,11 +117,18 @@ def draw(reports: Sequence[Path], out: Path) -> None:
 def _draw_accuracy(
     axes: "Axes", headline: str, curves: Sequence[Curve], styles: dict[str, tuple[str, str]]
 ) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     costs = [point["macs"] / 1e9 for curve in curves for point in curve.points]
     if max(costs) > _WIDE * min(costs):
         axes.set_xscale("log")
-    for curve in curves:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    for number, curve in enumerate(curves):
         colour, marker = styles[curve.label]
+        # The first curve is mostly the upper one: there is room above it, and below the others.
+        offset, side = ((-4, 5), "right") if number == 0 else ((5, -11), "left")
         points = sorted(curve.points, key=lambda point: point["macs"])
         x = [point["macs"] / 1e9 for point in points]
         y = [100 * point[headline] for point in points]
@@ -134,18 +138,21 @@ def _draw_accuracy(
         bars = [[v - 100 * e for v, e in zip(y, low, strict=True)]]
         bars.append([100 * e - v for v, e in zip(y, high, strict=True)])
         axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=colour, alpha=0.4, capsize=2)
-        for point, place in zip(points, zip(x, y, strict=True), strict=True):
-            if point["setting"] != curve.label:  # "dense" once is enough
+        for point, *place in zip(points, x, y, strict=True):
+            # Schedules of merging are long, and crowd where curves meet: the report has them.
+            if point["sparsity"]:
                 axes.annotate(
-                    point["setting"],
-                    place,
-                    xytext=(5, -11),
+                    f"{point['sparsity']:g}",
+                    (place[0], place[1]),
+                    xytext=offset,
+                    ha=side,
                     textcoords="offset points",
                     fontsize=8,
                     color=colour,
                 )
     axes.set_xlabel("multiply-accumulates of a clip (G)")
     axes.set_ylabel(f"{_SPELT.get(headline, headline)} (%)")
+    axes.set_title("numbers at points: sparsity", loc="left", fontsize=8, color="0.4")
     axes.margins(x=0.08)
     _frame(axes, len(curves))
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from training.evaluation.points import Point, most_confused
 from training.evaluation.statistics import Estimate, Resampling
 
-# Rows of the tables that name classes.
+# Rows of the tables that name classes, and settings that fit beside these names.
 _NAMED = 5
+_COLUMNS = 8
 
 
 def points_as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -79,15 +80,23 @@ def write_report(
 
 
 def print_report(
-    console: Console, title: str, points: Sequence[Point], labels: Sequence[str]
+    console: Console, title: str, headline: str, points: Sequence[Point], labels: Sequence[str]
 ) -> None:
-    """Print figures, what sparsity costs, the weakest classes and the most confused pairs."""
-    console.print(_figures(title, points))
+    """Print figures, what sparsity costs, the weakest classes and the most confused pairs.
+
+    The headline has its interval here; those of the other figures are in the file.
+    """
+    console.print(_figures(title, headline, points))
     if len(points) > 1:
-        console.print(_differences(points))
+        console.print(_differences(headline, points))
     if points[0].confusion is not None:
-        console.print(_classes(points, labels))
-        if (pairs := _pairs(points, labels)).row_count:
+        # A column for each sparsity; of many methods the first, and the one that is worst.
+        shown = points
+        if not _one_curve(points) or len(points) > _COLUMNS:
+            worst = min(points[1:], key=lambda p: p.figures[headline].value, default=points[0])
+            shown = [points[0], worst]
+        console.print(_classes(shown, labels))
+        if (pairs := _pairs(shown, labels)).row_count:
             console.print(pairs)
 
 
@@ -95,8 +104,8 @@ def _setting_columns(table: Table, points: Sequence[Point]) -> None:
     if _one_curve(points):
         table.add_column("sparsity", justify="right")
     else:
-        table.add_column("method")
-        table.add_column("setting", justify="right")
+        table.add_column("method", no_wrap=True)
+        table.add_column("setting", justify="right", overflow="fold")
 
 
 def _setting(point: Point, points: Sequence[Point]) -> tuple[str, ...]:
@@ -111,15 +120,16 @@ def _one_curve(points: Sequence[Point]) -> bool:
     )
 
 
-def _figures(title: str, points: Sequence[Point]) -> Table:
+def _figures(title: str, headline: str, points: Sequence[Point]) -> Table:
     table = Table(title=title)
     _setting_columns(table, points)
     for known, column in (("kept", "kept"), ("macs", "GMACs")):
         if getattr(points[0], known) is not None:
             table.add_column(column, justify="right")
     for name in points[0].figures:
-        table.add_column(_spelt(name), justify="right")
-        table.add_column("95 % interval", justify="right")
+        table.add_column(_spelt(name), justify="right", no_wrap=True)
+        if name == headline:
+            table.add_column("95 % interval", justify="right", no_wrap=True)
     recall = any(point.recall is not None for point in points)
     if recall:
         table.add_column("moving tokens kept", justify="right")
@@ -129,15 +139,17 @@ def _figures(title: str, points: Sequence[Point]) -> Table:
             cells.append(f"{point.kept:g}" if point.kept % 1 == 0 else f"{point.kept:.1f}")
         if point.macs is not None:
             cells.append(f"{point.macs / 1e9:.2f}")
-        for figure in point.figures.values():
-            cells += [f"{figure.value:.1%}", f"{figure.low:.1%} - {figure.high:.1%}"]
+        for name, figure in point.figures.items():
+            cells.append(f"{figure.value:.1%}")
+            if name == headline:
+                cells.append(f"{100 * figure.low:.1f} - {100 * figure.high:.1f}")
         if recall:
             cells.append("" if point.recall is None else f"{point.recall:.1%}")
         table.add_row(*cells)
     return table
 
 
-def _differences(points: Sequence[Point]) -> Table:
+def _differences(headline: str, points: Sequence[Point]) -> Table:
     against = next(point.against for point in points if point.against is not None)
     named = against
     if _one_curve(points):
@@ -145,14 +157,17 @@ def _differences(points: Sequence[Point]) -> Table:
     table = Table(title=f"points gained or lost against {named}, same clips")
     _setting_columns(table, points)
     for name in points[0].figures:
-        table.add_column(_spelt(name), justify="right")
-        table.add_column("95 % interval", justify="right")
+        table.add_column(_spelt(name), justify="right", no_wrap=True)
+        if name == headline:
+            table.add_column("95 % interval", justify="right", no_wrap=True)
     for point in points:
         if point.against is None:
             continue
         cells = [*_setting(point, points)]
-        for change in point.differences.values():
-            cells += [_points(change.value), _range(change)]
+        for name, change in point.differences.items():
+            cells.append(_points(change.value))
+            if name == headline:
+                cells.append(_range(change))
         table.add_row(*cells)
     return table
 
@@ -175,8 +190,8 @@ def _classes(points: Sequence[Point], labels: Sequence[str]) -> Table:
         (label for label in range(len(labels)) if clips[label]),
         key=lambda label: right[label] / clips[label],
     )
-    table = Table(title="weakest classes: share that is right" + _by_setting(points))
-    table.add_column("class")
+    table = Table(title="weakest classes: share that is right, by setting")
+    table.add_column("class", overflow="fold")
     table.add_column("clips", justify="right")
     _value_columns(table, points)
     for label in order[:_NAMED]:
@@ -186,9 +201,9 @@ def _classes(points: Sequence[Point], labels: Sequence[str]) -> Table:
 
 
 def _pairs(points: Sequence[Point], labels: Sequence[str]) -> Table:
-    table = Table(title="most confused: clips" + _by_setting(points))
-    table.add_column("right")
-    table.add_column("predicted")
+    table = Table(title="most confused classes: clips, by setting")
+    table.add_column("right", overflow="fold")
+    table.add_column("predicted", overflow="fold")
     _value_columns(table, points)
     for row, column in most_confused(points, _NAMED):
         counts = [p.confusion[row, column] for p in points if p.confusion is not None]
@@ -196,13 +211,11 @@ def _pairs(points: Sequence[Point], labels: Sequence[str]) -> Table:
     return table
 
 
-def _by_setting(points: Sequence[Point]) -> str:
-    return " by sparsity" if _one_curve(points) else " by setting"
-
-
 def _value_columns(table: Table, points: Sequence[Point]) -> None:
     for point in points:
-        table.add_column(" ".join(_setting(point, points)), justify="right")
+        # A method with one setting is called as that.
+        words = dict.fromkeys(_setting(point, points))
+        table.add_column(" ".join(words), justify="right", no_wrap=True)
 
 
 def _spelt(name: str) -> str:
