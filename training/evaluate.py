@@ -71,9 +71,10 @@ def fit_labels(dataset: DataSet, labels: Sequence[str]) -> DataSet:
     if tuple(dataset.labels) == tuple(labels):
         return dataset
     unknown = [label for label in dataset.labels if label not in labels]
-    if unknown or not isinstance(dataset.task, TopOne):
-        named = f"{unknown[0]!r} is not" if unknown else "they are not numbered as"
-        raise DataSetError(f"{dataset.name}: its classes do not fit the network: {named} among its")
+    if unknown:
+        raise DataSetError(f"{dataset.name}: the network does not know the class {unknown[0]!r}")
+    if not isinstance(dataset.task, TopOne):
+        raise DataSetError(f"{dataset.name}: its classes are not numbered as the network's")
     number = [labels.index(label) for label in dataset.labels]
     entries = tuple(
         replace(entry, labels=tuple(number[label] for label in entry.labels))

@@ -133,3 +133,8 @@ def test_losses_by_hand() -> None:
     both = VerbNoun(1, 2)
     loss = both.loss(torch.tensor([[5.0, math.log(3.0), 0.0]]), both.dense(torch.tensor([[0, 0]])))
     assert loss.item() == pytest.approx(math.log(4 / 3))
+
+
+def test_scores_that_are_no_numbers_are_not_right() -> None:
+    scores = np.array([[np.nan, np.nan, np.nan], [0.2, np.nan, 0.1]])
+    assert (ranks(scores, np.array([0, 0])) > 0).all()

@@ -357,6 +357,14 @@ def test_unreadable_clips_are_left_out_counted_and_named(folder: Path, model: Lo
         measure(LookWhenMethod(model, [0.9]), dataset.subset([4]), lost_share=1.0)
 
 
+def test_answers_that_are_no_numbers_are_no_result(store: DataSet) -> None:
+    broken = LookWhen(SMALL)
+    with torch.no_grad():
+        broken.head.weight.fill_(torch.nan)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"answers.* with what is not a number"):
+        measure(LookWhenMethod(broken, [0.9]), store.subset([0]))
+
+
 def test_classes_are_numbered_as_the_network_numbers_them(folder: Path) -> None:
     dataset = read_dataset("folders", folder)
     assert [entry.labels for entry in dataset.entries] == [(0,)] * 2 + [(1,)] * 3
@@ -365,10 +373,10 @@ def test_classes_are_numbered_as_the_network_numbers_them(folder: Path) -> None:
     assert fitted.labels == shuffled
     for entry, own in zip(fitted.entries, dataset.entries, strict=True):
         assert shuffled[entry.labels[0]] == dataset.labels[own.labels[0]]
-    with pytest.raises(DataSetError, match="is not among its"):
+    with pytest.raises(DataSetError, match="does not know the class"):
         evaluation.fit_labels(dataset, ("unseen", dataset.labels[0]))
     pairs = DataSet("pairs", (Entry(folder, (0, 1)),), ("a", "b", "c"), VerbNoun(1, 2))
-    with pytest.raises(DataSetError, match="not numbered as"):
+    with pytest.raises(DataSetError, match="not numbered as the network's"):
         evaluation.fit_labels(pairs, ("b", "a", "c"))
 
 

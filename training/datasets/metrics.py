@@ -13,11 +13,11 @@ def ranks(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.
 
     Returns:
         int64 [clips]. Of equal scores the lower class comes first, as argmax has it, so that
-        constant scores do not count as right.
+        constant scores do not count as right; neither does a score that is not a number.
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     tied_before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
-    before: NDArray[np.int64] = ((scores > own) | tied_before).sum(axis=1)
+    before: NDArray[np.int64] = (~(scores <= own) | tied_before).sum(axis=1)
     return before
 
 

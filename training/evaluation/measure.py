@@ -75,7 +75,7 @@ def measure(
 
     Raises:
         TooManyLost: more than that are unreadable.
-        ValueError: none at all can be read.
+        ValueError: none at all can be read, or the method's answers are not finite.
     """
     processes = processes or Processes(0, 1, torch.device("cpu"))
     device = processes.device
@@ -104,6 +104,12 @@ def measure(
             with precision(device) if bf16 else nullcontext():
                 for setting, answer in enumerate(method.answer(rows)):
                     shown = _probabilities(dataset.task, answer.logits, views)
+                    if not shown.isfinite().all():
+                        raise ValueError(
+                            f"{method.settings[setting].series} answers "
+                            f"{dataset.entries[int(clips[0])].name}, or a clip of its batch, with "
+                            "what is not a number; did its training diverge?"
+                        )
                     probabilities[setting].append(shown)
                     rest[setting].append(_rest(answer, moving, views))
     return _gather(dataset, method, processes, batches.ledger, entries, probabilities, rest)

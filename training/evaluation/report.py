@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from training.evaluation.statistics import Estimate, Resampling
 # Rows of the tables that name classes, and settings that fit beside these names.
 _NAMED = 5
 _COLUMNS = 8
+
+# Classes of which five guesses are always right.
+_FEW = 5
 
 
 def points_as_json(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -86,6 +90,8 @@ def print_report(
 
     The headline has its interval here; those of the other figures are in the file.
     """
+    if len(labels) <= _FEW:
+        points = [_without_top5(point) for point in points]
     console.print(_figures(title, headline, points))
     if len(points) > 1:
         console.print(_differences(headline, points))
@@ -98,6 +104,14 @@ def print_report(
         console.print(_classes(shown, labels))
         if (pairs := _pairs(shown, labels)).row_count:
             console.print(pairs)
+
+
+def _without_top5(point: Point) -> Point:
+    return replace(
+        point,
+        figures={name: figure for name, figure in point.figures.items() if name != "top5"},
+        differences={name: figure for name, figure in point.differences.items() if name != "top5"},
+    )
 
 
 def _setting_columns(table: Table, points: Sequence[Point]) -> None:
