@@ -45,6 +45,11 @@ from training.evaluation import (
     result_of,
 )
 from training.evaluation.__main__ import main as together
+from training.evaluation.predictions import (
+    PredictionsError,
+    read_predictions,
+    write_predictions,
+)
 from training.moving_things.encode import encode
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore, write_store
@@ -257,7 +262,7 @@ def test_what_a_method_refuses(model: LookWhen, store: DataSet) -> None:
     ],
 )
 def test_other_tasks_are_measured_by_their_own_figures(
-    clips: Path, task: VerbNoun | MultiLabel, labels: list[tuple[int, ...]]
+    clips: Path, task: VerbNoun | MultiLabel, labels: list[tuple[int, ...]], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     names = tuple(f"class {i}" for i in range(5))
@@ -272,6 +277,23 @@ def test_other_tasks_are_measured_by_their_own_figures(
     assert {name: figure.value for name, figure in result.figures.items()} == expected
     assert task.headline in expected
     assert result.labels is None
+
+    said = tmp_path / "said.csv"
+    write_predictions(said, measured, dataset, [f"clip {i}" for i in range(CLIPS)])
+    with said.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["clip"] for row in rows] == [f"clip {i}" for i in range(CLIPS)]
+    if isinstance(task, MultiLabel):
+        assert [row["target"] for row in rows[:3]] == ["", "class 1", "class 2; class 3"]
+        with pytest.raises(PredictionsError, match="cannot be pooled"):
+            read_predictions([said])
+        return
+    assert rows[4]["target"] == "class 1 / class 3"
+    scores = measured.outcomes[0].probabilities[4]
+    assert float(rows[4]["score"]) == pytest.approx(scores[:3].max() * scores[3:].max(), rel=1e-5)
+    (pooled,), _, names = read_predictions([said])
+    assert {name: figure.value for name, figure in pooled.figures.items()} == expected
+    assert names == ()
 
 
 def config_fields() -> dict[str, Any]:
