@@ -36,7 +36,8 @@ class Measured:
 class Validation:
     """Measures networks on held-out clips, in the one view that a service takes by default.
 
-    All processes of the run take part, each with its share of the clips.
+    All processes of the run take part, each with its share of the clips, in the precision that the
+    training has.
 
     Args:
         batch: clips at a time.

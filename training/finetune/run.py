@@ -129,7 +129,7 @@ def finetune(
         processes=processes,
         save_every=save_every,
     )
-    unreadable = sorted(set().union(*processes.gather(lost)))
+    unreadable = len(set().union(*processes.gather(lost)))  # the log has their names
     checkpoint = out / "checkpoint.safetensors"
     if processes.first:
         save_checkpoint(model, checkpoint, {**facts(settings.steps), "unreadable": unreadable})
