@@ -55,6 +55,11 @@ def main(
         points = read_accuracy(accuracy, checkpoint) if accuracy else []
         if len(model.config.labels) < 2:
             raise click.ClickException(f"{checkpoint}: has no classification head to export")
+        if (task := facts.get("task", "TopOne")) != "TopOne":
+            raise click.ClickException(
+                f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
+                "softmax over all of them, so its scores would mean nothing"
+            )
         selector, extractor = selector_to_onnx(model), extractor_to_onnx(model)
         checks = check(model, selector, extractor)
         manifest = manifest_for(

@@ -121,6 +121,16 @@ def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
 
 
+def test_a_head_that_answers_no_single_class_is_refused(
+    tiny_model: LookWhen, tmp_path: Path
+) -> None:
+    save_checkpoint(tiny_model, tmp_path / "verbs.safetensors", {"task": "VerbNoun"})
+    code, output = run(tmp_path / "verbs.safetensors", tmp_path / "out")
+    assert code == 1
+    assert "was trained for VerbNoun" in output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bundle_is_replaced_but_nothing_else_is(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(checkpoint, out)[0] == 0
