@@ -22,7 +22,6 @@ from rich.console import Console
 from benchmarks.record import RESULTS, describe_run, write_result
 from model.checkpoint import load_checkpoint
 from model.config import get_config
-from training import pretrain
 from training.datasets import DataSet, read_dataset
 from training.evaluation import BaselineMethod, LookWhenMethod, Method, measure, parse_baseline
 from training.evaluation.points import results_of, summarise
@@ -30,6 +29,7 @@ from training.evaluation.report import points_as_json
 from training.finetune.recipes import Recipe as FineTuning
 from training.finetune.run import finetune
 from training.loop import TrainingError
+from training.pretrain import RECIPES, pretrain
 from training.processes import Processes, join_processes
 from training.sources import FeatureSource, OnTheFly, open_stores
 from training.targets import ExtractorTargets
@@ -91,13 +91,13 @@ def run_variant(
         return stored
     chance = fields.get("selection") == BY_CHANCE
     recipe = dataclasses.replace(
-        pretrain.RECIPES["mini"],
+        RECIPES["mini"],
         seed=seed,
         steps=budget.pretrain_steps,
-        hand_over=(1.0, 1.0) if chance else pretrain.RECIPES["mini"].hand_over,
+        hand_over=(1.0, 1.0) if chance else RECIPES["mini"].hand_over,
         **fields,
     )
-    pretrained = pretrain.train(
+    pretrained = pretrain(
         recipe,
         train,
         out / "pretrained",
@@ -149,7 +149,7 @@ def _sources(
     train: DataSet, processes: Processes,
 ) -> tuple[dict[str, FeatureSource], DataSet]:  # fmt: skip
     """Stored features where there are any, else the teachers themselves."""
-    config = get_config(pretrain.RECIPES["mini"].config)
+    config = get_config(RECIPES["mini"].config)
     given = {"image": image_store, "video": video_store}
     stored = {name: path for name, path in given.items() if path is not None}
     opened, train = open_stores(list(stored.values()), train, config)

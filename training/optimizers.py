@@ -24,8 +24,8 @@ def build_optimizers(
 
     Our choice, because short trials on the built-in model were ahead of AdamW alone; the paper's
     family uses AdamW. Muon's update is scaled to the size of AdamW's, so that both rates mean the
-    same. Weight decay holds for matrices of layers only; position tables and the prefix are embeddings.
-    Frozen parameters are left out. Every parameter group says its peak rate under ``peak``.
+    same. Weight decay holds for matrices of layers only; position tables and the prefix are
+    embeddings. Frozen parameters are left out. Every group says its peak rate under ``peak``.
 
     Args:
         matrix_learning_rate: Muon's; None leaves these matrices to AdamW too, as the paper does.

@@ -13,10 +13,10 @@ from benchmarks import pretraining
 from benchmarks.pretraining import EXPERIMENTS, Budget, run_variant
 from model.checkpoint import load_checkpoint
 from model.config import CONFIGS, ModelConfig
-from training import pretrain
 from training.datasets import DataSet
 from training.datasets.lists import read_store
 from training.moving_things.store import write_store
+from training.pretrain import RECIPES
 from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
 
@@ -43,8 +43,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CONFIGS, "small", SMALL)
-    small = dataclasses.replace(pretrain.RECIPES["mini"], config="small", batch=4)
-    monkeypatch.setitem(pretrain.RECIPES, "mini", small)
+    small = dataclasses.replace(RECIPES["mini"], config="small", batch=4)
+    monkeypatch.setitem(RECIPES, "mini", small)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from plain_teachers import Colours, Motion
 from model.checkpoint import load_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
-from training import pretrain
 from training.datasets import Augmentation, DataSet, training_batches, without_labels
 from training.datasets.lists import read_store
 from training.loop import TrainingError
 from training.losses import LossWeights
 from training.moving_things.store import write_store
-from training.pretrain import Heads, PreTraining, Recipe, plan, train
+from training.pretrain import Heads, PreTraining, Recipe, plan, pretrain
+from training.pretrain.__main__ import main
 from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
@@ -74,7 +74,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(clips: DataSet, out: Path, recipe: Recipe = RECIPE, **more: Any) -> Path:
     sources: dict[str, FeatureSource] = {"image": OnTheFly(Colours()), "video": OnTheFly(Motion())}
-    return train(recipe, clips, out, processes=ALONE, save_every=2, **{**sources, **more})
+    return pretrain(recipe, clips, out, processes=ALONE, save_every=2, **{**sources, **more})
 
 
 def log_of(out: Path) -> list[dict[str, str]]:
@@ -237,7 +237,7 @@ def test_plain_views_are_the_services(clips: DataSet) -> None:
 def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:
     def said(*arguments: str) -> str:
         given = [str(tmp_path / "out"), "moving-things", str(store), "--workers", "0", *arguments]
-        result = CliRunner().invoke(pretrain.main, given)
+        result = CliRunner().invoke(main, given)
         assert result.exit_code != 0
         assert "Traceback" not in result.output
         return result.output

@@ -1,0 +1,208 @@
+"""``python -m training.pretrain``: the command line."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.checkpoint import CheckpointError, load_checkpoint
+from model.classifier import LookWhen
+from model.config import CONFIGS, ModelConfig, get_config
+from model.dinov3 import WeightsError, initialise_from_dinov3
+from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
+from training.datasets.command_line import Source, source_arguments
+from training.loop import TrainingError
+from training.pretrain.recipes import RECIPES
+from training.pretrain.run import pretrain
+from training.processes import Processes, join_processes
+from training.sources import FeatureSource, OnTheFly, open_stores
+from training.targets.nearest import METRICS
+from training.teachers import TEACHERS, TeacherError, create_teacher
+from training.teachers.weights import read_weights
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@source_arguments
+@click.option(
+    "--also",
+    type=(click.Choice(KINDS), click.Path(path_type=Path), str, str),
+    multiple=True,
+    metavar="KIND PATH CLIPS SPLIT",
+    help="Another data set to learn from; '-' for no CLIPS or SPLIT; may be repeated.",
+)
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="paper", show_default=True)
+@click.option(
+    "--image", type=(click.Choice(TEACHERS), str), metavar="NAME WEIGHTS", help="Image teacher."
+)
+@click.option(
+    "--video", type=(click.Choice(TEACHERS), str), metavar="NAME WEIGHTS", help="Video teacher."
+)
+@click.option("--image-store", type=click.Path(path_type=Path), help="Its stored features instead.")
+@click.option("--video-store", type=click.Path(path_type=Path), help="Its stored features instead.")
+@click.option(
+    "--start", type=click.Path(dir_okay=False, path_type=Path), help="Checkpoint to start from."
+)
+@click.option(
+    "--dinov3",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="DINOv3 weights that selector and extractor start from (DINOv3 License).",
+)
+@click.option("--config", type=click.Choice(list(CONFIGS)), help="Shape of the network.")
+@click.option("--seed", type=int, help="Of weights, order and augmentation.")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Passes over the clips.")
+@click.option("--steps", type=click.IntRange(1), help="Optimiser steps, instead of epochs.")
+@click.option("--batch", type=click.IntRange(1), help="Clips per step, of all processes.")
+@click.option("--accumulate", type=click.IntRange(1), help="Parts a process takes them in.")
+@click.option("--learning-rate", type=float, help="AdamW's peak learning rate.")
+@click.option("--selection", help="The selector's target, such as top10_distance or attention.")
+@click.option("--metric", type=click.Choice(METRICS), help="Of distances between features.")
+@click.option(
+    "--selection-teacher", type=click.Choice(["image", "video"]), help="Whose features it is from."
+)
+@click.option(
+    "--without-target",
+    type=click.Choice(["video", "change", "normalise", "frames", "patches"]),
+    multiple=True,
+    help="Switch a target of the extractor off, or its normalising over time; may be repeated.",
+)
+@click.option("--workers", default=2, show_default=True, help="Processes that decode clips.")
+@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
+def main(
+    out: Path,
+    source: Source,
+    also: tuple[tuple[str, Path, str, str], ...],
+    recipe: str,
+    image: tuple[str, str] | None,
+    video: tuple[str, str] | None,
+    image_store: Path | None,
+    video_store: Path | None,
+    start: Path | None,
+    dinov3: Path | None,
+    without_target: tuple[str, ...],
+    workers: int,
+    save_every: int,
+    device: str,
+    **turned: Any,
+) -> None:
+    """Pre-train on the clips of KIND at PATH; write state, log and checkpoint to OUT.
+
+    Options without a default here have the recipe's.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    changes = {name: value for name, value in turned.items() if value is not None}
+    chosen = RECIPES[recipe]
+    targets = dataclasses.replace(chosen.targets, **dict.fromkeys(without_target, False))
+    chosen = dataclasses.replace(chosen, targets=targets, **changes)
+    if start and dinov3:
+        raise click.UsageError("--start and --dinov3 both say where the weights come from")
+    for name, given, stored in (("image", image, image_store), ("video", video, video_store)):
+        if given and stored:
+            raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
+    try:
+        with join_processes(device) as processes:
+            stores = [path for path in (image_store, video_store) if path is not None]
+            dataset = _read(source, also, stores)
+            sources, dataset = _sources(
+                {"image": image, "video": video},
+                {"image": image_store, "video": video_store},
+                dataset,
+                get_config(chosen.config),
+                processes,
+            )
+            checkpoint = pretrain(
+                chosen,
+                dataset,
+                out,
+                processes=processes,
+                **sources,
+                workers=workers,
+                save_every=save_every,
+                start=_start(chosen.config, start, dinov3),
+                facts={"image": image and image[0], "video": video and video[0]},
+            )
+    except KeyError as error:
+        raise click.ClickException(error.args[0]) from None
+    except (
+        CheckpointError,
+        DataSetError,
+        TeacherError,
+        TrainingError,
+        ValueError,
+        WeightsError,
+    ) as error:
+        raise click.ClickException(str(error)) from None
+    if processes.first:
+        click.echo(f"wrote {checkpoint}")
+
+
+def _read(
+    source: Source, also: Sequence[tuple[str, Path, str, str]], stores: Sequence[Path]
+) -> DataSet:
+    """One data set as it is, several as one.
+
+    Raises:
+        DataSetError: what the readers say, or features of one data set for several.
+    """
+    if not also:
+        return source.read()
+    if stores:
+        raise DataSetError("stored features are of one data set; leave --also out")
+    datasets = [source.read()]
+    for kind, path, clips, split in also:
+        datasets.append(
+            read_dataset(
+                kind,
+                path,
+                clips=None if clips == "-" else Path(clips),
+                split=None if split == "-" else split,
+                missing_share=source.lost_share,
+            )
+        )
+    return without_labels(datasets)
+
+
+def _sources(
+    teachers: Mapping[str, tuple[str, str] | None],
+    stores: Mapping[str, Path | None],
+    dataset: DataSet,
+    config: ModelConfig,
+    processes: Processes,
+) -> tuple[dict[str, FeatureSource], DataSet]:
+    """Where features come from, and the clips that there are features of."""
+    stored = {name: path for name, path in stores.items() if path is not None}
+    opened, dataset = open_stores(list(stored.values()), dataset, config)
+    sources: dict[str, FeatureSource] = dict(zip(stored, opened, strict=True))
+    for name, given in teachers.items():
+        if given is not None:
+            teacher = create_teacher(given[0], given[1])
+            sources[name] = OnTheFly(teacher.to(processes.device))
+    return sources, dataset
+
+
+def _start(config: str, start: Path | None, dinov3: Path | None) -> LookWhen | None:
+    """Weights to start from, if any.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is of another shape.
+        WeightsError: not DINOv3's weights, or of another width.
+    """
+    wanted = get_config(config)
+    if start is not None:
+        model, _ = load_checkpoint(start)
+        if dataclasses.replace(model.config, labels=()) != wanted:
+            raise CheckpointError(f"{start}: is not of the shape {config}")
+        return model
+    if dinov3 is not None:
+        model = LookWhen(wanted)
+        initialise_from_dinov3(model, read_weights(dinov3))
+        return model
+    return None
+
+
+if __name__ == "__main__":
+    main()

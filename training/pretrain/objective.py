@@ -1,0 +1,187 @@
+"""What a step of pre-training learns: the selector's map and the extractor's tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.tokens import tokens_to_keep
+from model.classifier import LookWhen
+from model.config import ModelConfig
+from model.extractor import Features
+from model.layers import Mlp, initialise
+from training.datasets import Batch
+from training.loop import Objective
+from training.losses import extractor_losses, map_loss
+from training.pretrain.recipes import Recipe
+from training.sources import FeatureSource
+from training.targets import ExtractorTargets, selection_target
+from training.targets.nearest import METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What chance decides for one step, as a pure function of seed and step."""
+
+    kept: int
+    by_target: bool
+
+
+def plan(recipe: Recipe, config: ModelConfig, step: int, steps: int) -> StepPlan:
+    """Draw the step's K, and whether the target selects; every process draws the same."""
+    rng = np.random.default_rng((recipe.seed, 1, step))
+    low, high = config.lowest_sparsity, config.highest_sparsity
+    if recipe.levels is None:
+        sparsity = rng.uniform(low, high)
+    else:
+        sparsity = rng.choice(np.linspace(low, high, recipe.levels))
+    start, end = recipe.hand_over
+    by_target = rng.random() >= (step / steps - start) / max(1e-9, end - start)
+    return StepPlan(tokens_to_keep(float(sparsity), config.tokens), bool(by_target))
+
+
+class Heads(nn.Module):
+    """From the extractor's tokens to what teachers say, one head per target.
+
+    Source: the released checkpoint has two, D -> 4 D -> the target, for the video token's two
+    targets. Frame and patch tokens are compared as they are where the widths agree, else through a
+    linear map: our choice.
+    """
+
+    def __init__(
+        self, config: ModelConfig, targets: ExtractorTargets, *, video: int, image: int
+    ) -> None:
+        """``video`` and ``image``: the teachers' widths."""
+        super().__init__()
+        D, hidden = config.width, config.mlp_ratio * config.width
+        heads: dict[str, nn.Module] = {}
+        if targets.video:
+            heads["video"] = Mlp(D, hidden, video)
+        if targets.change:
+            heads["change"] = Mlp(D, hidden, config.frames * image)
+        if targets.frames:
+            heads["frames"] = nn.Identity() if image == D else nn.Linear(D, image)
+        if targets.patches:
+            heads["patches"] = nn.Identity() if image == D else nn.Linear(D, image)
+        self.heads = nn.ModuleDict(heads)
+        self.apply(initialise)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """The prediction for each target, of the target's shape ([B, K, D] for patches)."""
+        tokens = {
+            "video": features.video,
+            "change": features.video,
+            "frames": features.frames,
+            "patches": features.patches,
+        }
+        return {name: head(tokens[name]) for name, head in self.heads.items()}
+
+
+class PreTraining(Objective):
+    """Selector and extractor learn at once, from what the sources say of each view."""
+
+    def __init__(
+        self,
+        model: LookWhen,
+        recipe: Recipe,
+        steps: int,
+        *,
+        image: FeatureSource | None,
+        video: FeatureSource | None,
+    ) -> None:
+        """Raises ValueError where a target has no source, KeyError for an unknown target."""
+        super().__init__()
+        self.model, self.recipe, self.steps = model, recipe, steps
+        config = model.config
+        self.selection = selection_target(recipe.selection, config.grid, metric=recipe.metric)
+        self.sources = {"image": image, "video": video}
+        self._check()
+        self.heads = Heads(
+            config,
+            recipe.targets,
+            video=video.width if video else 0,
+            image=image.width if image else 0,
+        )
+
+    def _check(self) -> None:
+        """Each target finds what it is made of, before the first clip is decoded."""
+        targets = self.recipe.targets
+        wanted = [
+            ("the video target", "video", "video", targets.video),
+            ("the change target", "image", "frames", targets.change),
+            ("the frames target", "image", "frames", targets.frames),
+            ("the patches target", "image", "patches", targets.patches),
+        ]
+        teacher = self.recipe.selection_teacher
+        source = self.sources[teacher]
+        # What is stored ready-made was computed with the default metric.
+        known = source is not None and self.recipe.selection in source.targets
+        self.ready = known and self.recipe.metric == METRICS[0]
+        for part in sorted(self.selection.needs):
+            wanted.append((self.recipe.selection, teacher, part, not self.ready))
+        for what, name, part, needed in wanted:
+            given = self.sources[name]
+            if needed and (given is None or part not in given.gives):
+                raise ValueError(f"{what} needs the {name} teacher's {part}")
+
+    def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
+        recipe, config = self.recipe, self.model.config
+        drawn = plan(recipe, config, step, self.steps)
+        with torch.no_grad():
+            said = self._said(batch)
+            target = self._selection_target(batch, said)
+            targets = recipe.targets.build(
+                config.grid, config.frames // 2, video=said["video"], image=said["image"]
+            )
+        if recipe.layer_norm_targets:
+            done = {"change"} if recipe.targets.normalise else set()
+            targets = {
+                name: tensor if name in done else F.layer_norm(tensor, tensor.shape[-1:])
+                for name, tensor in targets.items()
+            }
+        predicted = self.model(
+            batch.frames,
+            batch.clip_small,
+            drawn.kept,
+            selection=target if drawn.by_target else None,
+        )
+        losses = {"map": map_loss(predicted.scores, target, recipe.map_temperature)}
+        losses |= extractor_losses(
+            self.heads(predicted.features), targets, predicted.positions, config.grid
+        )
+        with torch.no_grad():
+            own, best = (s.topk(drawn.kept, dim=1).indices for s in (predicted.scores, target))
+            chosen = torch.zeros_like(target, dtype=torch.bool).scatter_(1, own, True)
+            overlap = chosen.gather(1, best).float().mean().item()
+        shown = {f"{name}_loss": loss.item() for name, loss in losses.items()}
+        return recipe.weights.total(losses), {
+            "overlap": overlap,
+            **shown,
+            "sparsity": 1 - drawn.kept / config.tokens,
+            "by_target": float(drawn.by_target),
+        }
+
+    def _said(self, batch: Batch) -> dict[str, Any]:
+        """What each teacher says of the batch; None where there is none."""
+        of_target = self.recipe.selection_teacher
+        return {
+            name: None
+            if source is None
+            else source.features(
+                batch.frames,
+                batch.entry,
+                attention=name == of_target and "attention" in self.selection.needs,
+            )
+            for name, source in self.sources.items()
+        }
+
+    def _selection_target(self, batch: Batch, said: Mapping[str, Any]) -> Tensor:
+        teacher = self.recipe.selection_teacher
+        source = self.sources[teacher]
+        if source is not None and self.ready:
+            return source.target(self.recipe.selection, batch.entry)
+        return self.selection(batch.frames, said[teacher], seeds=batch.entry.tolist())
