@@ -114,6 +114,9 @@ def test_an_image_teacher_is_trained_without_labels_and_read_back(
     losses = log_of(tmp_path)
     assert len(losses) == IMAGE.steps
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    for kind in ("class", "patch"):  # no prediction is better than the target itself
+        floor = log_of(tmp_path, f"{kind}_entropy")
+        assert all(a > b for a, b in zip(log_of(tmp_path, f"{kind}_loss"), floor, strict=True))
 
     # What is written is the moving average: neither where it began nor the student.
     torch.manual_seed(IMAGE.seed)

@@ -153,6 +153,9 @@ class Distillation(Objective):
             "patch_loss": patch_loss.item(),
             "alike": alike(truth[:B, 0]),
             "koleo": spreading.item(),
+            # Below these no student comes; they change as the teacher does.
+            "class_entropy": entropy(target),
+            "patch_entropy": entropy(patch_target),
             "temperature": temperature,
         }
 
@@ -236,6 +239,12 @@ def koleo(tokens: Tensor) -> Tensor:
     # The small number keeps the gradient of equal rows finite.
     distance = (x - x[nearest] + 1e-8).square().sum(dim=-1).sqrt()
     return -torch.log(distance + 1e-8).mean()
+
+
+@torch.no_grad()
+def entropy(probabilities: Tensor) -> float:
+    """Mean entropy of rows in nats, [R, C]: what is left of a cross-entropy that cannot fall."""
+    return float(-torch.xlogy(probabilities, probabilities).sum(dim=-1).mean())
 
 
 @torch.no_grad()
