@@ -1,37 +1,25 @@
 """Real clips of many kinds through real decode workers."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import service_clips as clips
-from numpy.typing import NDArray
+from decode_pools import H264, LIMITS, PLAN, Frames, decode_in, pool_of
 
-from service.decoding.blocks import Block
-from service.decoding.pool import DecodePool, PoolLimits
-from service.decoding.process import DecodeProcess
+from service.decoding.pool import DecodePool
 from service.decoding.protocol import (
     ClipFacts,
     ClipLimits,
-    ProtocolError,
     ViewPlan,
-    decode_reply,
 )
 from service.errors import (
     ClipError,
     ClipTooLong,
-    DecodeMemoryExceeded,
-    DecoderCrashed,
-    DecodeTimeout,
     FrameRateTooHigh,
     NoVideoStream,
     TooManyFrames,
@@ -39,44 +27,6 @@ from service.errors import (
     TooManyStreams,
     Undecodable,
 )
-
-Frames = NDArray[np.uint8]
-MiB = 1024 * 1024
-PLAN = ViewPlan(temporal=1, spatial=1, frames=16, size=64, short_side=64)
-LIMITS = ClipLimits(
-    max_streams=8,
-    max_frame_pixels=4096 * 2160,
-    max_clip_seconds=120,
-    max_clip_frames=4000,
-    max_frames_per_second=120,
-)
-
-
-@asynccontextmanager
-async def pool_of(
-    workers: int = 1, clip_limits: ClipLimits = LIMITS, **limits: float
-) -> AsyncIterator[tuple[DecodePool, list[str]]]:
-    """A pool and the reasons for which it replaced workers."""
-    settings = {
-        "timeout_seconds": 20,
-        "start_timeout_seconds": 60,
-        "memory_bytes": 2048 * MiB,
-        "recycle_jobs": 10_000,
-        "recycle_rss_bytes": 4096 * MiB,
-    } | limits
-    restarts: list[str] = []
-    pool = DecodePool(
-        PoolLimits(workers=workers, ffmpeg_threads=1, **settings),  # type: ignore[arg-type]
-        clip_limits,
-        restarts.append,
-    )
-    await pool.start()
-    try:
-        yield pool, restarts
-    finally:
-        pids = pool.pids
-        await pool.stop()
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids), "a worker was left behind"
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +53,6 @@ def decode(
         return run(decode_in(shared_pool, clip, plan))  # type: ignore[return-value]
 
     return decode
-
-
-async def decode_in(
-    pool: DecodePool, clip: Path | bytes, plan: ViewPlan = PLAN
-) -> tuple[Frames, ClipFacts]:
-    with Block("clip") as block:
-        block.append(clip if isinstance(clip, bytes) else clip.read_bytes())
-        return await pool.decode(block, plan)
-
-
-H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 
 
 @pytest.mark.parametrize(
@@ -362,222 +301,3 @@ def _lying_header(path: Path) -> bytes:
     track = data.index(b"tkhd")
     data[track + 80 : track + 88] = b"\x00\x40\x00\x00" * 2
     return bytes(data)
-
-
-def test_a_large_clip_takes_the_memory_of_few_frames(tmp_path: Path) -> None:
-    clip = clips.pattern(tmp_path / "4k.mp4", *H264, "-preset", "ultrafast", size="3840x2160",
-                         rate=8, seconds=3)  # fmt: skip
-    frame_bytes = 3840 * 2160 * 3
-
-    async def check() -> None:
-        async with pool_of() as (pool, _):
-            before = _peak_rss_bytes(pool.pids[0])
-            await decode_in(pool, clip)
-            grown = _peak_rss_bytes(pool.pids[0]) - before
-            assert grown < 8 * frame_bytes, f"{grown / frame_bytes:.1f} frames"
-        # Less than one frame as the decoder gives it, which takes 25 MB.
-        async with pool_of(memory_bytes=20 * MiB) as (pool, restarts):
-            with pytest.raises(DecodeMemoryExceeded):
-                await decode_in(pool, clip)
-            assert restarts == []
-
-    asyncio.run(check())
-
-
-def _peak_rss_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def test_a_killed_worker_fails_its_own_clip_alone(tmp_path: Path, long_clip: Path) -> None:
-    short = clips.pattern(tmp_path / "short.mp4", *H264)
-    slow = ViewPlan(temporal=12, spatial=1, frames=16, size=64, short_side=64)
-
-    async def check() -> None:
-        async with pool_of(workers=2) as (pool, restarts):
-            victim = asyncio.create_task(decode_in(pool, long_clip, slow))
-            await _until(lambda: any(w.busy and w.started for w in pool._workers), every=0.002)
-            (busy,) = (worker for worker in pool._workers if worker.busy)
-            others = [asyncio.create_task(decode_in(pool, short)) for _ in range(4)]
-            os.kill(busy.pid, signal.SIGKILL)
-            with pytest.raises(DecoderCrashed):
-                await victim
-            assert [facts.frames for _, facts in await asyncio.gather(*others)] == [20] * 4
-            assert restarts == ["crashed"]
-            await _until(lambda: pool.live == 2)
-
-    asyncio.run(check())
-
-
-def test_a_pool_gets_over_what_happens_to_its_worker(tmp_path: Path, long_clip: Path) -> None:
-    short = clips.pattern(tmp_path / "short.mp4", *H264)
-    slow = ViewPlan(temporal=12, spatial=1, frames=16, size=64, short_side=64)
-
-    async def check() -> None:
-        async with pool_of(timeout_seconds=2.0) as (pool, restarts):
-            # A clip that nobody wants any more: telling the worker is enough.
-            abandoned = asyncio.create_task(decode_in(pool, long_clip, slow))
-            await asyncio.sleep(0.1)
-            abandoned.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await abandoned
-            began = time.monotonic()
-            assert (await decode_in(pool, short))[1].frames == 20
-            assert time.monotonic() - began < 1.5
-            assert restarts == []
-
-            # A worker that dies while it is idle costs no clip: the next waits for a successor.
-            (first,) = pool.pids
-            os.kill(first, signal.SIGSEGV)
-            assert (await decode_in(pool, short))[1].frames == 20
-            assert restarts == ["crashed"]
-            assert pool.pids != [first]
-
-            # A worker that does nothing is killed at the deadline.
-            os.kill(pool.pids[0], signal.SIGSTOP)
-            began = time.monotonic()
-            with pytest.raises(DecodeTimeout) as caught:
-                await decode_in(pool, short)
-            assert 1.9 < time.monotonic() - began < 4
-            assert caught.value.members["limit"] == 2.0
-            assert (await decode_in(pool, short))[1].frames == 20
-            assert restarts == ["crashed", "timeout"]
-
-            # And so is one that goes on with a clip that nobody wants.
-            os.kill(pool.pids[0], signal.SIGSTOP)
-            abandoned = asyncio.create_task(decode_in(pool, short))
-            await asyncio.sleep(0.1)
-            abandoned.cancel()
-            assert (await decode_in(pool, short))[1].frames == 20
-            assert restarts == ["crashed", "timeout", "abandoned"]
-
-    asyncio.run(check())
-
-
-def test_workers_are_replaced_after_so_many_clips_without_a_gap(tmp_path: Path) -> None:
-    clip = clips.pattern(tmp_path / "clip.mp4", *H264)
-
-    async def check() -> None:
-        async with pool_of(recycle_jobs=3) as (pool, restarts):
-            (first,) = pool.pids
-            for _ in range(3):
-                await decode_in(pool, clip)
-            assert pool.live == 1, "the old one serves until its successor is warm"
-            await _until(lambda: restarts == ["recycled"] and pool.pids != [first])
-            assert len(pool.pids) == 1
-            assert (await decode_in(pool, clip))[1].frames == 20
-
-    asyncio.run(check())
-
-
-def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
-    clip = clips.pattern(tmp_path / "clip.mp4", *H264)
-
-    async def check() -> None:
-        async with pool_of(recycle_rss_bytes=64 * MiB) as (pool, restarts):
-            await decode_in(pool, clip)  # any worker is larger than that
-            await _until(lambda: restarts[:1] == ["recycled"])
-
-    asyncio.run(check())
-
-
-async def _until(check: Callable[[], bool], seconds: float = 60, every: float = 0.05) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(every)
-
-
-@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_its_parent(sig: int) -> None:
-    script = (
-        "import asyncio\n"
-        "from service.decoding.process import DecodeProcess\n"
-        "async def main():\n"
-        "    worker = await DecodeProcess.start(60, lambda worker: None)\n"
-        "    print(worker.pid, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).parents[2]
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
-    assert Path(f"/proc/{worker}").exists()
-    parent.send_signal(sig)
-    parent.wait()
-    parent.stdout.close()
-    deadline = time.monotonic() + 5
-    while _is_running(worker):
-        assert time.monotonic() < deadline, "the worker is an orphan"
-        time.sleep(0.05)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_a_worker_is_confined_and_knows_no_secrets() -> None:
-    async def check() -> None:
-        os.environ["LOOKWHEN_SECRET_FOR_TEST"] = "hunter2"
-        try:
-            worker = await DecodeProcess.start(60, lambda worker: None)
-        finally:
-            del os.environ["LOOKWHEN_SECRET_FOR_TEST"]
-        try:
-            proc = Path(f"/proc/{worker.pid}")
-            assert b"hunter2" not in (proc / "environ").read_bytes()
-            limits = (proc / "limits").read_text()
-            for name in ("Max core file size", "Max file size"):
-                line = next(line for line in limits.splitlines() if line.startswith(name))
-                assert line.removeprefix(name).split()[:2] == ["0", "0"]
-            assert "NoNewPrivs:\t1" in (proc / "status").read_text()
-        finally:
-            await worker.stop()
-
-    asyncio.run(check())
-
-
-def test_blocks_cannot_be_changed_or_shrunk() -> None:
-    with Block("clip") as block:
-        block.append(b"abc")
-        block.seal_content()
-        with pytest.raises(PermissionError):
-            os.pwrite(block.fileno(), b"x", 0)
-        with pytest.raises(PermissionError):
-            os.ftruncate(block.fileno(), 1)
-    with Block("frames", size=12) as block:
-        block.seal_size()
-        with pytest.raises(PermissionError):
-            os.ftruncate(block.fileno(), 1)
-        os.pwrite(block.fileno(), b"x" * 12, 0)
-        with pytest.raises(ValueError, match="12 bytes"):
-            block.array((2, 7))
-        array = block.array((3, 4))
-    assert (array == ord("x")).all(), "the array outlives the block"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"not json",
-        b"[]",
-        b'{"kind": "decoded"}',
-        b'{"kind": "decoded", "facts": {}}',
-        b'{"kind": "surprise"}',
-        b'{"kind": "refused", "code": "a b", "found": null, "limit": null}',
-        b'{"kind": "refused", "code": "x", "found": NaN, "limit": null}',
-        b'{"kind": "refused", "code": "x", "found": "1", "limit": null}',
-        b'{"kind": "ready", "torchcodec": "1", "ffmpeg": "\\n"}',
-        b'{"kind": "failed", "report": 1}',
-        b'{"kind": "decoded", "facts": {"codec": "h264", "width": 0, "height": 1, "frames": 1, '
-        b'"fps": 1, "duration_seconds": 1, "rotation_degrees": 0, "substituted_frames": 0}}',
-    ],
-)
-def test_a_worker_is_not_believed(line: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        decode_reply(line)
