@@ -64,7 +64,7 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 	$(VENV)/bin/python -m training.evaluate runs/default/checkpoint.safetensors runs/held_out \
 		runs/default/evaluation.json
 	$(VENV)/bin/python -m export runs/default/checkpoint.safetensors bundle/default \
-		--name moving_things --version 1 --default-sparsity 0.9 \
+		--name moving_things --version 2 --default-sparsity 0.9 \
 		--accuracy runs/default/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/

@@ -20,9 +20,9 @@ import click
 from rich.console import Console
 
 from benchmarks.record import RESULTS, describe_run, write_result
-from model.checkpoint import load_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import get_config
-from training.datasets import DataSet, read_dataset
+from training.datasets import DataSet, DataSetError, read_dataset
 from training.evaluation import BaselineMethod, LookWhenMethod, Method, measure, parse_baseline
 from training.evaluation.points import results_of, summarise
 from training.evaluation.report import points_as_json
@@ -34,6 +34,7 @@ from training.processes import Processes, join_processes
 from training.sources import FeatureSource, OnTheFly, open_stores
 from training.targets import ExtractorTargets
 from training.teachers import TeacherError, create_teacher
+from training.teachers.features import data_digest, weights_digest
 from training.teachers.local import load_video_teacher
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -86,8 +87,19 @@ def run_variant(
 ) -> dict[str, Any]:
     """Pre-train, fine-tune, evaluate; returns the points of the curve, as JSON."""
     done = out / "points.json"
+    made_of = {
+        "pretrain_steps": budget.pretrain_steps,
+        "finetune_steps": budget.finetune_steps,
+        "train": data_digest(train),
+        "held_out": data_digest(held),
+        **{name: source.identity for name, source in sources.items()},
+    }
     if done.exists():
         stored: dict[str, Any] = json.loads(done.read_text())
+        if stored["made_of"] != made_of:
+            raise TrainingError(
+                f"{done} is of another budget, data or teacher; choose another WORK"
+            )
         return stored
     chance = fields.get("selection") == BY_CHANCE
     recipe = dataclasses.replace(
@@ -125,7 +137,11 @@ def run_variant(
     )
     model, _ = load_checkpoint(tuned)
     method = LookWhenMethod(model, SPARSITIES, by="random" if chance else "selector")
-    result = {"seed": seed, "points": evaluate(method, held, budget.workers, processes)}
+    result = {
+        "seed": seed,
+        "made_of": made_of,
+        "points": evaluate(method, held, budget.workers, processes),
+    }
     if processes.first:
         write_result(done, result)
     return result
@@ -157,7 +173,8 @@ def _sources(
     for name, weights in (("image", image), ("video", video)):
         if name not in sources:
             teacher = create_teacher(f"local_{name}", weights)
-            sources[name] = OnTheFly(teacher.to(processes.device))
+            identity = f"local_{name} {weights_digest(weights)}"
+            sources[name] = OnTheFly(teacher.to(processes.device), identity)
     return sources, train
 
 
@@ -221,7 +238,7 @@ def main(
                 path = out or RESULTS / f"{experiment}.json"
                 write_result(path, result)
                 click.echo(f"wrote {path}")
-    except (TeacherError, TrainingError, ValueError) as error:
+    except (CheckpointError, DataSetError, TeacherError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -1,5 +1,6 @@
 """Stored clips to views, through the service's own preprocessing, in worker processes."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,15 +189,6 @@ def train_loader(
     return spawned_loader(views, steps, workers)
 
 
-def eval_loader(
-    path: Path, config: ModelConfig, *, batch: int, clips: int, workers: int
-) -> DataLoader[Sample]:
-    """The first ``clips`` clips in order, as a service would see them."""
-    items = [(index, -1) for index in range(clips)]
-    batches = [items[i : i + batch] for i in range(0, clips, batch)]
-    return spawned_loader(StoreViews(path, config, 0), batches, workers)
-
-
 def spawned_loader(
     views: Dataset[Any],
     batches: Iterable[list[tuple[int, int]]],
@@ -211,12 +203,15 @@ def spawned_loader(
         collate_fn=collate,
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_single_threaded if workers else None,
-        prefetch_factor=4 if workers else None,
+        worker_init_fn=_begin_worker if workers else None,
+        # Twice what is being learnt: batches of frames wait in shared memory.
+        prefetch_factor=2 if workers else None,
     )
 
 
-def _single_threaded(_worker: int) -> None:
+def _begin_worker(_worker: int) -> None:
+    # A signal to the process group is for those who have a state to save; this one ends with them.
+    os.setpgrp()
     # The training step needs the cores more than a decoder does.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

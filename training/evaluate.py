@@ -16,7 +16,6 @@ The figures of several folds are pooled, and several reports put on one plot, by
 ``python -m training.evaluation``.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ from training.evaluation.points import results_of
 from training.evaluation.predictions import write_predictions
 from training.evaluation.report import print_report, write_report
 from training.processes import join_processes
-from training.provenance import current_commit
+from training.provenance import current_commit, file_digest
 from training.teachers import TeacherError
 from training.teachers.local import load_video_teacher
 
@@ -261,7 +260,7 @@ def main(
     root = source.clips or (source.path if source.path.is_dir() else source.path.parent)
     lost = {_shorten(name, root): _shorten(why, root) for name, why in measurement.lost.items()}
     about = {
-        "checkpoint_sha256": _sha256(checkpoint),
+        "checkpoint_sha256": file_digest(checkpoint),
         "commit": commit,
         "data": _about(source, dataset),
         "headline": dataset.task.headline,
@@ -305,11 +304,6 @@ def _about(source: Source, dataset: DataSet) -> dict[str, Any]:
 def _shorten(text: str, root: Path) -> str:
     """Take the folder of the clips out of a clip's name or what is said of it."""
     return text.replace(f"{root}/", "").replace(f"{root} ", "")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _say_lost(measurement: Measurement, lost: dict[str, str]) -> None:

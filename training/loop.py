@@ -35,7 +35,7 @@ from torch.optim import Optimizer
 
 from training.optimizers import set_rate
 from training.processes import Processes, precision
-from training.state import load_state, save_state
+from training.state import load_state, read_facts, save_state
 
 
 class TrainingError(RuntimeError):
@@ -116,8 +116,8 @@ def run_loop(
     recipe: Mapping[str, Any],
     processes: Processes,
     save_every: int = 100,
-) -> None:
-    """Run the steps that are still to run.
+) -> int:
+    """Run the steps that are still to run; returns how many were.
 
     Args:
         objective: on its device; trained in place.
@@ -143,12 +143,13 @@ def run_loop(
     facts = {"recipe": json.loads(json.dumps(dict(recipe)))}
     first = 0
     if state.exists():
-        first, theirs = load_state(state, objective, optimizers)
+        theirs = read_facts(state)
         if theirs["recipe"] != facts["recipe"]:
             raise TrainingError(
                 f"{state} belongs to another recipe ({_difference(theirs['recipe'], recipe)}); "
                 "choose another folder or remove it"
             )
+        first = load_state(state, objective, optimizers)
     processes.wait()  # nobody writes a state while another still reads it
     wrapped = processes.wrap(objective)
     objective.train()
@@ -183,8 +184,10 @@ def run_loop(
             if processes.first and (done % save_every == 0 or done == settings.steps or stop):
                 save_state(state, objective, optimizers, done, facts)
             if stop and done < settings.steps:
+                processes.wait()  # whoever ends first must not take the one that saves with it
                 raise Stopped(f"stopped after step {step}; the same command goes on from {state}")
     processes.wait()
+    return settings.steps - first
 
 
 def _gradients(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -91,7 +92,9 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     if "WORLD_SIZE" not in os.environ:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # Hours: one process may have long to decode while the others wait; torchrun ends them all if
+    # one of them dies.
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=6))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
@@ -101,7 +104,7 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
 def precision(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where the device multiplies in it, otherwise stay in float32."""
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast = torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

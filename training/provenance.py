@@ -1,5 +1,6 @@
-"""Which code made a result."""
+"""Which code made a result, and from which files."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -18,3 +19,9 @@ def current_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return described.stdout.strip()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

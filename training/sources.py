@@ -1,6 +1,6 @@
 """Where a teacher's features come from: the teacher itself at every step, or a store of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,15 +22,18 @@ class FeatureSource(Protocol):
         gives: the parts of TeacherFeatures that it can fill.
         targets: selection targets that it knows ready-made, by name.
         plain_views_only: features are of the service's view alone, so no augmentation is right.
+        identity: tells it from every other source; a run that goes on must have the same.
     """
 
     width: int
     gives: frozenset[str]
     targets: frozenset[str]
     plain_views_only: bool
+    identity: str
 
-    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
-        """Features of views, uint8 [B, T, H, W, 3], which are of these entries of the data set."""
+    def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
+        """These parts of the features of views, uint8 [B, T, H, W, 3], which are of these entries
+        of the data set."""
 
     def target(self, name: str, entries: Tensor) -> Tensor:
         """One of ``targets``, of these entries: [B, N]."""
@@ -42,12 +45,14 @@ class OnTheFly:
     targets: frozenset[str] = frozenset()
     plain_views_only = False
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, identity: str) -> None:
+        """``identity``: the teacher's name and a digest of its weights."""
         self.teacher = teacher
+        self.identity = identity
         self.width, self.gives = teacher.width, teacher.gives
 
-    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
-        features: TeacherFeatures = self.teacher(frames, attention=attention)
+    def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
+        features: TeacherFeatures = self.teacher(frames, attention="attention" in parts)
         return features
 
     def target(self, name: str, entries: Tensor) -> Tensor:
@@ -65,17 +70,19 @@ class Stored:
         self.numbers = torch.as_tensor(numbers)
         kept = store.fingerprint
         self.gives, self.targets = frozenset(kept.parts), frozenset(kept.targets)
+        self.identity = f"stored {kept.teacher} {kept.weights}"
         self.width = 0
         if tokens := self.gives & {"video", "frames", "patches"}:
-            sample = store.features(self.numbers[:1])
-            self.width = int(getattr(sample, min(tokens)).shape[-1])
+            part = min(tokens)
+            sample = store.features(self.numbers[:1], {part})
+            self.width = int(getattr(sample, part).shape[-1])
 
-    def features(self, frames: Tensor, entries: Tensor, *, attention: bool) -> TeacherFeatures:
-        found = self.store.features(self.numbers[entries.cpu()])
-        parts = {
-            part: getattr(found, part).to(frames.device, non_blocking=True) for part in self.gives
-        }
-        return TeacherFeatures(**parts)
+    def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
+        wanted = self.gives & set(parts)
+        found = self.store.features(self.numbers[entries.cpu()], wanted)
+        return TeacherFeatures(
+            **{part: getattr(found, part).to(frames.device, non_blocking=True) for part in wanted}
+        )
 
     def target(self, name: str, entries: Tensor) -> Tensor:
         found = self.store.target(name, self.numbers[entries.cpu()])

@@ -39,10 +39,15 @@ def save_state(
     part.replace(path)
 
 
-def load_state(
-    path: Path, model: nn.Module, optimizers: Sequence[Optimizer]
-) -> tuple[int, dict[str, Any]]:
-    """Put weights and moments back; returns the step to go on from, and the facts.
+def read_facts(path: Path) -> dict[str, Any]:
+    """What was saved beside the tensors, to be looked at before they are loaded."""
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+    return facts
+
+
+def load_state(path: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> int:
+    """Put weights and moments back; returns the step to go on from.
 
     Raises:
         RuntimeError: the state belongs to another model.
@@ -66,5 +71,4 @@ def load_state(
             parameter = parameters[name]
             owners[id(parameter)].state[parameter][kind] = tensor.to(parameter.device)
     model.load_state_dict(weights)
-    facts: dict[str, Any] = json.loads(metadata["facts"])
-    return int(metadata["step"]), facts
+    return int(metadata["step"])

@@ -33,7 +33,7 @@ from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore, StoreError
 from training.optimizers import build_optimizers
 from training.processes import Processes, join_processes
-from training.provenance import current_commit
+from training.provenance import current_commit, file_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,19 +226,24 @@ def train(
         )
         return (Sample(*batch) for batch in loader)
 
-    run_loop(
+    meta = ClipStore(data).meta
+    identity = {
+        **dataclasses.asdict(recipe),
+        "clips": f"{meta['clips']} of seed {meta['seed']}",
+        "start": None if start is None else file_digest(start),
+    }
+    checkpoint = out / "checkpoint.safetensors"
+    ran = run_loop(
         Supervised(model, recipe).to(processes.device),
         optimizers,
         load,
         recipe.loop,
         out,
-        recipe=dataclasses.asdict(recipe),
+        recipe=identity,
         processes=processes,
         save_every=save_every,
     )
-    checkpoint = out / "checkpoint.safetensors"
-    if processes.first:
-        meta = ClipStore(data).meta
+    if processes.first and (ran or not checkpoint.exists()):
         save_checkpoint(
             model,
             checkpoint,
@@ -251,6 +256,7 @@ def train(
                 "commit": commit,
             },
         )
+    processes.wait()
     return checkpoint
 
 
@@ -281,8 +287,20 @@ def _options() -> Iterator[click.Option]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Checkpoint whose weights the run starts from.",
 )
-@click.option("--workers", default=1, show_default=True, help="Processes that decode clips.")
-@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Processes that decode clips.",
+)
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Steps between saved states.",
+)
 @click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
 def main(
     data: Path,

@@ -15,6 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.config import CONFIGS, ModelConfig
 from training.datasets import DataSet
 from training.datasets.lists import read_store
+from training.loop import TrainingError
 from training.moving_things.store import write_store
 from training.pretrain import RECIPES
 from training.processes import Processes
@@ -54,7 +55,10 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_variant_gives_a_curve(
     clips: DataSet, tmp_path: Path, experiment: str, variant: str
 ) -> None:
-    sources: dict[str, FeatureSource] = {"image": OnTheFly(Colours()), "video": OnTheFly(Motion())}
+    sources: dict[str, FeatureSource] = {
+        "image": OnTheFly(Colours(), "colours"),
+        "video": OnTheFly(Motion(), "motion"),
+    }
     fields = EXPERIMENTS[experiment][variant]
     given = (fields, 3, Budget(1, 1, 1, 0), tmp_path, clips, clips, sources, ALONE)
     curve = run_variant(*given)
@@ -72,6 +76,8 @@ def test_a_variant_gives_a_curve(
     stamp = (tmp_path / "finetuned" / "checkpoint.safetensors").stat().st_mtime_ns
     assert run_variant(*given) == curve
     assert (tmp_path / "finetuned" / "checkpoint.safetensors").stat().st_mtime_ns == stamp
+    with pytest.raises(TrainingError, match="another budget"):
+        run_variant(fields, 3, Budget(2, 1, 1, 0), *given[3:])
 
 
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:

@@ -165,6 +165,15 @@ def test_another_recipe_is_refused_by_the_field_that_differs(tmp_path: Path) -> 
         go(tmp_path, settings=LoopSettings(7, 8))
 
 
+def test_a_state_of_another_shape_is_refused_by_its_recipe(tmp_path: Path) -> None:
+    """Before its tensors are looked at, which would not fit."""
+    go(tmp_path)
+    wider = Regression()
+    wider.head = nn.Linear(16, 5)
+    with pytest.raises(TrainingError, match="another recipe"):
+        go(tmp_path, wider, settings=LoopSettings(6, 8, seed=1))
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_a_run_that_diverges_stops_and_keeps_the_last_good_state(
     tmp_path: Path, broken: str

@@ -73,7 +73,10 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(clips: DataSet, out: Path, recipe: Recipe = RECIPE, **more: Any) -> Path:
-    sources: dict[str, FeatureSource] = {"image": OnTheFly(Colours()), "video": OnTheFly(Motion())}
+    sources: dict[str, FeatureSource] = {
+        "image": OnTheFly(Colours(), "colours"),
+        "video": OnTheFly(Motion(), "motion"),
+    }
     return pretrain(recipe, clips, out, processes=ALONE, save_every=2, **{**sources, **more})
 
 
@@ -165,7 +168,7 @@ def test_a_target_without_its_teacher_is_refused_before_the_first_step(
     with pytest.raises(ValueError, match="needs the video teacher's video"):
         run(clips, tmp_path, video=None)
     with pytest.raises(ValueError, match="video target needs the video teacher's video"):
-        run(clips, tmp_path, video=OnTheFly(Colours()))
+        run(clips, tmp_path, video=OnTheFly(Colours(), "colours"))
     video_only = ExtractorTargets(change=False, frames=False, patches=False)
     with pytest.raises(ValueError, match="top1_distance needs the image teacher's patches"):
         run(clips, tmp_path, dataclasses.replace(RECIPE, targets=video_only), image=None)

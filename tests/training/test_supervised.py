@@ -2,11 +2,18 @@
 
 import csv
 import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from bundle.geometry import downscale
 from model.checkpoint import CheckpointError, load_checkpoint
@@ -84,6 +91,42 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     one, other = load_checkpoint(whole)[0], load_checkpoint(cut)[0]
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(tensor, other.state_dict()[name], msg=name)
+
+
+def test_a_signal_to_the_whole_group_saves_the_state(clips: Path, tmp_path: Path) -> None:
+    """As a cluster or torchrun sends it: to the processes that decode as well."""
+    command = [sys.executable, "-m", "training.supervised", str(clips), str(tmp_path / "out")]
+    options = ["--steps", "10000", "--batch", "2", "--workers", "1", "--device", "cpu"]
+    run = subprocess.Popen(
+        [*command, *options],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "out" / "log.csv"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) > 3):
+        assert run.poll() is None, run.stderr and run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "Traceback" not in said
+    stopped = re.search(r"stopped after step (\d+)", said)
+    assert stopped, said
+    with safe_open(tmp_path / "out" / "state.safetensors", framework="pt") as file:
+        assert int(file.metadata()["step"]) == int(stopped[1]) + 1
+
+
+def test_a_finished_run_leaves_its_checkpoint_alone(clips: Path, tmp_path: Path) -> None:
+    first = run(clips, tmp_path)
+    before = first.stat().st_mtime_ns
+    assert run(clips, tmp_path) == first
+    assert first.stat().st_mtime_ns == before
+    first.unlink()
+    assert load_checkpoint(run(clips, tmp_path))[1]["clips_seen"] == 16
 
 
 def test_another_recipe_does_not_go_on_in_the_same_folder(clips: Path, tmp_path: Path) -> None:
@@ -167,22 +210,19 @@ def test_sparsities_cover_the_trained_range_and_sometimes_less() -> None:
 def test_each_parameter_has_one_optimiser_and_decay_spares_biases_norms_and_tables() -> None:
     model, (muon, adamw) = build(RECIPE)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    matrices, decayed, spared = (
-        [names[id(parameter)] for parameter in group["params"]]
-        for group in muon.param_groups + adamw.param_groups
-    )
+
+    def named(optimizer: torch.optim.Optimizer, decays: bool) -> list[str]:
+        groups = [g for g in optimizer.param_groups if (g["weight_decay"] > 0) == decays]
+        return [names[id(parameter)] for group in groups for parameter in group["params"]]
+
+    matrices, decayed, spared = named(muon, True), named(adamw, True), named(adamw, False)
     assert sorted(matrices + decayed + spared) == sorted(names.values())
     assert "selector.blocks.0.attn.qkv.weight" in matrices
     assert "head.weight" in decayed
     assert {"selector.prefix", "extractor.position.time", "selector.norm.weight"} <= set(spared)
-    assert [group["weight_decay"] > 0 for group in muon.param_groups + adamw.param_groups] == [
-        True,
-        True,
-        False,
-    ]
     set_rate([muon, adamw], 0.5)
     assert muon.param_groups[0]["lr"] == 0.5 * RECIPE.matrix_learning_rate
-    assert adamw.param_groups[1]["lr"] == 0.5 * RECIPE.learning_rate
+    assert adamw.param_groups[0]["lr"] == 0.5 * RECIPE.learning_rate
 
 
 def test_batches_are_a_pure_function_of_the_step() -> None:

@@ -18,7 +18,7 @@ from training.data import Steps, spawned_loader
 from training.datasets.augment import Augmentation, jitter_colours, jittered_indices, random_box
 from training.datasets.decoding import Clip, open_clip
 from training.datasets.entries import DataSet, Entry
-from training.datasets.errors import UnreadableClip
+from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
 
 # How many other clips are tried in the place of an unreadable one before the batch goes without.
@@ -131,12 +131,15 @@ class EntryViews(Dataset[_Item]):
 class Batches:
     """Iterates over batches and keeps account of the clips that could not be read.
 
-    Iterating raises TooManyLost when there are more than the set share of them.
+    Iterating raises TooManyLost when there are more than the set share of them; and, where every
+    batch has to have ``rows`` of them, because steps must stay in step, when one has
+    fewer.
     """
 
-    def __init__(self, loader: DataLoader[Batch], ledger: Ledger) -> None:
+    def __init__(self, loader: DataLoader[Batch], ledger: Ledger, rows: int | None = None) -> None:
         self._loader = loader
         self.ledger = ledger
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -146,6 +149,12 @@ class Batches:
             for clip, reason in batch.lost:
                 self.ledger.add(clip, reason)
             self.ledger.check()
+            if self.rows is not None and len(batch.entry) < self.rows:
+                missing = self.rows - len(batch.entry)
+                raise TooManyLost(
+                    f"{self.ledger.what}: a step is {missing} of its {self.rows} clips short, and "
+                    "nothing could stand in: " + "; ".join(f"{c}: {why}" for c, why in batch.lost)
+                )
             if len(batch.entry):
                 yield batch
 
@@ -185,9 +194,9 @@ def training_batches(
     steps = Steps(len(dataset), batch, seed, first, last, rank, world)
     if augmentation is None:
         views = EntryViews(dataset, config)
-        return _batches(views, _Plain(steps), workers, lost_share, finish)
+        return _batches(views, _Plain(steps), workers, lost_share, finish, batch // world, world)
     views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
-    return _batches(views, steps, workers, lost_share, finish)
+    return _batches(views, steps, workers, lost_share, finish, batch // world, world)
 
 
 def evaluation_batches(
@@ -235,10 +244,13 @@ def _batches(
     workers: int,
     lost_share: float,
     finish: Callable[[Batch], Any] | None = None,
+    rows: int | None = None,
+    world: int = 1,
 ) -> Batches:
-    ledger = Ledger(views.dataset.name, len(views.dataset), lost_share)
+    # Of several processes each sees, and counts, its part.
+    ledger = Ledger(views.dataset.name, max(1, len(views.dataset) // world), lost_share)
     collate = _collate if finish is None else partial(_finished, finish)
-    return Batches(spawned_loader(views, items, workers, collate), ledger)
+    return Batches(spawned_loader(views, items, workers, collate), ledger, rows)
 
 
 def _finished(finish: Callable[[Batch], Any], items: list[_Item]) -> Any:

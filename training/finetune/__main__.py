@@ -86,8 +86,20 @@ def _options() -> Iterator[click.Option]:
 )
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
 @click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
-@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
-@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Processes that decode clips.",
+)
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Steps between saved states.",
+)
 @click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda.")
 def main(
     checkpoint: Path,

@@ -1,8 +1,6 @@
 """A fine-tuning from its first step, or from the one that it was stopped at."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +16,9 @@ from training.finetune.objective import FineTuning, Rows, with_head
 from training.finetune.recipes import Recipe
 from training.loop import run_loop
 from training.processes import Processes
-from training.provenance import current_commit
+from training.provenance import current_commit, file_digest
 from training.targets import pixel_change
-from training.teachers.features import data_digest, weights_digest
+from training.teachers.features import data_digest, labels_digest
 from training.validation import Checks, Validation
 
 
@@ -115,11 +113,12 @@ def finetune(
 
     identity = {
         **dataclasses.asdict(recipe),
-        "start": weights_digest(start),
+        "start": file_digest(start),
         "clips": data_digest(train),
-        "labels": _labels_digest(train),
+        "labels": labels_digest(train),
     }
-    run_loop(
+    checkpoint = out / "checkpoint.safetensors"
+    ran = run_loop(
         objective,
         optimizers,
         load,
@@ -130,13 +129,7 @@ def finetune(
         save_every=save_every,
     )
     unreadable = len(set().union(*processes.gather(lost)))  # the log has their names
-    checkpoint = out / "checkpoint.safetensors"
-    if processes.first:
+    if processes.first and (ran or not checkpoint.exists()):
         save_checkpoint(model, checkpoint, {**facts(settings.steps), "unreadable": unreadable})
     processes.wait()
     return checkpoint
-
-
-def _labels_digest(dataset: DataSet) -> str:
-    labels = [dataset.labels, [entry.labels for entry in dataset.entries]]
-    return hashlib.sha256(json.dumps(labels).encode()).hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
@@ -15,12 +16,13 @@ from model.dinov3 import WeightsError, initialise_from_dinov3
 from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
-from training.pretrain.recipes import RECIPES
+from training.pretrain.recipes import RECIPES, Recipe
 from training.pretrain.run import pretrain
 from training.processes import Processes, join_processes
 from training.sources import FeatureSource, OnTheFly, open_stores
 from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError, create_teacher
+from training.teachers.features import weights_digest
 from training.teachers.weights import read_weights
 
 
@@ -69,8 +71,20 @@ from training.teachers.weights import read_weights
     multiple=True,
     help="Switch a target of the extractor off, or its normalising over time; may be repeated.",
 )
-@click.option("--workers", default=2, show_default=True, help="Processes that decode clips.")
-@click.option("--save-every", default=100, show_default=True, help="Steps between saved states.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Processes that decode clips.",
+)
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Steps between saved states.",
+)
 @click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
 def main(
     out: Path,
@@ -122,7 +136,8 @@ def main(
                 **sources,
                 workers=workers,
                 save_every=save_every,
-                start=_start(chosen.config, start, dinov3),
+                lost_share=source.lost_share,
+                start=_start(chosen, start, dinov3),
                 facts={"image": image and image[0], "video": video and video[0]},
             )
     except KeyError as error:
@@ -180,24 +195,26 @@ def _sources(
     for name, given in teachers.items():
         if given is not None:
             teacher = create_teacher(given[0], given[1])
-            sources[name] = OnTheFly(teacher.to(processes.device))
+            identity = f"{given[0]} {weights_digest(given[1])}"
+            sources[name] = OnTheFly(teacher.to(processes.device), identity)
     return sources, dataset
 
 
-def _start(config: str, start: Path | None, dinov3: Path | None) -> LookWhen | None:
+def _start(recipe: Recipe, start: Path | None, dinov3: Path | None) -> LookWhen | None:
     """Weights to start from, if any.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or is of another shape.
         WeightsError: not DINOv3's weights, or of another width.
     """
-    wanted = get_config(config)
+    wanted = dataclasses.replace(get_config(recipe.config), labels=())
     if start is not None:
         model, _ = load_checkpoint(start)
         if dataclasses.replace(model.config, labels=()) != wanted:
-            raise CheckpointError(f"{start}: is not of the shape {config}")
+            raise CheckpointError(f"{start}: is not of the shape {recipe.config}")
         return model
     if dinov3 is not None:
+        torch.manual_seed(recipe.seed)  # of what DINOv3 has not: heads and tables
         model = LookWhen(wanted)
         initialise_from_dinov3(model, read_weights(dinov3))
         return model

@@ -110,6 +110,7 @@ class PreTraining(Objective):
     def _check(self) -> None:
         """Each target finds what it is made of, before the first clip is decoded."""
         targets = self.recipe.targets
+        self.parts: dict[str, set[str]] = {"image": set(), "video": set()}
         wanted = [
             ("the video target", "video", "video", targets.video),
             ("the change target", "image", "frames", targets.change),
@@ -127,6 +128,8 @@ class PreTraining(Objective):
             given = self.sources[name]
             if needed and (given is None or part not in given.gives):
                 raise ValueError(f"{what} needs the {name} teacher's {part}")
+            if needed:
+                self.parts[name].add(part)
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         recipe, config = self.recipe, self.model.config
@@ -166,16 +169,11 @@ class PreTraining(Objective):
         }
 
     def _said(self, batch: Batch) -> dict[str, Any]:
-        """What each teacher says of the batch; None where there is none."""
-        of_target = self.recipe.selection_teacher
+        """What each teacher says of the batch, as far as it matters; None where it does not."""
         return {
-            name: None
-            if source is None
-            else source.features(
-                batch.frames,
-                batch.entry,
-                attention=name == of_target and "attention" in self.selection.needs,
-            )
+            name: source.features(batch.frames, batch.entry, self.parts[name])
+            if source is not None and self.parts[name]
+            else None
             for name, source in self.sources.items()
         }
 

@@ -1,6 +1,7 @@
 """A pre-training from its first step, or from the one that it was stopped at."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import get_config
-from training.datasets import Batch, Batches, DataSet, training_batches
+from training.datasets import LOST_SHARE, Batch, Batches, DataSet, training_batches
 from training.loop import run_loop
 from training.optimizers import build_optimizers
 from training.pretrain.objective import PreTraining
@@ -18,6 +19,7 @@ from training.pretrain.recipes import Recipe
 from training.processes import Processes
 from training.provenance import current_commit
 from training.sources import FeatureSource
+from training.teachers.features import data_digest
 
 
 def pretrain(
@@ -30,6 +32,7 @@ def pretrain(
     video: FeatureSource | None = None,
     workers: int = 0,
     save_every: int = 100,
+    lost_share: float = LOST_SHARE,
     start: LookWhen | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -38,6 +41,7 @@ def pretrain(
     The checkpoint is a LookWhen without labels: its logits are the video token.
 
     Args:
+        lost_share: clips that may be unreadable.
         start: a network to start from, on any device; random weights without it.
         facts: what else the checkpoint should say of its making.
 
@@ -76,25 +80,35 @@ def pretrain(
                 last=last,
                 workers=workers,
                 augmentation=None if plain else recipe.augmentation,
+                lost_share=lost_share,
                 rank=processes.rank,
                 world=processes.world,
             )
         )
         return seen[-1]
 
-    run_loop(
+    identity = {
+        **dataclasses.asdict(recipe),
+        "steps": loop.steps,
+        "clips": data_digest(dataset),
+        "image": image and image.identity,
+        "video": video and video.identity,
+        "start": _digest(start),
+    }
+    checkpoint = out / "checkpoint.safetensors"
+    ran = run_loop(
         objective,
         optimizers,
         load,
         loop,
         out,
-        recipe=dataclasses.asdict(recipe),
+        recipe=identity,
         processes=processes,
         save_every=save_every,
     )
-    lost = sum(processes.gather(sum(len(batches.ledger.lost) for batches in seen)))
-    checkpoint = out / "checkpoint.safetensors"
-    if processes.first:
+    mine = {name for batches in seen for name in batches.ledger.lost}
+    lost = sorted(set().union(*processes.gather(mine)))
+    if processes.first and (ran or not checkpoint.exists()):
         save_checkpoint(
             model.cpu(),
             checkpoint,
@@ -108,4 +122,16 @@ def pretrain(
                 **(facts or {}),
             },
         )
+    processes.wait()
     return checkpoint
+
+
+def _digest(start: LookWhen | None) -> str | None:
+    """SHA-256 of the weights that a run starts from."""
+    if start is None:
+        return None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(start.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

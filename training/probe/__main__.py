@@ -10,7 +10,6 @@ seconds for the classifiers::
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -26,7 +25,7 @@ from training.datasets.command_line import Source, source_arguments
 from training.probe.classifier import ProbeSettings
 from training.probe.run import ProbePoint, Tokens, probe, report
 from training.processes import choose_device
-from training.provenance import current_commit
+from training.provenance import current_commit, file_digest
 
 
 def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> Views:
@@ -111,7 +110,7 @@ def main(
     except (CheckpointError, DataSetError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     document = {
-        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint_sha256": file_digest(checkpoint),
         "commit": current_commit(),
         "data": f"{train.name}, {source}",
         "tokens": tokens,

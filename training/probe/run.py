@@ -23,7 +23,7 @@ from training.evaluation.statistics import (
 )
 from training.probe.classifier import ProbeSettings, Trial, choose, stacked_targets
 from training.probe.features import ClipFeatures, extract
-from training.teachers.features import weights_digest
+from training.provenance import file_digest
 
 Tokens = Literal["video", "video+frames"]
 
@@ -72,7 +72,7 @@ def probe(
         ValueError: no test clip has a class to measure by.
     """
     model, _ = load_checkpoint(checkpoint)
-    weights = weights_digest(checkpoint)
+    weights = file_digest(checkpoint)
     found: dict[str, dict[float, ClipFeatures]] = {}
     lost: dict[str, tuple[str, ...]] = {}
     for name, dataset in (("train", train), ("test", test)):

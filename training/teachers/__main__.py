@@ -237,7 +237,7 @@ def store(
                     processes=processes, batch=batch, workers=workers,
                     lost_share=source.lost_share, progress=lambda n: bar.advance(task, n),
                 )  # fmt: skip
-            unreadable = sum(len(names) for names in processes.gather(lost))
+            unreadable = len(lost)
             if processes.first:
                 said = f", {unreadable} unreadable clips marked" if unreadable else ""
                 click.echo(f"wrote {out}{said}")

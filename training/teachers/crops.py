@@ -204,7 +204,9 @@ def crop_batches(
     views = FrameCrops(dataset, crops, patch, seed)
     return Batches(
         spawned_loader(views, steps, workers, _collate),
-        Ledger(dataset.name, len(dataset), lost_share),
+        # Of several processes each sees, and counts, its part.
+        Ledger(dataset.name, max(1, len(dataset) // world), lost_share),
+        batch // world,
     )
 
 

@@ -16,7 +16,7 @@ are small, and a softmax over thousands of tokens is below float16's normal rang
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from torch import Tensor
 from model.config import ModelConfig
 from training.datasets import DataSet
 from training.moving_things.store import ClipStore
+from training.provenance import file_digest
 from training.teachers.teacher import TeacherError, TeacherFeatures
 
 PARTS = ("video", "frames", "patches", "attention")
@@ -151,8 +152,13 @@ class FeatureStore:
                 f"{config.name} takes {_words(view_of(config))}"
             )
 
-    def features(self, entries: Sequence[int] | Tensor) -> TeacherFeatures:
+    def features(
+        self, entries: Sequence[int] | Tensor, parts: Collection[str] = PARTS
+    ) -> TeacherFeatures:
         """What the teacher said of these clips, in this order; parts not stored are None.
+
+        Args:
+            parts: to read, of those that are stored; patches are by far the largest.
 
         Returns:
             float32, on the CPU.
@@ -163,7 +169,11 @@ class FeatureStore:
         """
         rows = self._checked(entries)
         return TeacherFeatures(
-            **{part: self._rows(part, rows).float() for part in self.fingerprint.parts}
+            **{
+                part: self._rows(part, rows).float()
+                for part in self.fingerprint.parts
+                if part in parts
+            }
         )
 
     def target(self, name: str, entries: Sequence[int] | Tensor) -> Tensor | None:
@@ -263,17 +273,16 @@ def data_digest(dataset: DataSet) -> str:
     return digest.hexdigest()
 
 
+def labels_digest(dataset: DataSet) -> str:
+    """SHA-256 over the labels' names and those of each clip, in their order."""
+    labels = [dataset.labels, [entry.labels for entry in dataset.entries]]
+    return hashlib.sha256(json.dumps(labels).encode()).hexdigest()
+
+
 def weights_digest(weights: str | Path) -> str:
     """SHA-256 of a file of weights, or of all weights in a folder; a hub's name stays as it is."""
     path = Path(weights)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin", ".json"))
-    elif path.is_file():
-        files = [path]
-    else:
-        return str(weights)
-    digest = hashlib.sha256()
-    for one in files:
-        with one.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
+    return file_digest(path) if path.is_file() else str(weights)

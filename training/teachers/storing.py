@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import ModelConfig
-from training.datasets import LOST_SHARE, DataSet, evaluation_batches
+from training.datasets import LOST_SHARE, DataSet, Ledger, evaluation_batches
 from training.processes import Processes, precision
 from training.targets import SelectionTarget, selection_target
 from training.teachers.features import (
@@ -21,6 +22,7 @@ from training.teachers.features import (
     PARTS,
     READABLE,
     TARGET,
+    FeatureStore,
     FeatureStoreError,
     Fingerprint,
     data_digest,
@@ -98,17 +100,16 @@ def store_features(
         fingerprint: from ``fingerprint_of`` with the same data set and configuration.
         batch: clips that the teacher is shown at once.
         workers: processes that decode; 0 decodes in this one.
-        lost_share: how many of the clips that are still to do may be unreadable. They are marked,
-            and have no features.
+        lost_share: how many of the clips may be unreadable. They are marked, and have no features.
         progress: called with the number of clips that were stored, first with those that are there.
 
     Returns:
-        Names of this process's clips that could not be read.
+        Names of the clips that could not be read, by any process, now or before.
 
     Raises:
         FeatureStoreError: the folder holds another store.
         TeacherError: the teacher does not give a part, or a number that float16 cannot hold.
-        TooManyLost: too many clips cannot be read; the finished shards stay.
+        TooManyLost: more than that, once all is stored.
     """
     targets = [selection_target(name, config.grid) for name in fingerprint.targets]
     _check_given(teacher, fingerprint.parts, targets)
@@ -122,13 +123,13 @@ def store_features(
     progress(len(_entries(fingerprint, shards)) - len(entries))
     if not missing:
         processes.wait()
-        return []
+        return _lost(out, dataset, lost_share)
     batches = evaluation_batches(
         dataset.subset(entries.tolist()),
         config,
         batch=batch,
         workers=workers,
-        lost_share=lost_share,
+        lost_share=1.0,  # counted over the whole store below
     )
     attention = any("attention" in wanted for wanted in (fingerprint.parts, *_needs(targets)))
     pending = _Pending(out, missing, size, clips)
@@ -143,7 +144,16 @@ def store_features(
         progress(pending.add(numbers, rows))
     progress(pending.finish())
     processes.wait()
-    return sorted(batches.ledger.lost)
+    return _lost(out, dataset, lost_share)
+
+
+def _lost(out: Path, dataset: DataSet, share: float) -> list[str]:
+    """The clips of a finished store that have no features, counted over all of it."""
+    ledger = Ledger(dataset.name, len(dataset), share, logging.DEBUG)
+    for entry in np.flatnonzero(~FeatureStore(out).readable):
+        ledger.add(dataset.entries[entry].name, "could not be decoded when the store was made")
+    ledger.check()
+    return sorted(ledger.lost)
 
 
 def shards_of(fingerprint: Fingerprint, processes: Processes) -> list[int]:

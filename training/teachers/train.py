@@ -16,6 +16,7 @@ from training.processes import Processes
 from training.provenance import current_commit
 from training.teachers.crops import crop_batches
 from training.teachers.distillation import Distillation, ImageRecipe
+from training.teachers.features import data_digest, labels_digest
 from training.teachers.local import check_class_token, save_image_teacher, save_video_teacher
 from training.teachers.teacher import TeacherError
 from training.teachers.video import FindChange, VideoObjective, VideoRecipe
@@ -67,7 +68,8 @@ def train_image(
             world=processes.world,
         )
 
-    run_loop(
+    path = out / "teacher.safetensors"
+    ran = run_loop(
         objective,
         build_optimizers(
             objective.student,
@@ -78,12 +80,11 @@ def train_image(
         load,
         recipe.loop,
         out,
-        recipe=dataclasses.asdict(recipe),
+        recipe={**dataclasses.asdict(recipe), "clips": data_digest(dataset)},
         processes=processes,
         save_every=save_every,
     )
-    path = out / "teacher.safetensors"
-    if processes.first:
+    if processes.first and (ran or not path.exists()):
         facts = {
             "name": "training.teachers train-image",
             "recipe": dataclasses.asdict(recipe),
@@ -148,7 +149,8 @@ def train_video(
             finish=FindChange(twin.patch, config.tubelet),
         )
 
-    run_loop(
+    path = out / "teacher.safetensors"
+    ran = run_loop(
         objective,
         build_optimizers(
             objective,
@@ -159,12 +161,15 @@ def train_video(
         load,
         recipe.loop,
         out,
-        recipe={**dataclasses.asdict(recipe), "labels": dataset.labels},
+        recipe={
+            **dataclasses.asdict(recipe),
+            "clips": data_digest(dataset),
+            "labels": labels_digest(dataset),
+        },
         processes=processes,
         save_every=save_every,
     )
-    path = out / "teacher.safetensors"
-    if processes.first:
+    if processes.first and (ran or not path.exists()):
         facts = {
             "name": "training.teachers train-video",
             "recipe": dataclasses.asdict(recipe),
