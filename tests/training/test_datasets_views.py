@@ -281,15 +281,22 @@ def test_another_clip_stands_in_while_training(clip: Path, tmp_path: Path) -> No
     assert len(batches.ledger.lost) == 1
 
 
-def test_a_batch_without_any_clip_is_passed_over(
+def test_a_step_that_is_short_of_clips_ends_the_run(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(views_module, "_STAND_INS", 0)
     entries = [Entry(tmp_path / "none.mp4", (1,)), Entry(clip, (0,))]
     loader = training_batches(
-        dataset(*entries), CONFIG, batch=1, seed=0, first=0, last=4, workers=0, lost_share=1.0
+        dataset(*entries), CONFIG, batch=2, seed=0, first=0, last=4, workers=0, lost_share=1.0
     )
-    assert [int(batch.entry[0]) for batch in loader] == [1, 1]
+    with pytest.raises(TooManyLost, match=r"1 of its 2 clips short.*none\.mp4"):
+        list(loader)
+
+
+def test_an_evaluated_batch_without_any_clip_is_passed_over(clip: Path, tmp_path: Path) -> None:
+    entries = [Entry(tmp_path / "none.mp4", (1,)), Entry(clip, (0,))]
+    loader = evaluation_batches(dataset(*entries), CONFIG, batch=1, workers=0, lost_share=1.0)
+    assert [int(batch.entry[0]) for batch in loader] == [1]
 
 
 @pytest.mark.slow
