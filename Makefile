@@ -5,6 +5,8 @@ PYTHON ?=
 IMAGE ?= lookwhen
 ACCELERATOR ?= cpu
 ENGINE ?= docker
+# podman's own format has no HEALTHCHECK
+FORMAT := $(if $(findstring podman,$(ENGINE)),--format docker)
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
@@ -47,7 +49,7 @@ lock: $(DEVELOPMENT)  ## resolve pyproject.toml into requirements/; ARGS=--upgra
 	sh deploy/lock.sh $(VENV) $(ARGS)
 
 image:  ## build the container image; ACCELERATOR=cuda for NVIDIA GPUs
-	$(ENGINE) build --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
+	$(ENGINE) build $(FORMAT) --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
 
 check-image:  ## run the built image confined, and have it classify a clip of its own
 	@$(find_python) && "$$python" deploy/check_image.py $(IMAGE):$(ACCELERATOR) --engine $(ENGINE)
