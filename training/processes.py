@@ -1,5 +1,6 @@
 """The processes of a run: one, or as many as torchrun started."""
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -97,6 +98,10 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=6))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        # All leave together, and without what still averages gradients over the group: torch
+        # otherwise aborts the process now and then, after its work is done.
+        gc.collect()
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 

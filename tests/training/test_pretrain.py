@@ -111,7 +111,7 @@ def test_every_loss_falls_and_the_selector_finds_what_the_target_names(
     assert model.config.labels == ()
     assert facts["recipe"]["selection"] == "top1_distance"
     assert facts["clips_seen"] == 405
-    assert facts["unreadable"] == 0
+    assert facts["unreadable"] == []
 
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
