@@ -1,5 +1,6 @@
 """Selector, extractor and a linear head: a clip in, logits out."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -46,8 +47,24 @@ class LookWhen(nn.Module):
             selection: scores [B, N] to select by in place of the selector's own; training starts
                 with those of a target, because an untrained selector shows the extractor nothing.
         """
+        (predicted,) = self.sweep(frames, clip_small, [kept], selection=selection)
+        return predicted
+
+    def sweep(
+        self,
+        frames: Tensor,
+        clip_small: Tensor,
+        kept: Iterable[int],
+        *,
+        selection: Tensor | None = None,
+    ) -> Iterator[Prediction]:
+        """Classify views at several K: the selector runs once, the extractor once for each.
+
+        Arguments are those of :meth:`forward`; ``kept`` in the order of the answers.
+        """
         scores, context = self.selector(clip_small)
-        positions = select_top_k(scores if selection is None else selection, kept)
-        patches = gather_tokens(patchify(frames, self.config.patch), positions)
-        features = self.extractor(patches, positions, context)
-        return Prediction(self.head(features.video), scores, positions, features)
+        patches = patchify(frames, self.config.patch)
+        for k in kept:
+            positions = select_top_k(scores if selection is None else selection, k)
+            features = self.extractor(gather_tokens(patches, positions), positions, context)
+            yield Prediction(self.head(features.video), scores, positions, features)

@@ -13,8 +13,6 @@ from bundle.tokens import tokens_to_keep
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import ModelConfig
-from model.layers import patchify
-from model.selection import gather_tokens, select_top_k
 from training.datasets import Batch, DataSet, evaluation_batches
 from training.processes import Processes, precision
 
@@ -124,12 +122,9 @@ def predict(
     for batch in batches:
         targets.append(batch.target)
         with precision(device):
-            scores, context = model.selector(batch.clip_small.to(device))
-            patches = patchify(batch.frames.to(device), model.config.patch)
-            for of_sparsity, k in zip(logits, kept, strict=True):
-                positions = select_top_k(scores, k)
-                features = model.extractor(gather_tokens(patches, positions), positions, context)
-                of_sparsity.append(model.head(features.video).float().cpu())
+            answers = model.sweep(batch.frames.to(device), batch.clip_small.to(device), kept)
+            for of_sparsity, predicted in zip(logits, answers, strict=True):
+                of_sparsity.append(predicted.logits.float().cpu())
     if not targets:
         return [torch.empty(0) for _ in kept], torch.empty(0)
     return [torch.cat(of_sparsity) for of_sparsity in logits], torch.cat(targets)

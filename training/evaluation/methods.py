@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig
-from model.layers import patchify
 from model.macs import cost
-from model.selection import gather_tokens, select_top_k
 from training.datasets import Batch
 from training.targets import selection_target
 
@@ -104,17 +102,14 @@ class LookWhenMethod(Method):
         self._cost = cost(self.config)
 
     def answer(self, batch: Batch) -> Iterator[Answer]:
-        model, rows = self.model, len(batch.frames)
-        scores, context = model.selector(batch.clip_small)
+        rows, selection = len(batch.frames), None
         if self.by != "selector":
             target = selection_target(_TARGETS[self.by], self.config.grid)
-            scores = target(batch.frames, seeds=_seeds(batch.entry))
-        patches = patchify(batch.frames, self.config.patch)
-        for k in self.kept:
-            positions = select_top_k(scores, k)
-            features = model.extractor(gather_tokens(patches, positions), positions, context)
+            selection = target(batch.frames, seeds=_seeds(batch.entry))
+        answers = self.model.sweep(batch.frames, batch.clip_small, self.kept, selection=selection)
+        for k, predicted in zip(self.kept, answers, strict=True):
             macs = torch.full((rows,), self._cost.at(k))
-            yield Answer(model.head(features.video), macs, torch.full((rows,), k), positions)
+            yield Answer(predicted.logits, macs, torch.full((rows,), k), predicted.positions)
 
 
 def _seeds(entries: Tensor) -> list[int]:

@@ -14,8 +14,6 @@ from torch import Tensor
 from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
-from model.layers import patchify
-from model.selection import gather_tokens, select_top_k
 from training.datasets import LOST_SHARE, Batch, DataSet, DataSetError, Ledger, evaluation_batches
 from training.processes import precision
 from training.teachers.features import data_digest
@@ -145,14 +143,11 @@ def _features(
 
     found = {"entry": batch.entry[:: views.count]}
     with precision(device):
-        scores, context = model.selector(batch.clip_small.to(device))
-        patches = patchify(batch.frames.to(device), model.config.patch)
-        for sparsity in sparsities:
-            kept = tokens_to_keep(sparsity, model.config.tokens)
-            positions = select_top_k(scores, kept)
-            features = model.extractor(gather_tokens(patches, positions), positions, context)
-            found[f"video/{sparsity:g}"] = of_clips(features.video)
-            found[f"frames/{sparsity:g}"] = of_clips(features.frames.mean(dim=1))
+        kept = [tokens_to_keep(sparsity, model.config.tokens) for sparsity in sparsities]
+        answers = model.sweep(batch.frames.to(device), batch.clip_small.to(device), kept)
+        for sparsity, predicted in zip(sparsities, answers, strict=True):
+            found[f"video/{sparsity:g}"] = of_clips(predicted.features.video)
+            found[f"frames/{sparsity:g}"] = of_clips(predicted.features.frames.mean(dim=1))
     return found
 
 
