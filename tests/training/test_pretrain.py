@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +256,43 @@ def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:
     assert "both say what it tells" in said(
         "--image", "local_image", "a", "--image-store", str(tmp_path)
     )
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(store: Path, clips: DataSet, tmp_path: Path) -> None:
+    """Under a real torchrun: the same batches, K and teachers, so the same losses."""
+    recipe = dataclasses.replace(RECIPE, steps=3, augmentation=STILL)
+    run(clips, tmp_path / "one", recipe)
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"""
+import dataclasses, sys
+from pathlib import Path
+sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+import test_pretrain as t
+from training.processes import join_processes
+
+t.CONFIGS["small"] = t.SMALL
+with join_processes("cpu") as processes:
+    t.pretrain(
+        dataclasses.replace(t.RECIPE, steps=3, augmentation=t.STILL),
+        t.read_store(Path({str(store)!r})),
+        Path({str(tmp_path / "two")!r}),
+        processes=processes,
+        image=t.OnTheFly(t.Colours(), "colours"),
+        video=t.OnTheFly(t.Motion(), "motion"),
+    )
+"""
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [sys.executable, *launch], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = log_of(tmp_path / "one"), log_of(tmp_path / "two")
+    assert len(two) == 3
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours["sparsity"] == theirs["sparsity"]
+        for name in ("loss", "map_loss", "video_loss", "change_loss", "patches_loss"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=0.02), name
+    assert load_checkpoint(tmp_path / "two" / "checkpoint.safetensors")[1]["clips_seen"] == 12
