@@ -1,4 +1,4 @@
-"""``python -m export.unpack [BUNDLE] OUT``: a bundle's weights back as a checkpoint.
+"""``python -m export.unpack OUT [BUNDLE]``: a bundle's weights back as a checkpoint.
 
 So that what is served can be trained on: the built-in model needs no download to start from.
 
@@ -131,9 +131,9 @@ def _fill(model: LookWhen, values: NDArray[np.float32]) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("bundle", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-def main(bundle: Path | None, out: Path) -> None:
+@click.argument("bundle", required=False, type=click.Path(file_okay=False, path_type=Path))
+def main(out: Path, bundle: Path | None) -> None:
     """Write the weights of BUNDLE (by default the built-in one) to OUT, as a checkpoint.
 
     The checkpoint is compared with the bundle's graphs before it is written.
