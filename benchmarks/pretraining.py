@@ -31,10 +31,10 @@ from training.finetune.run import finetune
 from training.loop import TrainingError
 from training.pretrain import RECIPES, pretrain
 from training.processes import Processes, join_processes
-from training.sources import FeatureSource, OnTheFly, open_stores
+from training.sources import FeatureSource, open_sources
 from training.targets import ExtractorTargets
-from training.teachers import TeacherError, create_teacher
-from training.teachers.features import data_digest, weights_digest
+from training.teachers import TeacherError
+from training.teachers.features import data_digest
 from training.teachers.local import load_video_teacher
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -160,24 +160,6 @@ def evaluate(
     ]
 
 
-def _sources(
-    image: str, video: str, image_store: Path | None, video_store: Path | None,
-    train: DataSet, processes: Processes,
-) -> tuple[dict[str, FeatureSource], DataSet]:  # fmt: skip
-    """Stored features where there are any, else the teachers themselves."""
-    config = get_config(RECIPES["mini"].config)
-    given = {"image": image_store, "video": video_store}
-    stored = {name: path for name, path in given.items() if path is not None}
-    opened, train = open_stores(list(stored.values()), train, config)
-    sources: dict[str, FeatureSource] = dict(zip(stored, opened, strict=True))
-    for name, weights in (("image", image), ("video", video)):
-        if name not in sources:
-            teacher = create_teacher(f"local_{name}", weights)
-            identity = f"local_{name} {weights_digest(weights)}"
-            sources[name] = OnTheFly(teacher.to(processes.device), identity)
-    return sources, train
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
 @click.argument("train", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -216,7 +198,13 @@ def main(
             learnt = read_dataset("moving-things", train)
             held = read_dataset("moving-things", held_out)
             held = held.subset(range(min(len(held), clips or len(held))))
-            sources, learnt = _sources(image, video, image_store, video_store, learnt, processes)
+            sources, learnt = open_sources(
+                {"image": ("local_image", image), "video": ("local_video", video)},
+                {"image": image_store, "video": video_store},
+                learnt,
+                get_config(RECIPES["mini"].config),
+                processes.device,
+            )
             result = describe_run(processes.device) | {
                 "budget": dataclasses.asdict(budget),
                 "clips": {"train": len(learnt), "held_out": len(held)},

@@ -30,6 +30,7 @@ from rich.progress import track
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint
+from training.command_line import parse_views
 from training.datasets import KINDS, LOST_SHARE, DataSet, DataSetError, TopOne
 from training.datasets.command_line import Source
 from training.evaluation import (
@@ -128,13 +129,6 @@ def _source(data: Sequence[Path], **chosen: Any) -> Source:
     return Source(kind, data[1], clips, **chosen)
 
 
-def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> Views:
-    try:
-        return Views.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -176,7 +170,7 @@ def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--views",
     default="1x1",
-    callback=_views,
+    callback=parse_views,
     show_default=True,
     help="Temporal x spatial views of a clip, such as 4x3.",
 )

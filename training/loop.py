@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -95,6 +95,13 @@ class LoopSettings:
         for name in ("steps", "batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, recipe: Any, steps: int) -> "LoopSettings":
+        """The loop's part of a recipe, by the names of its fields; what it has not is default."""
+        names = {field.name for field in fields(cls)} - {"steps"}
+        given = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
+        return cls(steps, **given)
 
 
 def rate(settings: LoopSettings, step: int) -> float:

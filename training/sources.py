@@ -1,6 +1,6 @@
 """Where a teacher's features come from: the teacher itself at every step, or a store of them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from training.datasets import DataSet
-from training.teachers import Teacher, TeacherFeatures
-from training.teachers.features import FeatureStore
+from training.teachers import Teacher, TeacherFeatures, create_teacher
+from training.teachers.features import FeatureStore, weights_digest
 
 
 class FeatureSource(Protocol):
@@ -106,3 +106,30 @@ def open_stores(
         readable &= store.readable
     numbers = np.flatnonzero(readable).tolist()
     return [Stored(store, numbers) for store in stores], dataset.subset(numbers)
+
+
+def open_sources(
+    teachers: Mapping[str, tuple[str, str] | None],
+    stores: Mapping[str, Path | None],
+    dataset: DataSet,
+    config: ModelConfig,
+    device: torch.device,
+) -> tuple[dict[str, FeatureSource], DataSet]:
+    """Where features come from, and the clips that there are features of.
+
+    Args:
+        teachers: by role (``image``, ``video``) a teacher's name and its weights; asked on the fly.
+        stores: by role a store of features, which goes before a teacher.
+
+    Raises:
+        TeacherError: a teacher or a store that cannot be had.
+    """
+    stored = {role: path for role, path in stores.items() if path is not None}
+    opened, dataset = open_stores(list(stored.values()), dataset, config)
+    sources: dict[str, FeatureSource] = dict(zip(stored, opened, strict=True))
+    for role, given in teachers.items():
+        if given is not None and role not in sources:
+            name, weights = given
+            teacher = create_teacher(name, weights).to(device)
+            sources[role] = OnTheFly(teacher, f"{name} {weights_digest(weights)}")
+    return sources, dataset

@@ -26,6 +26,7 @@ from bundle.tokens import tokens_to_keep
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig, get_config
+from training.command_line import loop_options
 from training.data import Sample, train_loader
 from training.loop import LoopSettings, Objective, TrainingError, run_loop
 from training.losses import map_loss
@@ -75,14 +76,7 @@ class Recipe:
 
     @property
     def loop(self) -> LoopSettings:
-        return LoopSettings(
-            steps=self.steps,
-            batch=self.batch,
-            seed=self.seed,
-            warm_up=self.warm_up,
-            final_rate=self.final_rate,
-            clip_gradient=self.clip_gradient,
-        )
+        return LoopSettings.of(self, self.steps)
 
 
 RECIPES = {
@@ -287,21 +281,7 @@ def _options() -> Iterator[click.Option]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Checkpoint whose weights the run starts from.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Processes that decode clips.",
-)
-@click.option(
-    "--save-every",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    help="Steps between saved states.",
-)
-@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
+@loop_options(workers=1)
 def main(
     data: Path,
     out: Path,

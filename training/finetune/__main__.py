@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from model.checkpoint import CheckpointError
+from training.command_line import loop_options
 from training.datasets import Augmentation, DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.finetune.recipes import RECIPES, Recipe
@@ -86,21 +87,7 @@ def _options() -> Iterator[click.Option]:
 )
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
 @click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Processes that decode clips.",
-)
-@click.option(
-    "--save-every",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    help="Steps between saved states.",
-)
-@click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda.")
+@loop_options(workers=2)
 def main(
     checkpoint: Path,
     out: Path,

@@ -69,15 +69,7 @@ class Recipe:
             raise ValueError("a map loss needs a selector that is trained")
 
     def loop(self, clips: int) -> LoopSettings:
-        return LoopSettings(
-            steps=max(1, round(self.epochs * clips / self.batch)),
-            batch=self.batch,
-            accumulate=self.accumulate,
-            seed=self.seed,
-            warm_up=self.warm_up,
-            final_rate=self.final_rate,
-            clip_gradient=self.clip_gradient,
-        )
+        return LoopSettings.of(self, max(1, round(self.epochs * clips / self.batch)))
 
 
 # Each recipe is run by

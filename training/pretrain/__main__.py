@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,18 @@ import torch
 
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
-from model.config import CONFIGS, ModelConfig, get_config
+from model.config import CONFIGS, get_config
 from model.dinov3 import WeightsError, initialise_from_dinov3
+from training.command_line import loop_options
 from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
 from training.pretrain.recipes import RECIPES, Recipe
 from training.pretrain.run import pretrain
-from training.processes import Processes, join_processes
-from training.sources import FeatureSource, OnTheFly, open_stores
+from training.processes import join_processes
+from training.sources import open_sources
 from training.targets.nearest import METRICS
-from training.teachers import TEACHERS, TeacherError, create_teacher
-from training.teachers.features import weights_digest
+from training.teachers import TEACHERS, TeacherError
 from training.teachers.weights import read_weights
 
 
@@ -71,21 +71,7 @@ from training.teachers.weights import read_weights
     multiple=True,
     help="Switch a target of the extractor off, or its normalising over time; may be repeated.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Processes that decode clips.",
-)
-@click.option(
-    "--save-every",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    help="Steps between saved states.",
-)
-@click.option("--device", default="auto", show_default=True, help="Such as cpu, cuda or cuda:1.")
+@loop_options(workers=2)
 def main(
     out: Path,
     source: Source,
@@ -121,12 +107,12 @@ def main(
         with join_processes(device) as processes:
             stores = [path for path in (image_store, video_store) if path is not None]
             dataset = _read(source, also, stores)
-            sources, dataset = _sources(
+            sources, dataset = open_sources(
                 {"image": image, "video": video},
                 {"image": image_store, "video": video_store},
                 dataset,
                 get_config(chosen.config),
-                processes,
+                processes.device,
             )
             checkpoint = pretrain(
                 chosen,
@@ -179,25 +165,6 @@ def _read(
             )
         )
     return without_labels(datasets)
-
-
-def _sources(
-    teachers: Mapping[str, tuple[str, str] | None],
-    stores: Mapping[str, Path | None],
-    dataset: DataSet,
-    config: ModelConfig,
-    processes: Processes,
-) -> tuple[dict[str, FeatureSource], DataSet]:
-    """Where features come from, and the clips that there are features of."""
-    stored = {name: path for name, path in stores.items() if path is not None}
-    opened, dataset = open_stores(list(stored.values()), dataset, config)
-    sources: dict[str, FeatureSource] = dict(zip(stored, opened, strict=True))
-    for name, given in teachers.items():
-        if given is not None:
-            teacher = create_teacher(given[0], given[1])
-            identity = f"{given[0]} {weights_digest(given[1])}"
-            sources[name] = OnTheFly(teacher.to(processes.device), identity)
-    return sources, dataset
 
 
 def _start(recipe: Recipe, start: Path | None, dinov3: Path | None) -> LookWhen | None:

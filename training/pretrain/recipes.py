@@ -56,15 +56,7 @@ class Recipe:
     def loop(self, clips: int) -> LoopSettings:
         """The loop's part, for a data set of ``clips``."""
         steps = self.steps or max(1, round(self.epochs * clips / self.batch))
-        return LoopSettings(
-            steps=steps,
-            batch=self.batch,
-            accumulate=self.accumulate,
-            seed=self.seed,
-            warm_up=self.warm_up,
-            final_rate=self.final_rate,
-            clip_gradient=self.clip_gradient,
-        )
+        return LoopSettings.of(self, steps)
 
 
 RECIPES = {

@@ -20,19 +20,13 @@ from rich.table import Table
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError
+from training.command_line import parse_views
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.probe.classifier import ProbeSettings
 from training.probe.run import ProbePoint, Tokens, probe, report
 from training.processes import choose_device
 from training.provenance import current_commit, file_digest
-
-
-def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> Views:
-    try:
-        return Views.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +51,9 @@ def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> 
     show_default=True,
     help="The video token alone, or with the mean of the frame tokens.",
 )
-@click.option("--views", default="1x1", callback=_views, show_default=True, help="Such as 4x3.")
+@click.option(
+    "--views", default="1x1", callback=parse_views, show_default=True, help="Such as 4x3."
+)
 @click.option("--epochs", type=click.IntRange(1), default=ProbeSettings().epochs, show_default=True)
 @click.option(
     "--least-steps",

@@ -19,6 +19,7 @@ from rich.progress import (
 
 from model.config import CONFIGS, get_config
 from training.baselines.config import DENSE_CONFIGS
+from training.command_line import loop_options
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
@@ -54,7 +55,7 @@ def _training_options(
     recipes: dict[str, Any], configs: dict[str, Any]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """What both trainings can be told; options left out stay as the recipe has them."""
-    options = [
+    options: list[Callable[..., Any]] = [
         click.option("--recipe", type=click.Choice(list(recipes)), default="mini16",
                      show_default=True),
         click.option("--config", type=click.Choice(list(configs)), help="Shape of the network."),
@@ -66,11 +67,7 @@ def _training_options(
         click.option("--learning-rate", type=float, help="AdamW's peak learning rate."),
         click.option("--matrix-learning-rate", type=float,
                      help="Muon's, for the matrices inside blocks."),
-        click.option("--workers", type=click.IntRange(0), default=1, show_default=True,
-                     help="Processes that decode clips."),
-        click.option("--save-every", type=click.IntRange(1), default=100, show_default=True,
-                     help="Steps between saved states."),
-        click.option("--device", default="auto", show_default=True),
+        loop_options(workers=1),
     ]  # fmt: skip
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

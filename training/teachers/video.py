@@ -64,15 +64,7 @@ class VideoRecipe:
 
     @property
     def loop(self) -> LoopSettings:
-        return LoopSettings(
-            steps=self.steps,
-            batch=self.batch,
-            accumulate=self.accumulate,
-            seed=self.seed,
-            warm_up=self.warm_up,
-            final_rate=self.final_rate,
-            clip_gradient=self.clip_gradient,
-        )
+        return LoopSettings.of(self, self.steps)
 
 
 VIDEO_RECIPES: dict[str, VideoRecipe] = {
