@@ -8,10 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.sampling import Views
 from bundle.tokens import select_top_k
@@ -23,7 +21,7 @@ from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool, PoolLimits
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import ClipFacts, ClipLimits, ViewPlan
-from service.engine import Engine, EngineError, EngineOptions
+from service.engine import DeadlinePassed, Engine, EngineError, EngineOptions
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -199,6 +197,7 @@ class Pipeline:
         self, clip: Block, asked: Parameters, decision: Decision, trace: Trace
     ) -> tuple[NDArray[np.float32], ClipFacts]:
         geometry, engine = self.manifest.geometry, self._engine()
+        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
         plan = ViewPlan(
             temporal=asked.views.temporal,
             spatial=asked.views.spatial,
@@ -209,50 +208,20 @@ class Pipeline:
         with trace.stage("decode"):
             frames, facts = await self.pool.decode(clip, plan)  # [V, T, H, W, 3]
         clip.close()
-        # Two turns, so that others' short selections need not wait for a long extraction.
-        async with engine.turn() as waited:
-            trace.add("queue", waited)
-            with trace.stage("select"):
-                scores, context = await engine.run(lambda options: self._select(frames, options))
-        async with engine.turn() as waited:
-            trace.add("queue", waited)
+        try:
+            selected = await engine.select(frames, deadline=deadline)
+            trace.add("queue", selected.waited)
+            trace.add("select", selected.ran)
             with trace.stage("extract"):
-                logits = await engine.run(
-                    lambda options: self._extract(frames, scores, context, decision.kept, options)
-                )
-        return logits, facts
-
-    def _select(
-        self, frames: NDArray[np.uint8], options: ort.RunOptions
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """frames [V, T, H, W, 3] -> scores [V, N], context [V, P, D]."""
-        engine = self._engine()
-        parts = [
-            engine.select(downscale(frames[chunk]), options)
-            for chunk in engine.chunks(len(frames), self.manifest.geometry.tokens)
-        ]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
-
-    def _extract(
-        self,
-        frames: NDArray[np.uint8],
-        scores: NDArray[np.float32],
-        context: NDArray[np.float32],
-        kept: int,
-        options: ort.RunOptions,
-    ) -> NDArray[np.float32]:
-        """Look at the best ``kept`` tokens of each view: logits [V, classes]."""
-        engine = self._engine()
-        positions = select_top_k(scores, kept)  # [V, K]
-        lengths = np.full(len(frames), kept, np.int64)
-        parts = []
-        for chunk in engine.chunks(len(frames), kept):
-            patches = gather_patches(frames[chunk], positions[chunk], self.manifest.geometry.patch)
-            logits, _ = engine.extract(
-                patches, positions[chunk], lengths[chunk], context[chunk], options
-            )
-            parts.append(logits)
-        return np.concatenate(parts)
+                positions = await asyncio.to_thread(
+                    select_top_k, selected.scores, decision.kept
+                )  # [V, K]
+            extracted = await engine.extract(frames, positions, selected.context, deadline=deadline)
+        except DeadlinePassed:
+            raise RequestTimeout(self.settings.request_timeout_seconds) from None
+        trace.add("queue", extracted.waited)
+        trace.add("extract", extracted.ran)
+        return extracted.logits, facts
 
     async def _while_wanted(
         self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]
@@ -289,8 +258,9 @@ class Pipeline:
             ),
         )
         trained = self.manifest.sparsity
-        kept = self.policy.warm_levels(trained.lowest, trained.highest)
-        self.admission.seed(engine.warm_up(kept))
+        engine.warm_up(self.policy.warm_levels(trained.lowest, trained.highest))
+        usual, cost = self.policy.decide(None).kept, engine.cost
+        self.admission.seed(usual / (cost.select_seconds(1) + cost.extract_seconds(usual, 1)))
         return engine
 
     def _engine(self) -> Engine:
