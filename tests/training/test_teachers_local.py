@@ -359,6 +359,26 @@ def test_a_video_teacher_needs_labels(unlabelled: DataSet, tmp_path: Path) -> No
         train_video(VIDEO, unlabelled, tmp_path, processes=ALONE)
 
 
+def test_a_video_teacher_can_start_from_an_extractor(clips: DataSet, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    parent = LookWhen(dataclasses.replace(TWIN, labels=clips.labels))
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(parent, start, {"clips_seen": 5})
+    still = dataclasses.replace(VIDEO, steps=1, learning_rate=0.0, matrix_learning_rate=0.0)
+    path = train_video(still, clips, tmp_path / "run", processes=ALONE, start=start)
+    weights = load_video_teacher(path).network.state_dict()
+    for name, tensor in parent.extractor.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+    assert torch.equal(weights["head.weight"], parent.head.weight)
+    assert teacher_facts(path)["clips_seen"] == 5 + still.batch
+
+    for fields in ({"extractor_depth": 3}, {"width": 64}):
+        other = LookWhen(dataclasses.replace(TWIN, labels=clips.labels, **fields))
+        save_checkpoint(other, start, {})
+        with pytest.raises(TeacherError, match="does not fit dense_small"):
+            train_video(still, clips, tmp_path / "other", processes=ALONE, start=start)
+
+
 # Files
 
 

@@ -1,6 +1,7 @@
 """``python -m training.teachers``: train local teachers, and store what a teacher says of clips."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
 from training.baselines.config import DENSE_CONFIGS
 from training.command_line import loop_options
@@ -98,16 +100,27 @@ def train_image_command(
 @click.argument("out", type=_OUT)
 @source_arguments
 @_training_options(VIDEO_RECIPES, DENSE_CONFIGS)
+@click.option(
+    "--dense-from",
+    type=click.FloatRange(0, 1),
+    help="Share of the steps after which all tokens are seen.",
+)
+@click.option(
+    "--start",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A LookWhen's checkpoint, whose extractor the run starts from.",
+)
 def train_video_command(
     out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
-    **turned: Any,
+    start: Path | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
 
     Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
     run goes on.
     """
-    _train(train_video, VIDEO_RECIPES[recipe], out, source, workers, save_every, device, turned)
+    run = functools.partial(train_video, start=start)
+    _train(run, VIDEO_RECIPES[recipe], out, source, workers, save_every, device, turned)
 
 
 def _train(
@@ -135,7 +148,7 @@ def _train(
             )
             if processes.first:
                 click.echo(f"wrote {path}")
-    except (DataSetError, TeacherError, TrainingError, ValueError) as error:
+    except (CheckpointError, DataSetError, TeacherError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 

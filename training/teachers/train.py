@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from model.checkpoint import load_checkpoint
+from model.classifier import LookWhen
 from training.baselines.config import get_dense_config
 from training.baselines.dense import DenseViT
 from training.datasets import LOST_SHARE, DataSet, training_batches
 from training.loop import run_loop
 from training.optimizers import build_optimizers
 from training.processes import Processes
-from training.provenance import current_commit
+from training.provenance import current_commit, file_digest
 from training.teachers.crops import crop_batches
 from training.teachers.distillation import Distillation, ImageRecipe
 from training.teachers.features import data_digest, labels_digest
@@ -107,11 +109,14 @@ def train_video(
     workers: int = 0,
     save_every: int = 100,
     lost_share: float = LOST_SHARE,
+    start: Path | None = None,
 ) -> Path:
     """Train a video teacher on labelled clips, or go on with it.
 
     Args:
         out: folder for state, log and ``teacher.safetensors``.
+        start: a LookWhen's checkpoint whose extractor's weights the run starts from, see
+            :func:`take_extractor`; random ones without it.
         data: what the file says it was trained on; by default the data set's name.
 
     Returns:
@@ -122,6 +127,7 @@ def train_video(
         TrainingError: see :func:`training.loop.run_loop`.
         TooManyLost: too many clips cannot be read.
         KeyError: no such configuration.
+        CheckpointError: ``start`` cannot be read.
     """
     if not dataset.labels:
         raise TeacherError(f"{dataset.name}: a video teacher learns from labels, there are none")
@@ -131,6 +137,10 @@ def train_video(
     check_class_token(config)
     twin = dataclasses.replace(config.twin, labels=dataset.labels)
     backbone = DenseViT(dataclasses.replace(config, twin=twin), recipe.drop_path)
+    before: dict[str, Any] = {}
+    if start is not None:
+        parent, before = load_checkpoint(start)
+        take_extractor(backbone, parent)
     objective = VideoObjective(backbone, dataset.task, recipe).to(processes.device)
 
     def load(first: int, last: int) -> Iterable[Any]:
@@ -165,6 +175,7 @@ def train_video(
             **dataclasses.asdict(recipe),
             "clips": data_digest(dataset),
             "labels": labels_digest(dataset),
+            "start": None if start is None else file_digest(start),
         },
         processes=processes,
         save_every=save_every,
@@ -174,9 +185,41 @@ def train_video(
             "name": "training.teachers train-video",
             "recipe": dataclasses.asdict(recipe),
             "data": data or dataset.name,
-            "clips_seen": recipe.steps * recipe.batch,
+            "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
+            "continues": before,
             "commit": commit,
         }
         save_video_teacher(backbone, path, facts)
     processes.wait()
     return path
+
+
+def take_extractor(backbone: DenseViT, parent: LookWhen) -> None:
+    """Start a dense backbone from a LookWhen's extractor, and from its head where labels agree.
+
+    The two differ in what stands before the patch tokens, so the class token starts anew.
+
+    Raises:
+        TeacherError: the two are of another shape.
+    """
+    twin = backbone.config.twin
+    weights = {
+        name.removeprefix("extractor."): tensor
+        for name, tensor in parent.state_dict().items()
+        if name.startswith("extractor.")
+    }
+    if parent.config.labels == twin.labels:
+        weights |= {
+            name: tensor for name, tensor in parent.state_dict().items() if name.startswith("head.")
+        }
+    own = backbone.state_dict()
+    missing = sorted(own.keys() - weights.keys() - {"class_token", "head.weight", "head.bias"})
+    wrong = sorted(
+        name for name in weights if name not in own or own[name].shape != weights[name].shape
+    )
+    if missing or wrong:
+        raise TeacherError(
+            f"the extractor of {parent.config.name} does not fit {backbone.config.name}: "
+            f"{(missing + wrong)[0]} differs"
+        )
+    backbone.load_state_dict({**own, **weights})
