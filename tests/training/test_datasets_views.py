@@ -1,5 +1,6 @@
 """Decoding and augmentation on real, tiny clips: each frame's grey value tells its number."""
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,12 @@ from training.datasets import (
 )
 from training.datasets import views as views_module
 from training.datasets.__main__ import main
-from training.datasets.augment import jitter_colours, jittered_indices, random_box
+from training.datasets.augment import (
+    close_up_box,
+    jitter_colours,
+    jittered_indices,
+    random_box,
+)
 from training.datasets.decoding import open_clip
 from training.datasets.lists import read_index, read_store
 from training.moving_things.encode import encode
@@ -344,6 +350,46 @@ def test_boxes_lie_in_the_picture(height: int, width: int, seed: int) -> None:
         assert 0.7 < box.width / box.height < 1.45
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(40, 300), st.integers(40, 300), st.integers(0, 99))
+def test_close_ups_are_of_what_changes(height: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames = np.repeat(rng.integers(0, 200, (1, 64, 64, 3), dtype=np.uint8), 4, axis=0)
+    y, x = rng.integers(0, 64 - 8, 2)
+    frames[1::2, y : y + 8, x : x + 8] = 250
+    augmentation = Augmentation(close_ups=1.0, close_up=(0.4, 0.7))
+    box = close_up_box(frames, 8, height, width, augmentation, rng)
+    assert min(box.top, box.left) >= 0
+    assert box.top + box.height <= height
+    assert box.left + box.width <= width
+    assert box.height == box.width
+    assert 0.39 * min(height, width) - 1 <= box.height <= 0.71 * min(height, width) + 1
+    assert box.top <= (y + 4) / 64 * height <= box.top + box.height
+    assert box.left <= (x + 4) / 64 * width <= box.left + box.width
+
+
+def test_training_takes_close_ups(tmp_path: Path) -> None:
+    write_store(tmp_path, 2, 0, workers=0)
+    config = ModelConfig(name="small", size=64, width=32, heads=2, rope=False)
+
+    def frames(close_ups: float, close_up: tuple[float, float]) -> torch.Tensor:
+        augmentation = dataclasses.replace(PLAIN, close_ups=close_ups, close_up=close_up)
+        (batch,) = training_batches(
+            read_store(tmp_path), config, batch=2, seed=0, first=0, last=1, workers=0,
+            augmentation=augmentation,
+        )  # fmt: skip
+        found: torch.Tensor = batch.frames
+        return found
+
+    whole = frames(0.0, (0.2, 0.3))
+    assert torch.equal(frames(0.0, (0.5, 0.6)), whole)
+    close = frames(1.0, (0.2, 0.3))
+    assert close.shape == whole.shape
+    # A square of a third of the side has a ninth of the detail, spread over as many pixels.
+    detail = [view.float().diff(dim=2).abs().mean() for view in (close, whole)]
+    assert detail[0] < detail[1]
+
+
 def test_colours_change_alike_in_all_frames_and_little() -> None:
     rng = np.random.default_rng(0)
     frames = np.repeat(rng.integers(40, 200, (1, 8, 8, 3), dtype=np.uint8), 3, axis=0)
@@ -361,7 +407,8 @@ def test_colours_change_alike_in_all_frames_and_little() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [({"area": (0.0, 1.0)}, "area"), ({"area": (0.9, 0.5)}, "area"), ({"aspect": (2, 1)}, "aspect"),
-     ({"contrast": 1.0}, "contrast")],
+     ({"contrast": 1.0}, "contrast"), ({"close_up": (0.5, 1.1)}, "close_up"),
+     ({"close_ups": 1.5}, "close_ups")],
 )  # fmt: skip
 def test_augmentation_that_makes_no_sense(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.views import resize
+from training.targets.pixels import pixel_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,10 @@ class Augmentation:
     aspect: least and most width over height of a crop, before it is made square.
     flip: flip every other view left-right, if the data set allows it.
     brightness, contrast, saturation: largest change, as a share; 0 for none.
+    close_ups: share of the views that are cut out around where the clip changes most, square; for
+        what is too fine to be found out at the size at which it must be known. Of our clips of
+        things that turn, training without them never got beyond guessing which way.
+    close_up: least and most of the picture's short side that such a view covers.
 
     Raises:
         ValueError: ranges the wrong way round or outside what makes sense.
@@ -35,12 +40,18 @@ class Augmentation:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    close_ups: float = 0.0
+    close_up: tuple[float, float] = (0.35, 0.75)
 
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(f"area must be a range within (0, 1], got {self.area}")
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"aspect must be a range above 0, got {self.aspect}")
+        if not 0 < self.close_up[0] <= self.close_up[1] <= 1:
+            raise ValueError(f"close_up must be a range within (0, 1], got {self.close_up}")
+        if not 0 <= self.close_ups <= 1:
+            raise ValueError(f"close_ups must lie in [0, 1], got {self.close_ups}")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -86,6 +97,38 @@ def random_box(
             return Box(int(top), int(left), h, w)
     side = min(height, width)
     return Box((height - side) // 2, (width - side) // 2, side, side)
+
+
+def close_up_box(
+    frames: NDArray[np.uint8],
+    cell: int,
+    height: int,
+    width: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> Box:
+    """A square around where a clip changes most.
+
+    Args:
+        frames: uint8 [T, size, size, 3], all of the clip's picture, however squeezed.
+        cell: side of the squares of that in which change is looked for, even, in pixels.
+        height, width: of the picture that the box is for, in pixels.
+
+    Its centre is the mean place of the twentieth of the cells that change most, off by up to a
+    sixth of its side, and it lies within the picture.
+    """
+    side = max(1, round(rng.uniform(*augmentation.close_up) * min(height, width)))
+    cells = frames.shape[1] // cell
+    change = pixel_change(frames, cell).reshape(len(frames), cells, cells)
+    weight = np.maximum(change - np.quantile(change, 0.95), 0).sum(axis=0) + 1e-9
+    middles = (np.arange(cells) + 0.5) / cells
+    y = float((weight.sum(axis=1) * middles).sum() / weight.sum()) * height
+    x = float((weight.sum(axis=0) * middles).sum() / weight.sum()) * width
+    top, left = (
+        min(max(round(centre + rng.uniform(-1, 1) * side / 6 - side / 2), 0), room - side)
+        for centre, room in ((y, height), (x, width))
+    )
+    return Box(top, left, side, side)
 
 
 def jitter_colours(

@@ -15,7 +15,14 @@ from bundle.sampling import Views, frame_indices
 from bundle.views import crop, resize, resized_shape
 from model.config import ModelConfig
 from training.data import Steps, spawned_loader
-from training.datasets.augment import Augmentation, jitter_colours, jittered_indices, random_box
+from training.datasets.augment import (
+    Augmentation,
+    Box,
+    close_up_box,
+    jitter_colours,
+    jittered_indices,
+    random_box,
+)
 from training.datasets.decoding import Clip, open_clip
 from training.datasets.entries import DataSet, Entry
 from training.datasets.errors import TooManyLost, UnreadableClip
@@ -109,17 +116,25 @@ class EntryViews(Dataset[_Item]):
             chosen = jittered_indices(clip.count, T, rng)
         else:
             chosen = frame_indices(clip.count, T, 1)[0]
-        frames: dict[int, Tensor] = {}
-        box, shape = None, None
-        for index in np.unique(chosen).tolist():
-            frame = clip.frame(index)
-            if box is None or shape is None:
-                shape = frame.shape[-2], frame.shape[-1]
-                box = random_box(*shape, augmentation, rng)
-            # Streams may change their size on the way; the box is that of the first frame.
-            cut = box.cut(resize(frame, *shape), self.config.size)
-            frames[index] = cut[0].permute(1, 2, 0)
-        view = torch.stack([frames[index] for index in chosen.tolist()]).numpy()
+        frames = {index: clip.frame(index) for index in np.unique(chosen).tolist()}
+        # Streams may change their size on the way; all are taken as large as the first.
+        height, width = frames[int(chosen[0])].shape[-2:]
+        close = augmentation.close_ups > 0 and rng.random() < augmentation.close_ups
+
+        def view_of(box: Box) -> NDArray[np.uint8]:
+            cuts = {
+                index: box.cut(resize(frame, height, width), self.config.size)[0].permute(1, 2, 0)
+                for index, frame in frames.items()
+            }
+            view: NDArray[np.uint8] = torch.stack([cuts[i] for i in chosen.tolist()]).numpy()
+            return view
+
+        if close:
+            whole = view_of(Box(0, 0, height, width))
+            box = close_up_box(whole, self.config.patch, height, width, augmentation, rng)
+        else:
+            box = random_box(height, width, augmentation, rng)
+        view = view_of(box)
         labels = entry.labels
         if augmentation.flip and self.dataset.mirror is not None and rng.integers(2):
             view = view[:, :, ::-1]
