@@ -3,12 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.views import resize
 from training.targets.pixels import pixel_change
+
+# What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
+_GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +145,13 @@ def jitter_colours(
     )
     if brightness == contrast == saturation == 1:
         return frames
-    pixels = frames.astype(np.float32) * np.float32(brightness)
-    # ITU-R BT.601, as in every decoder's conversion to grey.
-    grey = pixels @ np.array([[0.299], [0.587], [0.114]], np.float32)
-    pixels = grey + (pixels - grey) * np.float32(saturation)
-    mean = grey.mean(dtype=np.float32)
-    pixels = mean + (pixels - mean) * np.float32(contrast)
-    return np.asarray(np.clip(pixels + np.float32(0.5), 0, 255), np.uint8)
+    # All three are linear, so they are one matrix and one offset: brightness, then saturation
+    # (towards each pixel's grey), then contrast (towards the mean grey, which the other two leave
+    # where brightness has put it).
+    weights = np.array(_GREY)
+    turned = saturation * np.eye(3) + (1 - saturation) * weights
+    mean = brightness * float(weights @ frames.mean(axis=(0, 1, 2)))
+    offset = np.full((3, 1), (1 - contrast) * mean)
+    matrix = np.hstack([contrast * brightness * turned, offset])
+    flat = frames.reshape(-1, frames.shape[2], 3)
+    return np.asarray(cv2.transform(flat, matrix), np.uint8).reshape(frames.shape)

@@ -30,7 +30,8 @@ class VideoRecipe:
     """One training of a local video teacher, whole. Defaults: moving-things on two cores.
 
     Attributes:
-        augmentation: of the clips; crops take most of the picture, for what happens must stay in.
+        augmentation: of the clips; crops take most of the picture, for what happens must stay in,
+            or are close-ups, for some of it is too fine to be found out otherwise.
         sparsities: of the steps on part of the tokens, one drawn per step. Few of them, because a
             CPU's kernels are compiled for each new shape. The lowest keeps 246 of 1024 tokens: from
             256 on, a CPU takes attention the slower way (``model.layers.attend``).
@@ -43,7 +44,9 @@ class VideoRecipe:
     """
 
     config: str = "dense_mini16"
-    augmentation: Augmentation = Augmentation(area=(0.7, 1.0))  # noqa: RUF009, frozen
+    augmentation: Augmentation = Augmentation(  # noqa: RUF009, frozen
+        area=(0.7, 1.0), close_ups=0.5, close_up=(0.35, 1.0)
+    )
     seed: int = 0
     steps: int = 4000
     batch: int = 32
