@@ -1,8 +1,9 @@
 """``python -m benchmarks.pretraining``: does learning where to look pay, and which targets?
 
 Two experiments on rendered clips, with teachers of ``python -m training.teachers``. Every variant
-is pre-trained, fine-tuned with a frozen selector, and evaluated on held-out clips, all with the
-same number of clips seen, once per seed:
+starts from the weights of the video teacher (as the paper's start from DINOv3; the selector as its
+first blocks), is pre-trained, fine-tuned with a frozen selector, and evaluated on held-out clips,
+all with the same number of clips seen, once per seed:
 
     selection   the selector's target: top1_distance against its rivals and against chance
     targets     the extractor's targets: each alone, and all of them
@@ -30,7 +31,9 @@ from training.finetune.recipes import Recipe as FineTuning
 from training.finetune.run import finetune
 from training.loop import TrainingError
 from training.pretrain import RECIPES, pretrain
+from training.pretrain.start import Start
 from training.processes import Processes, join_processes
+from training.provenance import file_digest
 from training.sources import FeatureSource, open_sources
 from training.targets import ExtractorTargets
 from training.teachers import TeacherError
@@ -84,6 +87,7 @@ def run_variant(
     held: DataSet,
     sources: Mapping[str, FeatureSource],
     processes: Processes,
+    backbone: Path,
 ) -> dict[str, Any]:
     """Pre-train, fine-tune, evaluate; returns the points of the curve, as JSON."""
     done = out / "points.json"
@@ -92,6 +96,7 @@ def run_variant(
         "finetune_steps": budget.finetune_steps,
         "train": data_digest(train),
         "held_out": data_digest(held),
+        "backbone": file_digest(backbone),
         **{name: source.identity for name, source in sources.items()},
     }
     if done.exists():
@@ -117,6 +122,7 @@ def run_variant(
         image=sources["image"],
         video=sources["video"],
         workers=budget.workers,
+        start=Start(backbone=backbone).load(recipe),
     )
     tuning = FineTuning(
         seed=seed,
@@ -215,7 +221,15 @@ def main(
                     folder = work / experiment / f"{name.replace(' ', '_')}-{seed}"
                     Console(stderr=True).print(f"[bold]{name}[/bold], seed {seed}")
                     curve = run_variant(
-                        chosen[name], seed, budget, folder, learnt, held, sources, processes
+                        chosen[name],
+                        seed,
+                        budget,
+                        folder,
+                        learnt,
+                        held,
+                        sources,
+                        processes,
+                        Path(video),
                     )
                     result["curves"].setdefault(name, []).append(curve)
             if experiment == "selection":

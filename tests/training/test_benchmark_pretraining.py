@@ -13,6 +13,8 @@ from benchmarks import pretraining
 from benchmarks.pretraining import EXPERIMENTS, Budget, run_variant
 from model.checkpoint import load_checkpoint
 from model.config import CONFIGS, ModelConfig
+from training.baselines.config import DenseConfig
+from training.baselines.dense import DenseViT
 from training.datasets import DataSet
 from training.datasets.lists import read_store
 from training.loop import TrainingError
@@ -20,6 +22,7 @@ from training.moving_things.store import write_store
 from training.pretrain import RECIPES
 from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
+from training.teachers.local import save_video_teacher
 
 SMALL = ModelConfig(
     name="small",
@@ -60,7 +63,9 @@ def test_a_variant_gives_a_curve(
         "video": OnTheFly(Motion(), "motion"),
     }
     fields = EXPERIMENTS[experiment][variant]
-    given = (fields, 3, Budget(1, 1, 1, 0), tmp_path, clips, clips, sources, ALONE)
+    backbone = tmp_path / "backbone.safetensors"
+    save_video_teacher(DenseViT(DenseConfig(name="dense_small", twin=SMALL)), backbone, {})
+    given = (fields, 3, Budget(1, 1, 1, 0), tmp_path, clips, clips, sources, ALONE, backbone)
     curve = run_variant(*given)
     assert curve["seed"] == 3
     points = curve["points"]

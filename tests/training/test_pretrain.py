@@ -16,6 +16,9 @@ from plain_teachers import Colours, Motion
 from model.checkpoint import load_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
+from model.dinov3 import WeightsError
+from training.baselines.config import DenseConfig
+from training.baselines.dense import DenseViT
 from training.datasets import Augmentation, DataSet, training_batches, without_labels
 from training.datasets.lists import read_store
 from training.loop import TrainingError
@@ -23,9 +26,11 @@ from training.losses import LossWeights
 from training.moving_things.store import write_store
 from training.pretrain import Heads, PreTraining, Recipe, plan, pretrain
 from training.pretrain.__main__ import main
+from training.pretrain.start import Start, from_backbone
 from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
+from training.teachers.local import save_video_teacher
 
 SMALL = ModelConfig(
     name="small",
@@ -237,6 +242,30 @@ def test_plain_views_are_the_services(clips: DataSet) -> None:
     again = list(training_batches(clips, SMALL, augmentation=None, **{**given, "seed": 0}))  # type: ignore[arg-type]
     assert all(torch.equal(a.frames, b.frames) for a, b in zip(plain, again, strict=True))
     assert not torch.equal(plain[0].frames, drawn[0].frames)
+
+
+def test_both_networks_can_start_as_a_video_teacher(tmp_path: Path) -> None:
+    twin = dataclasses.replace(SMALL, extractor_depth=2)
+    backbone = DenseViT(DenseConfig(name="dense_small", twin=twin))
+    config = dataclasses.replace(SMALL, extractor_depth=2)
+    model = from_backbone(config, backbone)
+    for name, tensor in backbone.state_dict().items():
+        if name.startswith("blocks.0.") or name.startswith(("embedding", "norm")):
+            assert torch.equal(model.selector.state_dict()[name], tensor), name
+        if not name.startswith(("class_token", "head")):
+            assert torch.equal(model.extractor.state_dict()[name], tensor), name
+    assert backbone.class_token is not None
+    prefix = model.selector.prefix.detach()
+    assert torch.equal(prefix, backbone.class_token.detach().expand_as(prefix))
+    path = tmp_path / "teacher.safetensors"
+    save_video_teacher(backbone, path, {})
+    with pytest.raises(WeightsError, match=r"blocks\.2\..* has no such tensor"):
+        from_backbone(dataclasses.replace(SMALL, extractor_depth=3), backbone)
+    with pytest.raises(WeightsError, match=r"is \[64, 768\], dense_small has \[32, 768\]"):
+        from_backbone(dataclasses.replace(SMALL, width=64), backbone)
+    with pytest.raises(WeightsError, match="of lookwhen_mini16 is"):
+        Start(backbone=path).load(dataclasses.replace(RECIPE, config="lookwhen_mini16"))
+    assert Start().load(RECIPE) is None
 
 
 def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:

@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from model.checkpoint import CheckpointError, load_checkpoint
-from model.classifier import LookWhen
+from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
-from model.dinov3 import WeightsError, initialise_from_dinov3
+from model.dinov3 import WeightsError
 from training.command_line import loop_options
 from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
-from training.pretrain.recipes import RECIPES, Recipe
+from training.pretrain.recipes import RECIPES
 from training.pretrain.run import pretrain
+from training.pretrain.start import Start
 from training.processes import join_processes
 from training.sources import open_sources
 from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError
-from training.teachers.weights import read_weights
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +50,11 @@ from training.teachers.weights import read_weights
     "--dinov3",
     type=click.Path(dir_okay=False, path_type=Path),
     help="DINOv3 weights that selector and extractor start from (DINOv3 License).",
+)
+@click.option(
+    "--backbone",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Local video teacher that selector and extractor start from.",
 )
 @click.option("--config", type=click.Choice(list(CONFIGS)), help="Shape of the network.")
 @click.option("--seed", type=int, help="Of weights, order and augmentation.")
@@ -83,6 +86,7 @@ def main(
     video_store: Path | None,
     start: Path | None,
     dinov3: Path | None,
+    backbone: Path | None,
     without_target: tuple[str, ...],
     workers: int,
     save_every: int,
@@ -98,12 +102,11 @@ def main(
     chosen = RECIPES[recipe]
     targets = dataclasses.replace(chosen.targets, **dict.fromkeys(without_target, False))
     chosen = dataclasses.replace(chosen, targets=targets, **changes)
-    if start and dinov3:
-        raise click.UsageError("--start and --dinov3 both say where the weights come from")
     for name, given, stored in (("image", image, image_store), ("video", video, video_store)):
         if given and stored:
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
     try:
+        begin = Start(start, dinov3, backbone)
         with join_processes(device) as processes:
             stores = [path for path in (image_store, video_store) if path is not None]
             dataset = _read(source, also, stores)
@@ -123,7 +126,7 @@ def main(
                 workers=workers,
                 save_every=save_every,
                 lost_share=source.lost_share,
-                start=_start(chosen, start, dinov3),
+                start=begin.load(chosen),
                 facts={"image": image and image[0], "video": video and video[0]},
             )
     except KeyError as error:
@@ -165,27 +168,6 @@ def _read(
             )
         )
     return without_labels(datasets)
-
-
-def _start(recipe: Recipe, start: Path | None, dinov3: Path | None) -> LookWhen | None:
-    """Weights to start from, if any.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read, or is of another shape.
-        WeightsError: not DINOv3's weights, or of another width.
-    """
-    wanted = dataclasses.replace(get_config(recipe.config), labels=())
-    if start is not None:
-        model, _ = load_checkpoint(start)
-        if dataclasses.replace(model.config, labels=()) != wanted:
-            raise CheckpointError(f"{start}: is not of the shape {recipe.config}")
-        return model
-    if dinov3 is not None:
-        torch.manual_seed(recipe.seed)  # of what DINOv3 has not: heads and tables
-        model = LookWhen(wanted)
-        initialise_from_dinov3(model, read_weights(dinov3))
-        return model
-    return None
 
 
 if __name__ == "__main__":

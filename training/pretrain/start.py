@@ -1,0 +1,91 @@
+"""What a pre-training starts from, other than chance."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import CheckpointError, load_checkpoint
+from model.classifier import LookWhen
+from model.config import ModelConfig, get_config
+from model.dinov3 import WeightsError, initialise_from_dinov3
+from training.baselines.dense import DenseViT
+from training.pretrain.recipes import Recipe
+from training.teachers.local import load_video_teacher
+from training.teachers.weights import read_weights
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Start:
+    """Where the first weights come from; at most one of these, chance without any.
+
+    Attributes:
+        checkpoint: a LookWhen's.
+        dinov3: DINOv3's, in any of its spellings; selector and extractor start as it.
+        backbone: a local video teacher's file; selector and extractor start as it.
+    """
+
+    checkpoint: Path | None = None
+    dinov3: Path | None = None
+    backbone: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say where the weights come from")
+
+    def load(self, recipe: Recipe) -> LookWhen | None:
+        """The network to start from, or None for random weights.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or is of another shape.
+            TeacherError: no local video teacher.
+            WeightsError: weights of another kind or shape.
+        """
+        wanted = dataclasses.replace(get_config(recipe.config), labels=())
+        torch.manual_seed(recipe.seed)  # of what none of them has
+        if self.checkpoint is not None:
+            model, _ = load_checkpoint(self.checkpoint)
+            if dataclasses.replace(model.config, labels=()) != wanted:
+                raise CheckpointError(f"{self.checkpoint}: is not of the shape {recipe.config}")
+            return model
+        if self.dinov3 is not None:
+            model = LookWhen(wanted)
+            initialise_from_dinov3(model, read_weights(self.dinov3))
+            return model
+        if self.backbone is not None:
+            return from_backbone(wanted, load_video_teacher(self.backbone).network)
+        return None
+
+
+def from_backbone(config: ModelConfig, backbone: DenseViT) -> LookWhen:
+    """A LookWhen whose networks start as a dense video ViT: the selector as its first blocks.
+
+    What stands before the patch tokens starts as the class token. Position tables are the
+    extractor's alone, because the selector's grid is coarser.
+
+    Raises:
+        WeightsError: a tensor that does not fit.
+
+    Source: both networks from a teacher's weights is LookWhere's; from a video teacher's is our
+    choice, for where there is no published image model.
+    """
+    model = LookWhen(config)
+    weights = backbone.state_dict()
+    for part, leave_out in ((model.selector, ("position.", "head.")), (model.extractor, ())):
+        own = part.state_dict()
+        for name, tensor in own.items():
+            if name == "prefix" or name.startswith(leave_out):
+                continue
+            theirs = weights.get(name)
+            if theirs is None or theirs.shape != tensor.shape:
+                found = "has no such tensor" if theirs is None else f"has {list(theirs.shape)}"
+                raise WeightsError(
+                    f"{name} of {config.name} is {list(tensor.shape)}, "
+                    f"{backbone.config.name} {found}"
+                )
+            tensor.copy_(theirs)
+    token = weights["class_token"]
+    with torch.no_grad():
+        model.selector.prefix.copy_(token.expand_as(model.selector.prefix))
+    return model
