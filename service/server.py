@@ -18,6 +18,8 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_BACKLOG = 2048  # uvicorn's own default, which it sets again
+
 
 class _Server(uvicorn.Server):
     """uvicorn with our way of ending.
@@ -106,6 +108,9 @@ def _listen(host: str, port: int) -> socket.socket:
         if sys.platform != "win32":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # From the moment that the log says so; who comes before the server accepts must wait, not
+        # be refused.
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -1,0 +1,2 @@
+"""Hostile clips, faults and long runs against a running service; results go to
+``benchmarks/results``."""

@@ -1,0 +1,265 @@
+"""``python -m benchmarks.safety.fuzz``: damaged clips through a whole service over HTTP.
+
+Real clips of many containers and codecs are damaged (see :mod:`benchmarks.safety.mutations`) and
+posted to a service that this command starts. Whatever they are, the service must answer each with
+labels or with a problem of its list, before its own deadlines, and must be what it was afterwards.
+A mutant that is answered otherwise is saved under its seed and number.
+"""
+
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from benchmarks.record import RESULTS, ROOT, describe_run, write_result
+from benchmarks.safety.answers import Verdict, judge
+from benchmarks.safety.clips import EncodingFailed, write_clips
+from benchmarks.safety.mutations import mutant
+from benchmarks.safety.trend import Trend, trend
+from benchmarks.safety.watch import Sample, Watch
+from benchmarks.served import Server
+from bundle.reader import default_bundle_path
+
+# Growth of the serving process that a run must rule out. A mutant is some 20 KB on average, so
+# that keeping one in ten of them for good would be found.
+MAX_BYTES_PER_REQUEST = 2048
+_DEADLINE_SECONDS = 30.0
+# What passes between a deadline of the service and its answer on a busy machine.
+_SLACK_SECONDS = 5.0
+_SPARSITY = 0.95
+_PATIENCE = 20
+_TYPES = ("video/mp4", "video/webm", "application/octet-stream")
+
+
+@dataclass
+class Findings:
+    """What a run found."""
+
+    answered: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    crashed: list[int] = field(default_factory=list)
+    slowest_seconds: float = 0.0
+    samples: list[Sample] = field(default_factory=list)
+    workers_at_end: int = 0
+    control: str = ""
+
+    @property
+    def requests(self) -> int:
+        return self.answered.total()
+
+    def growth(self) -> Trend:
+        """Bytes of the serving process for each request."""
+        return trend([s.requests for s in self.samples], [s.rss_bytes for s in self.samples])
+
+
+class Fuzzer:
+    """Posts mutants to one service, several at a time."""
+
+    def __init__(
+        self, url: str, clips: Mapping[str, bytes], seed: int, saved: Path, deadline_seconds: float
+    ) -> None:
+        self.findings = Findings()
+        self._url, self._clips, self._seed, self._saved = url, clips, seed, saved
+        self._deadline_seconds = deadline_seconds + _SLACK_SECONDS
+
+    async def run(self, numbers: range, at_once: int, done: Any = lambda: None) -> None:
+        """Post these mutants; ``done`` is called after each."""
+        waiting = iter(numbers)
+        limits = httpx.Limits(max_connections=at_once)
+        timeout = httpx.Timeout(2 * self._deadline_seconds)
+        async with httpx.AsyncClient(base_url=self._url, timeout=timeout, limits=limits) as client:
+
+            async def work() -> None:
+                for number in waiting:
+                    await self._try(client, number)
+                    done()
+
+            await asyncio.gather(*(work() for _ in range(at_once)))
+
+    async def _try(self, client: httpx.AsyncClient, number: int) -> None:
+        what, data = mutant(self._clips, self._seed, number)
+        began = time.monotonic()
+        verdict = await self._post(client, number, data)
+        seconds = time.monotonic() - began
+        findings = self.findings
+        findings.answered[verdict.code] += 1
+        findings.slowest_seconds = max(findings.slowest_seconds, seconds)
+        if verdict.fault is None and seconds > self._deadline_seconds:
+            verdict = Verdict(verdict.code, f"answered after {seconds:.1f} seconds")
+        if verdict.code == "decoder_crashed":
+            findings.crashed.append(number)
+        if verdict.fault is not None or verdict.code == "decoder_crashed":
+            self._saved.mkdir(parents=True, exist_ok=True)
+            (self._saved / f"{self._seed}-{number}.bin").write_bytes(data)
+        if verdict.fault is not None:
+            findings.failures.append(
+                {"seed": self._seed, "number": number, "mutant": what, "fault": verdict.fault}
+            )
+
+    async def _post(self, client: httpx.AsyncClient, number: int, data: bytes) -> Verdict:
+        query: dict[str, str | float] = {"sparsity": _SPARSITY}
+        for _ in range(_PATIENCE):
+            try:
+                if number % 4 == 0:
+                    response = await client.post("/classify", params=query, files={"file": data})
+                else:
+                    headers = {"content-type": _TYPES[number % len(_TYPES)]}
+                    response = await client.post(
+                        "/classify", params=query, content=data, headers=headers
+                    )
+            except httpx.HTTPError as error:
+                return Verdict("no_answer", f"no answer: {type(error).__name__}")
+            verdict = judge(response)
+            # A refusal says nothing of the mutant: it must be taken in.
+            if verdict.code not in ("overloaded", "not_ready"):
+                return verdict
+            await asyncio.sleep(float(response.headers.get("retry-after", 1)))
+        return Verdict(verdict.code, f"refused {_PATIENCE} times")
+
+
+def fuzz(
+    server: Server,
+    clips: Mapping[str, bytes],
+    numbers: range,
+    *,
+    seed: int,
+    saved: Path,
+    deadline_seconds: float,
+    at_once: int = 4,
+    done: Any = lambda: None,
+) -> Findings:
+    """Post mutants to a running service and watch it."""
+    fuzzer = Fuzzer(server.url, clips, seed, saved, deadline_seconds)
+    findings = fuzzer.findings
+    with Watch(server.process.pid, lambda: findings.requests) as watch:
+        asyncio.run(fuzzer.run(numbers, at_once, done))
+    findings.samples = watch.samples
+    findings.control = judge(server.client.post("/classify", **_control(clips))).code
+    findings.workers_at_end = len(server.worker_pids())
+    return findings
+
+
+def _control(clips: Mapping[str, bytes]) -> dict[str, Any]:
+    return {"content": clips["h264.mp4"], "headers": {"content-type": "video/mp4"}}
+
+
+def faults(findings: Findings, workers: int) -> list[str]:
+    """What makes a run fail, in words; empty if nothing does."""
+    found = [f"{len(findings.failures)} mutants were not answered as they must be"]
+    if not findings.failures:
+        found.clear()
+    if findings.control != "ok":
+        found.append(f"a good clip was answered with {findings.control} at the end")
+    if findings.workers_at_end < workers:
+        found.append(f"{findings.workers_at_end} of {workers} workers were left")
+    try:
+        growth = findings.growth()
+    except ValueError as error:
+        found.append(str(error))
+    else:
+        if not growth.is_flat(MAX_BYTES_PER_REQUEST):
+            found.append(
+                f"the serving process may grow by up to {growth.high:.0f} bytes a request, "
+                f"the limit is {MAX_BYTES_PER_REQUEST}"
+            )
+    return found
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--mutants", type=click.IntRange(1), default=3000, show_default=True)
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="To go on.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--saved", type=click.Path(path_type=Path), default=ROOT / "runs" / "fuzz")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "fuzz.json")
+def main(mutants: int, first: int, seed: int, workers: int, saved: Path, out: Path) -> None:
+    """Post damaged clips to a service and see whether it bears them."""
+    columns = (
+        TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            clips = write_clips(Path(folder) / "clips", seed)
+        except EncodingFailed as error:
+            raise click.ClickException(f"the clips cannot be made: {error}") from None
+        server = Server(
+            default_bundle_path(),
+            Path(folder) / "log",
+            decode_workers=workers,
+            request_timeout_seconds=_DEADLINE_SECONDS,
+        )
+        began = time.monotonic()
+        try:
+            server.wait_until_ready()
+            with Progress(*columns, console=Console(stderr=True)) as bar:
+                task = bar.add_task("fuzzing", total=mutants)
+                findings = fuzz(
+                    server,
+                    clips,
+                    range(first, first + mutants),
+                    seed=seed,
+                    saved=saved,
+                    deadline_seconds=_DEADLINE_SECONDS,
+                    at_once=2 * workers,
+                    done=lambda: bar.advance(task),
+                )
+            seconds = time.monotonic() - began
+            restarts = {
+                reason: server.metric("lookwhen_decode_worker_restarts_total", reason=reason)
+                for reason in ("crashed", "timeout", "abandoned", "protocol", "recycled")
+            }
+        finally:
+            server.stop(signal.SIGTERM)
+    wrong = faults(findings, workers)
+    result = {
+        **describe_run(torch.device("cpu")),
+        "seed": seed,
+        "first": first,
+        "mutants": mutants,
+        "clips": {name: len(data) for name, data in clips.items()},
+        "seconds": round(seconds, 1),
+        "answered": dict(findings.answered.most_common()),
+        "slowest_seconds": round(findings.slowest_seconds, 3),
+        "worker_restarts": restarts,
+        "crashed": findings.crashed,
+        "growth_bytes_per_request": _growth(findings),
+        "limit_bytes_per_request": MAX_BYTES_PER_REQUEST,
+        "failures": findings.failures,
+        "faults": wrong,
+    }
+    write_result(out, result)
+    click.echo(f"{mutants} mutants in {seconds:.0f} s: {dict(findings.answered.most_common())}")
+    click.echo(f"wrote {out}")
+    if wrong:
+        click.echo("\n".join(wrong), err=True)
+        sys.exit(1)
+
+
+def _growth(findings: Findings) -> dict[str, float] | None:
+    try:
+        growth = findings.growth()
+    except ValueError:
+        return None
+    return {name: round(getattr(growth, name), 1) for name in ("slope", "low", "high")}
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.safety.fuzz")

@@ -1,0 +1,106 @@
+"""What a service takes while it runs: memory, descriptors and processes, from /proc."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The serving process and its children at one moment."""
+
+    seconds: float
+    requests: int
+    rss_bytes: int
+    workers_rss_bytes: int
+    descriptors: int
+    processes: int
+    threads: int
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is ``pid``, those that ended and were not waited for included."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                status = (path / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(status[1]) == pid:
+                found.append(int(path.name))
+    return found
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory, or 0 when the process has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most resident memory since the start, or since :func:`reset_peak`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def reset_peak(pid: int) -> None:
+    """Have :func:`peak_rss_bytes` count from now on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+@dataclass
+class Watch:
+    """Samples a process from a thread, for as long as the ``with`` block lasts."""
+
+    pid: int
+    requests: Callable[[], int]
+    every_seconds: float = 0.25
+    samples: list[Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.every_seconds):
+            try:
+                self.samples.append(self._sample())
+            except OSError:  # it has ended; whoever watches will know
+                return
+
+    def _sample(self) -> Sample:
+        proc = Path(f"/proc/{self.pid}")
+        pids = children(self.pid)
+        return Sample(
+            seconds=time.monotonic() - self._began,
+            requests=self.requests(),
+            rss_bytes=rss_bytes(self.pid),
+            workers_rss_bytes=sum(rss_bytes(pid) for pid in pids),
+            descriptors=sum(1 for _ in (proc / "fd").iterdir()),
+            processes=1 + len(pids),
+            threads=sum(1 for _ in (proc / "task").iterdir()),
+        )
