@@ -185,7 +185,7 @@ def evaluate(
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the result goes. Default: benchmarks/results/EXPERIMENT.json.",
+    help="Where the result goes. Default: benchmarks/results/pretraining_EXPERIMENT.json.",
 )
 def main(
     experiment: str, train: Path, held_out: Path, work: Path, image: str, video: str,
@@ -237,7 +237,7 @@ def main(
                 dense = BaselineMethod([parse_baseline(text, backbone) for text in BASELINES])
                 result["baselines"] = evaluate(dense, held, workers, processes)
             if processes.first:
-                path = out or RESULTS / f"{experiment}.json"
+                path = out or RESULTS / f"pretraining_{experiment}.json"
                 write_result(path, result)
                 click.echo(f"wrote {path}")
     except (CheckpointError, DataSetError, TeacherError, TrainingError, ValueError) as error:

@@ -85,6 +85,7 @@ def _options() -> Iterator[click.Option]:
 @click.option(
     "--crop-area", type=_SHARE, nargs=2, help="Least and most of the picture in a training view."
 )
+@click.option("--close-ups", type=_SHARE, help="Training views cut out around what changes.")
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
 @click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
 @loop_options(workers=2)
@@ -101,6 +102,7 @@ def main(
     keep_head: bool,
     sparsities: tuple[float, float] | None,
     crop_area: tuple[float, float] | None,
+    close_ups: float | None,
     colours: float | None,
     flip: bool | None,
     workers: int,
@@ -121,6 +123,7 @@ def main(
     }
     views = {
         "area": crop_area,
+        "close_ups": close_ups,
         "flip": flip,
         **dict.fromkeys(("brightness", "contrast", "saturation"), colours),
     }

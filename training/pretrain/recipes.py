@@ -82,4 +82,18 @@ RECIPES = {
         levels=7,
         augmentation=Augmentation(area=(0.8, 1.0)),
     ),
+    # And from a network that knows such clips already (--start), at lower rates.
+    "mini-continued": Recipe(
+        config="lookwhen_mini16",
+        epochs=1.2,
+        batch=32,
+        learning_rate=5e-4,
+        matrix_learning_rate=1e-3,
+        warm_up=0.05,
+        final_rate=1e-3,
+        weights=LossWeights(map=0.5),
+        layer_norm_targets=True,
+        levels=7,
+        augmentation=Augmentation(area=(0.8, 1.0)),
+    ),
 }
