@@ -48,12 +48,14 @@ class Server:
             "LOOKWHEN_LOG_FORMAT": "json",
             "LOOKWHEN_DECODE_WORKERS": "1",
             "LOOKWHEN_INTRA_OP_THREADS": "1",
+            # Importing torch takes minutes on a machine that does much else.
+            "LOOKWHEN_DECODE_START_TIMEOUT_SECONDS": "300",
         } | {f"LOOKWHEN_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen([*command], cwd=ROOT, env={**variables}, stderr=stderr)
         self.url = self._wait_for_address()
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=120)
 
     def logs(self) -> list[dict[str, Any]]:
         """Every line of the log, which must be JSON without exception."""
@@ -69,7 +71,7 @@ class Server:
         return wait_for(found, f"log line {message!r} with {fields}")
 
     def wait_until_ready(self) -> Self:
-        wait_for(lambda: self.client.get("/readyz").status_code == 200, "readiness", seconds=60)
+        wait_for(lambda: self.client.get("/readyz").status_code == 200, "readiness", seconds=300)
         return self
 
     def classify(self, clip: Path, **query: str | float) -> httpx.Response:
@@ -107,7 +109,7 @@ class Server:
                     return str(line["address"])
             return None
 
-        return wait_for(address, "the server's address", seconds=60)
+        return wait_for(address, "the server's address", seconds=180)
 
 
 def _is_worker_of(path: Path, parent: int) -> bool:

@@ -30,11 +30,32 @@ def tokens_to_keep(sparsity: float, tokens: int) -> int:
     return max(1, math.floor((1.0 - sparsity) * tokens + 0.5 + _REPRESENTATION_ERROR))
 
 
+def rank(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the positions of each row from its highest score to its lowest.
+
+    Equal scores go to the lower position, so that the selection is the same on every machine.
+
+    Args:
+        scores: [B, N], one score per token; frame-major, then row, then column.
+
+    Returns:
+        int64 [B, N]; the first K of a row, sorted, are what :func:`select_top_k` gives.
+
+    Raises:
+        ValueError: scores are not [B, N], or hold NaN.
+    """
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be [B, N], got shape {scores.shape}")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN: the selector's output cannot be ranked")
+    return np.argsort(-scores, axis=1, kind="stable").astype(np.int64, copy=False)
+
+
 def select_top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the positions of the k highest scores of each row, in ascending order.
 
     The k are drawn from all of space-time at once, not per frame (paper, figure of selections).
-    Equal scores go to the lower position, so that the selection is the same on every machine.
+    Equal scores go to the lower position, as in :func:`rank`.
 
     Args:
         scores: [B, N], one score per token; frame-major, then row, then column.
@@ -51,7 +72,4 @@ def select_top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     tokens = scores.shape[1]
     if not 1 <= k <= tokens:
         raise ValueError(f"k must be between 1 and the {tokens} tokens of a view, got {k}")
-    if np.isnan(scores).any():
-        raise ValueError("scores hold NaN: the selector's output cannot be ranked")
-    kept = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.sort(kept, axis=1).astype(np.int64, copy=False)
+    return np.sort(rank(scores)[:, :k], axis=1)

@@ -2,12 +2,19 @@
 
 Everything here runs on the event loop between two awaits, so that a check and the reservation it
 allows are one step: a burst of requests cannot all pass the check before the first is counted.
+
+Three bounds say how much there is to do: slots, tokens, and the wait that the tokens mean at the
+rate that is measured. The load is the share of the nearest of them. Between two marks of the load,
+a request that allows it gets fewer tokens, the fewer the nearer the upper mark; it is refused only
+when its cheapest way of being served does not fit.
 """
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from service.errors import Overloaded
 
@@ -15,20 +22,34 @@ from service.errors import Overloaded
 _NEWEST = 0.2
 _LONGEST_RETRY_SECONDS = 600
 
+Bound = Literal["requests", "tokens", "wait"]
 
-class Admission:
-    """Counts requests and tokens from admission to answer, and refuses at once what is too much.
 
-    Args:
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What may be in flight, and where degrading begins.
+
+    Attributes:
         max_requests: requests accepted at the same time.
         max_tokens: tokens accepted at the same time; a single request may exceed it when alone.
         max_wait_seconds: a request that would wait longer for the tokens before it is refused,
             because it could not be answered before its deadline.
+        degrade_from_load: share of the nearest bound above which requests are degraded.
+        degrade_full_load: from this share on, as far as each allows.
     """
 
-    def __init__(self, max_requests: int, max_tokens: int, max_wait_seconds: float) -> None:
-        self._max_requests, self._max_tokens = max_requests, max_tokens
-        self._max_wait_seconds = max_wait_seconds
+    max_requests: int
+    max_tokens: int
+    max_wait_seconds: float
+    degrade_from_load: float = 0.5
+    degrade_full_load: float = 0.9
+
+
+class Admission:
+    """Counts requests and tokens from admission to answer, and refuses at once what is too much."""
+
+    def __init__(self, limits: AdmissionLimits) -> None:
+        self._limits = limits
         self.requests = 0
         self.tokens = 0
         self.tokens_per_second = 0.0
@@ -39,31 +60,69 @@ class Admission:
         """A first estimate of the rate, from warm-up."""
         self.tokens_per_second = tokens_per_second
 
-    def admit(self, tokens: int) -> "Reservation":
-        """Reserve a slot and ``tokens``, or refuse.
+    @property
+    def load(self) -> tuple[float, Bound]:
+        """The share of the nearest bound that is taken, and which one it is."""
+        limits = self._limits
+        shares: dict[Bound, float] = {
+            "tokens": self.tokens / limits.max_tokens,
+            "wait": self._wait_seconds() / limits.max_wait_seconds,
+            "requests": self.requests / limits.max_requests,
+        }
+        nearest = max(shares, key=lambda bound: shares[bound])
+        return shares[nearest], nearest
+
+    def admit(self, costs: Sequence[int]) -> "Reservation":
+        """Reserve a slot and tokens, or refuse.
+
+        Args:
+            costs: tokens of each way in which the request may be served, best first: one for a
+                request that may not be degraded.
 
         Raises:
             Overloaded: with the seconds after which the tokens before it will be done.
         """
-        if self.requests >= self._max_requests:
+        if self.requests >= self._limits.max_requests:
             raise Overloaded(self._retry_after_seconds())
-        self._check(tokens)
+        way, degraded_by = self._choose(costs, held=0)
         self.requests += 1
-        self.tokens += tokens
-        return Reservation(self, tokens)
+        self.tokens += costs[way]
+        return Reservation(self, costs[way], way, degraded_by)
 
-    def _check(self, tokens: int) -> None:
+    def _choose(self, costs: Sequence[int], held: int) -> tuple[int, Bound | None]:
+        """The best way there is room for, and what keeps it from being the first.
+
+        ``held`` tokens were reserved before, and are not counted now: as many always fit.
+        """
+        load, nearest = self.load
+        limits = self._limits
+        above = load - limits.degrade_from_load
+        pressure = above / (limits.degrade_full_load - limits.degrade_from_load)
+        # Each way gets an equal part of the interval between the marks.
+        first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
+        for way in range(first, len(costs)):
+            if costs[way] <= held or self._fits(costs[way]):
+                if way == 0:
+                    return 0, None
+                return way, nearest if way == first else "tokens"
+        raise Overloaded(self._retry_after_seconds())
+
+    def _fits(self, tokens: int) -> bool:
         if not self.tokens:
-            return
-        wait = self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
-        if self.tokens + tokens > self._max_tokens or wait > self._max_wait_seconds:
-            raise Overloaded(self._retry_after_seconds())
+            return True
+        limits = self._limits
+        return (
+            self.tokens + tokens <= limits.max_tokens
+            and self._wait_seconds() <= limits.max_wait_seconds
+        )
+
+    def _wait_seconds(self) -> float:
+        return self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
 
     def _retry_after_seconds(self) -> int:
         if not self.tokens_per_second:
             return 1
-        seconds = math.ceil(self.tokens / self.tokens_per_second)
-        return min(max(1, seconds), _LONGEST_RETRY_SECONDS)
+        return min(max(1, math.ceil(self._wait_seconds())), _LONGEST_RETRY_SECONDS)
 
     def _begin(self) -> None:
         if self._working == 0:
@@ -82,35 +141,52 @@ class Admission:
 
 
 class Reservation:
-    """A slot and tokens that are held until the ``with`` block ends, however it ends."""
+    """A slot and tokens that are held until the ``with`` block ends, however it ends.
 
-    def __init__(self, admission: Admission, tokens: int) -> None:
+    Attributes:
+        tokens: held.
+        way: which of the costs they are.
+        degraded_by: the bound that kept it from being the first; None when it is.
+    """
+
+    def __init__(
+        self, admission: Admission, tokens: int, way: int, degraded_by: Bound | None
+    ) -> None:
         self._admission, self.tokens = admission, tokens
-        self._working = self._answered = False
+        self.way, self.degraded_by = way, degraded_by
+        self._working = False
+        self._done_tokens = 0
 
-    def resize(self, tokens: int) -> None:
-        """Hold another number of tokens, once the form fields are known.
+    def decide_again(self, costs: Sequence[int]) -> None:
+        """Hold what fits now, when the form fields are known and the upload has taken its time.
 
         Raises:
-            Overloaded: there is no room for more.
+            Overloaded: there is no room for the cheapest, which costs more than what is held.
         """
         admission = self._admission
         admission.tokens -= self.tokens
+        admission.requests -= 1
         try:
-            if tokens > self.tokens:
-                admission._check(tokens)
-            self.tokens = tokens
+            self.way, self.degraded_by = admission._choose(costs, self.tokens)
+            self.tokens = costs[self.way]
         finally:
             admission.tokens += self.tokens
+            admission.requests += 1
+
+    def shrink(self, tokens: int) -> None:
+        """Give back all but ``tokens``, when it is known that no more are needed."""
+        freed = max(0, self.tokens - tokens)
+        self.tokens -= freed
+        self._admission.tokens -= freed
 
     def begin(self) -> None:
         """The upload is complete: from here on the time that passes is ours."""
         self._working = True
         self._admission._begin()
 
-    def answered(self) -> None:
-        """The work was done, so that its tokens count for the rate."""
-        self._answered = True
+    def answered(self, tokens: int) -> None:
+        """The work was done, and was these tokens: they count for the rate."""
+        self._done_tokens = tokens
 
     def __enter__(self) -> Self:
         return self
@@ -124,4 +200,4 @@ class Reservation:
         self._admission.requests -= 1
         self._admission.tokens -= self.tokens
         if self._working:
-            self._admission._end(self.tokens if self._answered else 0)
+            self._admission._end(self._done_tokens)

@@ -1,5 +1,9 @@
 """What was found out about a clip, and what is served, as the service's answers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -8,53 +12,167 @@ from bundle.schema import Manifest
 from bundle.tokens import tokens_to_keep
 from service import schemas
 from service.containers import Container
-from service.decoding.protocol import ClipFacts
+from service.control import Outcome
 from service.engine import Engine
 from service.parameters import Parameters
-from service.policy import Decision
+from service.policy import Level
 from service.settings import Settings
+from service.stages import ClipWork, Extraction
 from service.trace import STAGES, Trace
 
 # Shown when every sparsity is exact and there is no grid to show.
 _EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What all answers about a clip have in common."""
+
+    manifest: Manifest
+    clip: ClipWork
+    container: Container
+    clip_bytes: int
+    trace: Trace
+    request_id: str
+
+
 def classification(
-    manifest: Manifest,
-    logits: NDArray[np.float32],
-    asked: Parameters,
-    decision: Decision,
-    facts: ClipFacts,
-    container: Container,
-    clip_bytes: int,
-    trace: Trace,
-    request_id: str,
+    done: Done, asked: Parameters, outcome: Outcome, spent_seconds: float
 ) -> schemas.Classification:
     """The answer of ``POST /classify``.
 
     Args:
-        logits: float32 [V, classes], of each view.
+        spent_seconds: since the clip had arrived, for the budget.
     """
-    scores = probabilities(logits)
-    # Stable, so that equal scores come in the bundle's order on every machine.
-    best = np.argsort(-scores, kind="stable")[: asked.top]
-    views = asked.views.count
+    views = done.clip.views
     return schemas.Classification(
-        labels=[
-            schemas.LabelScore(label=manifest.labels[index], score=float(scores[index]))
-            for index in best.tolist()
-        ],
-        sparsity=schemas.SparsityAnswer(asked=decision.asked, used=decision.used),
-        tokens=schemas.TokensAnswer(
-            kept=decision.kept * views, total=manifest.geometry.tokens * views, views=views
+        labels=_labels(done.manifest, outcome.probabilities, asked.top),
+        sparsity=schemas.SparsityAnswer(
+            asked=asked.sparsity,
+            used=outcome.level.sparsity,
+            degraded=outcome.degraded_by is not None,
+            reason=outcome.degraded_by,
         ),
-        macs=manifest.macs.at(decision.kept) * views,
+        tokens=schemas.TokensAnswer(
+            kept=outcome.level.kept * views,
+            total=done.manifest.geometry.tokens * views,
+            views=views,
+        ),
+        coverage=_coverage(asked, outcome),
+        budget=_budget(asked, outcome, spent_seconds),
+        cascade=_cascade(done.manifest, asked, outcome, views),
+        **_common(done),
+    )
+
+
+def sweep(
+    done: Done,
+    levels: Mapping[float, Level],
+    extractions: Mapping[int, Extraction],
+    probabilities: Mapping[int, NDArray[np.float64]],
+    *,
+    top: int,
+) -> schemas.Sweep:
+    """The answer of ``POST /sweep``.
+
+    Args:
+        levels: by the sparsity asked, in that order.
+        extractions: by K.
+        probabilities: float64 [classes] by K.
+    """
+    views = done.clip.views
+    densest = probabilities[max(probabilities)]
+    points = [
+        schemas.SweepPoint(
+            asked=asked,
+            used=level.sparsity,
+            tokens=level.kept * views,
+            labels=_labels(done.manifest, probabilities[level.kept], top),
+            agreement=_agreement(probabilities[level.kept], densest),
+            macs=extractions[level.kept].macs,
+            extract_seconds=round(extractions[level.kept].seconds, 6),
+        )
+        for asked, level in levels.items()
+    ]
+    total = schemas.SweepTokens(total=done.manifest.geometry.tokens * views, views=views)
+    return schemas.Sweep(points=points, tokens=total, **_common(done))
+
+
+def _labels(manifest: Manifest, scores: NDArray[np.float64], top: int) -> list[schemas.LabelScore]:
+    # Stable, so that equal scores come in the bundle's order on every machine.
+    best = np.argsort(-scores, kind="stable")[:top]
+    return [
+        schemas.LabelScore(label=manifest.labels[index], score=float(scores[index]))
+        for index in best.tolist()
+    ]
+
+
+def _agreement(scores: NDArray[np.float64], densest: NDArray[np.float64]) -> schemas.Agreement:
+    overlap = float(np.minimum(scores, densest).sum())
+    return schemas.Agreement(
+        top1=bool(scores.argmax() == densest.argmax()), overlap=min(1.0, overlap)
+    )
+
+
+def _coverage(asked: Parameters, outcome: Outcome) -> schemas.CoverageAnswer | None:
+    if asked.coverage is None or outcome.coverage_reached is None:
+        return None
+    return schemas.CoverageAnswer(asked=asked.coverage, reached=outcome.coverage_reached)
+
+
+def _budget(
+    asked: Parameters, outcome: Outcome, spent_seconds: float
+) -> schemas.BudgetAnswer | None:
+    if asked.budget_ms is None or outcome.predicted_seconds is None:
+        return None
+    predicted_ms, spent_ms = 1000 * outcome.predicted_seconds, 1000 * spent_seconds
+    return schemas.BudgetAnswer(
+        asked_ms=asked.budget_ms,
+        predicted_ms=round(predicted_ms, 3),
+        spent_ms=round(spent_ms, 3),
+        fits=predicted_ms <= asked.budget_ms,
+        met=spent_ms <= asked.budget_ms,
+    )
+
+
+def _cascade(
+    manifest: Manifest, asked: Parameters, outcome: Outcome, views: int
+) -> schemas.CascadeAnswer | None:
+    if asked.margin is None or outcome.stopped is None:
+        return None
+    steps = [
+        schemas.CascadeStep(
+            sparsity=step.level.sparsity,
+            tokens=step.level.kept * views,
+            label=manifest.labels[step.best],
+            score=step.score,
+            margin=step.margin,
+        )
+        for step in outcome.steps
+    ]
+    return schemas.CascadeAnswer(margin=asked.margin, steps=steps, stopped=outcome.stopped)
+
+
+class _Common(TypedDict):
+    macs: int
+    cache: schemas.CacheUse
+    timing: schemas.TimingAnswer
+    clip: schemas.ClipAnswer
+    bundle: schemas.BundleAnswer
+    request_id: str
+
+
+def _common(done: Done) -> _Common:
+    trace, facts, manifest = done.trace, done.clip.selection.facts, done.manifest
+    return _Common(
+        macs=done.clip.macs,
+        cache=done.clip.cache,
         timing=schemas.TimingAnswer(
             **{stage: round(trace.seconds.get(stage, 0.0), 6) for stage in STAGES},
             total=round(trace.total, 6),
         ),
         clip=schemas.ClipAnswer(
-            container=container,
+            container=done.container,
             codec=facts.codec,
             width=facts.width,
             height=facts.height,
@@ -63,22 +181,11 @@ def classification(
             duration_seconds=facts.duration_seconds,
             rotation_degrees=facts.rotation_degrees,
             substituted_frames=facts.substituted_frames,
-            bytes=clip_bytes,
+            bytes=done.clip_bytes,
         ),
         bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
-        request_id=request_id,
+        request_id=done.request_id,
     )
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """logits [V, classes] -> [classes]: softmax of each view, then the mean over the views.
-
-    The mean of probabilities rather than of logits is InternVideo2's test protocol.
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    of_views: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return np.asarray(of_views.mean(axis=0))
 
 
 def model(manifest: Manifest, settings: Settings, engine: Engine | None) -> schemas.Model:
@@ -104,6 +211,7 @@ def model(manifest: Manifest, settings: Settings, engine: Engine | None) -> sche
                 for kept in (tokens_to_keep(level, geometry.tokens),)
             ],
             exact=not settings.sparsity_levels,
+            degrade_to=settings.degrade_max_sparsity,
         ),
         accuracy=[
             schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)

@@ -14,6 +14,7 @@ message, a path or a traceback.
     │   ├── InvalidParameter         422 invalid_parameter
     │   ├── UnknownParameter         422 unknown_parameter
     │   ├── ConflictingParameter     422 conflicting_parameter
+    │   ├── ContradictoryParameters  422 contradictory_parameters
     │   ├── ClientDisconnected       499 client_disconnected
     │   └── UploadError
     │       ├── EmptyBody            422 empty_body
@@ -163,6 +164,17 @@ class ConflictingParameter(RequestError):
             f"{field} is given more than once with different values. Give it once, in the query "
             "or as a form field.",
             members={"field": field},
+        )
+
+
+class ContradictoryParameters(RequestError):
+    status, code, title = 422, "contradictory_parameters", "Two parameters contradict each other"
+    advice = "`field` and `other` name the two; leave one out, or change it as the text says."
+
+    def __init__(self, field: str, other: str, why: str) -> None:
+        super().__init__(
+            f"{field} and {other} contradict each other: {why}.",
+            members={"field": field, "other": other},
         )
 
 
@@ -372,7 +384,8 @@ class Overloaded(Unavailable):
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__(
             f"Too much is being classified already. Try again in {retry_after_seconds} seconds, "
-            "or ask for a higher sparsity or fewer views.",
+            "ask for a higher sparsity or fewer views, or allow a higher sparsity with "
+            "max_sparsity.",
             members={"retry_after": retry_after_seconds},
             headers={"retry-after": str(retry_after_seconds)},
         )

@@ -36,9 +36,11 @@ from service.trace import STAGES
 OUTCOMES = ("ok", "request_error", "clip_error", "overloaded", "not_ready", "timeout",
             "disconnected", "internal_error")  # fmt: skip
 RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
+RULES = ("fixed", "auto", "cascade", "sweep")
+DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 # Route templates, the only values of the label `route`.
-ROUTES = ("/", "/classify", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
-          "/problems/{code}")  # fmt: skip
+ROUTES = ("/", "/classify", "/sweep", "/model", "/livez", "/readyz", "/metrics", "/docs",
+          "/openapi.json", "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.
@@ -134,6 +136,27 @@ class Metrics:
             "lookwhen_sparsity_used_ratio", "Sparsity that was used.",
             buckets=_SPARSITY_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.rules = Counter(
+            "lookwhen_sparsity_rules", "Classifications answered, by what chose their sparsity.",
+            ["rule"], registry=registry,
+        )  # fmt: skip
+        self.degradations = Counter(
+            "lookwhen_degradations",
+            "Classifications served sparser than asked for, by what was short.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.budgets = Counter(
+            "lookwhen_budgets", "Classifications with a budget of time, by whether it was met.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.cascade_steps = Counter(
+            "lookwhen_cascade_steps", "Extractions made for cascades.", registry=registry
+        )
+        self.cache_uses = Counter(
+            "lookwhen_cache_uses",
+            "Clips whose selection or answer was known, or was not, by what the cache spared.",
+            ["use"], registry=registry,
+        )  # fmt: skip
         self.clip_bytes = Histogram(
             "lookwhen_clip_size_bytes", "Size of the clips received.",
             buckets=_SIZE_BUCKETS, registry=registry,
@@ -144,6 +167,13 @@ class Metrics:
         self._gauge("lookwhen_queued_tokens", "Tokens admitted and not answered.")
         self._gauge("lookwhen_tokens_per_second", "Tokens answered per second while busy, lately.")
         self._gauge("lookwhen_decode_workers", "Decode workers that are warm.")
+        self._gauge("lookwhen_load_ratio", "Share of the nearest bound that is in flight.")
+        self._gauge("lookwhen_cache_bytes", "Bytes of clips and results in the cache.")
+        self._gauge("lookwhen_cache_entries", "Clips in the cache.")
+        self.cache_evictions = Counter(
+            "lookwhen_cache_evictions", "Clips dropped from the cache for others.",
+            registry=registry,
+        )  # fmt: skip
         self.queue_depth = Gauge(
             "lookwhen_queue_depth", "Classifications waiting, by what they wait for.",
             ["queue"], registry=registry,
@@ -171,6 +201,14 @@ class Metrics:
             self.stages.labels(stage)
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
+        for rule in RULES:
+            self.rules.labels(rule)
+        for degraded_by in DEGRADED_BY:
+            self.degradations.labels(degraded_by)
+        for kept in ("met", "missed"):
+            self.budgets.labels(kept)
+        for use in ("hit", "partial", "miss", "off"):
+            self.cache_uses.labels(use)
         for reason in RESTART_REASONS:
             self.decode_restarts.labels(reason)
         for code, error in all_errors().items():

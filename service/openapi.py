@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service import parameters
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
+from service.parameter_schemas import CLASSIFY, SWEEP, top_and_views
 from service.pipeline import Pipeline
 
 DESCRIPTION = """\
@@ -32,16 +32,20 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            _describe_classify(document, pipeline)
+            shared = top_and_views(pipeline.default_views, pipeline.settings.max_views)
+            limit = pipeline.settings.max_body_bytes
+            _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
+            _describe_clip_route(document, "/sweep", SWEEP | shared, limit)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe_classify(document: dict[str, Any], pipeline: Pipeline) -> None:
-    schemas = parameters.schemas(pipeline.default_views, pipeline.settings.max_views)
-    operation = document["paths"]["/classify"]["post"]
+def _describe_clip_route(
+    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], max_body_bytes: int
+) -> None:
+    operation = document["paths"][path]["post"]
     operation["parameters"] = [
         {
             "name": name,
@@ -62,7 +66,7 @@ def _describe_classify(document: dict[str, Any], pipeline: Pipeline) -> None:
     operation["requestBody"] = {
         "required": True,
         "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
-        f"{pipeline.settings.max_body_bytes} bytes.",
+        f"{max_body_bytes} bytes.",
         "content": {
             "multipart/form-data": {"schema": form},
             "video/*": raw,
@@ -72,7 +76,7 @@ def _describe_classify(document: dict[str, Any], pipeline: Pipeline) -> None:
 
 
 def problem_responses(*without: str) -> dict[int | str, dict[str, Any]]:
-    """Every problem of ``POST /classify`` as OpenAPI responses, by status, with an example each."""
+    """Every problem but these as OpenAPI responses, by status, with an example each."""
     by_status: dict[int, list[type[ServiceError]]] = {}
     for code, error in all_errors().items():
         if code not in without:

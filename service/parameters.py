@@ -1,31 +1,74 @@
-"""The parameters of a classification: the same names in the query and as form fields."""
+"""The parameters of a request: the same names in the query and as form fields."""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from bundle.sampling import Views
-from service.errors import ConflictingParameter, InvalidParameter, UnknownParameter
+from service.errors import (
+    ConflictingParameter,
+    ContradictoryParameters,
+    InvalidParameter,
+    UnknownParameter,
+)
 
-NAMES = ("sparsity", "top", "views")
+AUTO: Literal["auto"] = "auto"
+
 HIGHEST_SPARSITY = 0.99
 MAX_TOP = 1000
 DEFAULT_TOP = 5
+# Below a thousandth, every clip gets the sparsest level whatever it shows.
+LOWEST_COVERAGE = 0.001
+DEFAULT_COVERAGE = 0.9
+MAX_BUDGET_MS = 3_600_000
+DEFAULT_MARGIN = 0.5
+MAX_SWEEP = 16
+# Dense, and the sparsities that are of interest for a selector: those of the README's table.
+DEFAULT_SWEEP = (0.0, 0.5, 0.7, 0.9, 0.95)
 
 _DECIMAL = re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?", re.ASCII)
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """``sparsity`` is None when nobody asked."""
+    """What a classification may be told.
 
-    sparsity: float | None
+    Attributes:
+        sparsity: None when nobody asked; `auto` chooses by ``coverage``.
+        coverage: share of the selector's mass, None unless sparsity is `auto`.
+        budget_ms: milliseconds from the last byte of the body to the answer, None without.
+        margin: between the first two labels, None unless it is a cascade.
+        max_sparsity: the sparsest that the answer may be, None when nobody said.
+        strict: never served sparser than asked because there is much to do.
+    """
+
+    sparsity: float | Literal["auto"] | None
+    top: int
+    views: Views
+    coverage: float | None = None
+    budget_ms: float | None = None
+    margin: float | None = None
+    max_sparsity: float | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SweepParameters:
+    """What a sweep may be told; ``sparsities`` in the order asked, without repetitions."""
+
+    sparsities: tuple[float, ...]
     top: int
     views: Views
 
 
-def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+CLASSIFY_NAMES = ("sparsity", "coverage", "budget_ms", "cascade", "margin", "max_sparsity",
+                  "strict", "top", "views")  # fmt: skip
+SWEEP_NAMES = ("sparsities", "top", "views")
+
+
+def collect(pairs: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[str, str]:
     """Check the names, and that what is given more than once is the same each time.
 
     Raises:
@@ -33,31 +76,128 @@ def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, value in pairs:
-        if name not in NAMES:
-            raise UnknownParameter(name, list(NAMES))
+        if name not in names:
+            raise UnknownParameter(name, list(names))
         if found.setdefault(name, value) != value:
             raise ConflictingParameter(name)
     return found
 
 
 def parse(texts: Mapping[str, str], default_views: str, max_views: int) -> Parameters:
-    """Read the values.
+    """Read the values of a classification's parameters.
+
+    Raises:
+        InvalidParameter: names the parameter and what it accepts.
+        ContradictoryParameters: each value is accepted, but not all of them together.
+    """
+    sparsity = _sparsity(texts["sparsity"]) if "sparsity" in texts else None
+    cascade = "cascade" in texts and _boolean("cascade", texts["cascade"])
+    strict = "strict" in texts and _boolean("strict", texts["strict"])
+    coverage = _coverage(texts["coverage"]) if "coverage" in texts else None
+    margin = _margin(texts["margin"]) if "margin" in texts else None
+    max_sparsity = (
+        _ratio("max_sparsity", texts["max_sparsity"]) if "max_sparsity" in texts else None
+    )
+    if coverage is not None and sparsity != AUTO:
+        raise ContradictoryParameters("coverage", "sparsity", "coverage needs sparsity=auto")
+    if margin is not None and not cascade:
+        raise ContradictoryParameters("margin", "cascade", "margin needs cascade=true")
+    if cascade and sparsity == AUTO:
+        raise ContradictoryParameters(
+            "cascade",
+            "sparsity",
+            "a cascade goes denser by its answers, sparsity=auto chooses once by the selector's "
+            "scores; ask for one of them",
+        )
+    if strict and max_sparsity is not None:
+        raise ContradictoryParameters(
+            "strict",
+            "max_sparsity",
+            "max_sparsity allows what strict=true forbids, to be served sparser than asked",
+        )
+    return Parameters(
+        sparsity=sparsity,
+        top=_top(texts["top"]) if "top" in texts else DEFAULT_TOP,
+        views=_views(texts.get("views", default_views), max_views),
+        coverage=(DEFAULT_COVERAGE if coverage is None else coverage) if sparsity == AUTO else None,
+        budget_ms=_budget(texts["budget_ms"]) if "budget_ms" in texts else None,
+        margin=(DEFAULT_MARGIN if margin is None else margin) if cascade else None,
+        max_sparsity=max_sparsity,
+        strict=strict,
+    )
+
+
+def parse_sweep(texts: Mapping[str, str], default_views: str, max_views: int) -> SweepParameters:
+    """Read the values of a sweep's parameters.
 
     Raises:
         InvalidParameter: names the parameter and what it accepts.
     """
-    return Parameters(
-        sparsity=_sparsity(texts["sparsity"]) if "sparsity" in texts else None,
+    return SweepParameters(
+        sparsities=_sparsities(texts["sparsities"]) if "sparsities" in texts else DEFAULT_SWEEP,
         top=_top(texts["top"]) if "top" in texts else DEFAULT_TOP,
         views=_views(texts.get("views", default_views), max_views),
     )
 
 
-def _sparsity(text: str) -> float:
+def _number(text: str) -> float | None:
     # A pattern, because float() also takes "nan", "1_0", and digits of other scripts.
-    if _DECIMAL.fullmatch(text) and 0.0 <= (value := float(text)) <= HIGHEST_SPARSITY:
+    return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def _sparsity(text: str) -> float | Literal["auto"]:
+    if text == AUTO:
+        return AUTO
+    value = _number(text)
+    if value is not None and 0.0 <= value <= HIGHEST_SPARSITY:
         return value
-    raise InvalidParameter("sparsity", text, f"a number from 0 to {HIGHEST_SPARSITY}")
+    raise InvalidParameter("sparsity", text, f"a number from 0 to {HIGHEST_SPARSITY}, or auto")
+
+
+def _ratio(name: str, text: str) -> float:
+    value = _number(text)
+    if value is not None and 0.0 <= value <= HIGHEST_SPARSITY:
+        return value
+    raise InvalidParameter(name, text, f"a number from 0 to {HIGHEST_SPARSITY}")
+
+
+def _coverage(text: str) -> float:
+    value = _number(text)
+    if value is not None and LOWEST_COVERAGE <= value <= 1.0:
+        return value
+    raise InvalidParameter("coverage", text, f"a number from {LOWEST_COVERAGE} to 1")
+
+
+def _margin(text: str) -> float:
+    value = _number(text)
+    if value is not None and 0.0 <= value <= 1.0:
+        return value
+    raise InvalidParameter("margin", text, "a number from 0 to 1")
+
+
+def _budget(text: str) -> float:
+    value = _number(text)
+    if value is not None and 1.0 <= value <= MAX_BUDGET_MS:
+        return value
+    raise InvalidParameter("budget_ms", text, f"milliseconds from 1 to {MAX_BUDGET_MS}")
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text in _TRUTH:
+        return _TRUTH[text]
+    raise InvalidParameter(name, text, "true or false")
+
+
+def _sparsities(text: str) -> tuple[float, ...]:
+    values = [_number(part) for part in text.split(",")[: MAX_SWEEP + 1]]
+    found = [value for value in values if value is not None and 0.0 <= value <= HIGHEST_SPARSITY]
+    if len(found) == len(values) <= MAX_SWEEP:
+        return tuple(dict.fromkeys(found))
+    raise InvalidParameter(
+        "sparsities",
+        text,
+        f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas",
+    )
 
 
 def _top(text: str) -> int:
@@ -78,33 +218,3 @@ def _views(text: str, max_views: int) -> Views:
     if views.count > max_views:
         raise InvalidParameter("views", text, limit)
     return views
-
-
-def schemas(default_views: str, max_views: int) -> dict[str, dict[str, Any]]:
-    """JSON Schema of each parameter, for the OpenAPI document; the truth is in :func:`parse`."""
-    return {
-        "sparsity": {
-            "type": "number",
-            "minimum": 0,
-            "maximum": HIGHEST_SPARSITY,
-            "description": "Share of the tokens to drop: 0.9 keeps a tenth. When it is not given, "
-            "the bundle's default. The nearest level that is not sparser is used; see /model.",
-            "examples": [0.9],
-        },
-        "top": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MAX_TOP,
-            "default": DEFAULT_TOP,
-            "description": "How many labels to answer, best first; all of them if there are fewer.",
-            "examples": [5],
-        },
-        "views": {
-            "type": "string",
-            "pattern": "^[0-9]{1,3}x[13]$",
-            "default": default_views,
-            "description": "TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
-            f"3 crops of each; at most {max_views} in all. Cost grows with their number.",
-            "examples": ["1x1", "4x3"],
-        },
-    }

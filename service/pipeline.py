@@ -7,21 +7,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bundle.reader import Bundle
-from bundle.sampling import Views
-from bundle.tokens import select_top_k
-from service import answers, parameters, schemas
-from service.admission import Admission
+from service import schemas
+from service.admission import Admission, AdmissionLimits, Reservation
+from service.answers import Done
 from service.body import Received
 from service.cpus import available_cpus
 from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool, PoolLimits
 from service.decoding.process import EndReason, WorkerStartError
-from service.decoding.protocol import ClipFacts, ClipLimits, ViewPlan
-from service.engine import DeadlinePassed, Engine, EngineError, EngineOptions
+from service.decoding.protocol import ClipLimits
+from service.engine import Engine, EngineError, EngineOptions
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -31,9 +27,10 @@ from service.errors import (
     ServiceError,
 )
 from service.metrics import Metrics, outcome_of
-from service.parameters import Parameters
-from service.policy import Decision, SparsityPolicy
-from service.settings import Settings
+from service.policy import SparsityPolicy
+from service.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
+from service.settings import DEFAULT_LEVELS, Settings
+from service.stages import ClipWork, Stages
 from service.trace import Trace
 
 _T = TypeVar("_T")
@@ -63,13 +60,21 @@ class Pipeline:
         self.manifest = bundle.manifest
         self.policy = SparsityPolicy(
             settings.sparsity_levels,
+            settings.sparsity_levels or DEFAULT_LEVELS,
             self.manifest.geometry.tokens,
-            self.manifest.sparsity.default,
+            self.manifest.sparsity,
+        )
+        self.terms = Terms(
+            self.manifest, self.policy, settings.max_views, settings.degrade_max_sparsity
         )
         self.admission = Admission(
-            settings.max_requests_in_flight,
-            settings.max_tokens_in_flight,
-            settings.request_timeout_seconds,
+            AdmissionLimits(
+                max_requests=settings.max_requests_in_flight,
+                max_tokens=settings.max_tokens_in_flight,
+                max_wait_seconds=settings.request_timeout_seconds,
+                degrade_from_load=settings.degrade_from_load,
+                degrade_full_load=settings.degrade_full_load,
+            )
         )
         self.engine: Engine | None = None
         self.pool = DecodePool(
@@ -90,6 +95,14 @@ class Pipeline:
                 max_frames_per_second=settings.max_frames_per_second,
             ),
             self._restarted,
+        )
+        self.stages = Stages(
+            self.manifest,
+            self.pool,
+            self._engine,
+            cache_bytes=settings.cache_bytes,
+            timeout_seconds=settings.request_timeout_seconds,
+            on_eviction=metrics.cache_evictions.inc,
         )
         self.draining = False
         self._watch()
@@ -135,7 +148,13 @@ class Pipeline:
             self.engine = None
 
     async def classify(
-        self, source: Source, query: Iterable[tuple[str, str]], request_id: str, trace: Trace
+        self,
+        source: Source,
+        query: Iterable[tuple[str, str]],
+        request_id: str,
+        trace: Trace,
+        *,
+        store: bool = True,
     ) -> schemas.Classification:
         """Take one clip all the way.
 
@@ -144,13 +163,39 @@ class Pipeline:
             query: parameters that are known before the body is read.
             request_id: repeated in the answer.
             trace: filled with the time of each stage, also when this raises.
+            store: False passes the cache by, if there is one.
 
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
         """
+        request = ClassifyRequest(self.terms)
+        return await self._recorded(request, source, list(query), request_id, trace, store)
+
+    async def sweep(
+        self,
+        source: Source,
+        query: Iterable[tuple[str, str]],
+        request_id: str,
+        trace: Trace,
+        *,
+        store: bool = True,
+    ) -> schemas.Sweep:
+        """Take one clip through several sparsities; everything else as in :meth:`classify`."""
+        request = SweepRequest(self.terms)
+        return await self._recorded(request, source, list(query), request_id, trace, store)
+
+    async def _recorded(
+        self,
+        request: ClipRequest[_T],
+        source: Source,
+        query: list[tuple[str, str]],
+        request_id: str,
+        trace: Trace,
+        store: bool,
+    ) -> _T:
         error: ServiceError | None = None
         try:
-            return await self._classify(source, list(query), request_id, trace)
+            return await self._serve(request, source, query, request_id, trace, store)
         except ServiceError as caught:
             error = caught
             raise
@@ -163,65 +208,51 @@ class Pipeline:
         finally:
             self._record(error, trace)
 
-    async def _classify(
-        self, source: Source, query: list[tuple[str, str]], request_id: str, trace: Trace
-    ) -> schemas.Classification:
+    async def _serve(
+        self,
+        request: ClipRequest[_T],
+        source: Source,
+        query: list[tuple[str, str]],
+        request_id: str,
+        trace: Trace,
+        store: bool,
+    ) -> _T:
         with trace.stage("admit"):
             if reason := self.not_ready_because():
                 raise NotReady(reason)
-            _, decision, cost = self._decide(query)
-            reservation = self.admission.admit(cost)
+            request.read(query)
+            reservation = self.admission.admit(request.costs)
         with reservation, Block("clip") as clip:
             with trace.stage("upload"):
                 received = await source.read_clip(clip)
-            asked, decision, cost = self._decide([*query, *received.form])
-            reservation.resize(cost)
+            request.read([*query, *received.form])
+            reservation.decide_again(request.costs)
             reservation.begin()
             self.metrics.clip_bytes.observe(clip.size)
-            work = self._compute(clip, asked, decision, trace)
-            logits, facts = await self._while_wanted(work, source.gone)
-            reservation.answered()
-            self._count(decision, asked.views, facts)
-            return answers.classification(
-                self.manifest, logits, asked, decision, facts, received.container, clip.size,
-                trace, request_id,
-            )  # fmt: skip
-
-    def _decide(self, pairs: Iterable[tuple[str, str]]) -> tuple[Parameters, Decision, int]:
-        texts = parameters.collect(pairs)
-        asked = parameters.parse(texts, self.default_views, self.settings.max_views)
-        decision = self.policy.decide(asked.sparsity)
-        return asked, decision, decision.kept * asked.views.count
+            work = await self._while_wanted(
+                self._compute(request, clip, reservation, trace, store), source.gone
+            )
+            reservation.answered(work.tokens)
+            self._count(work)
+            request.count(self.metrics)
+            return request.answer(
+                Done(self.manifest, work, received.container, clip.size, trace, request_id)
+            )
 
     async def _compute(
-        self, clip: Block, asked: Parameters, decision: Decision, trace: Trace
-    ) -> tuple[NDArray[np.float32], ClipFacts]:
-        geometry, engine = self.manifest.geometry, self._engine()
-        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
-        plan = ViewPlan(
-            temporal=asked.views.temporal,
-            spatial=asked.views.spatial,
-            frames=geometry.frames,
-            size=geometry.size,
-            short_side=self.manifest.sampling.short_side,
-        )
-        with trace.stage("decode"):
-            frames, facts = await self.pool.decode(clip, plan)  # [V, T, H, W, 3]
-        clip.close()
-        try:
-            selected = await engine.select(frames, deadline=deadline)
-            trace.add("queue", selected.waited)
-            trace.add("select", selected.ran)
-            with trace.stage("extract"):
-                positions = await asyncio.to_thread(
-                    select_top_k, selected.scores, decision.kept
-                )  # [V, K]
-            extracted = await engine.extract(frames, positions, selected.context, deadline=deadline)
-        except DeadlinePassed:
-            raise RequestTimeout(self.settings.request_timeout_seconds) from None
-        trace.add("queue", extracted.waited)
-        trace.add("extract", extracted.ran)
-        return extracted.logits, facts
+        self,
+        request: ClipRequest[_T],
+        clip: Block,
+        reservation: Reservation,
+        trace: Trace,
+        store: bool,
+    ) -> ClipWork:
+        clock = asyncio.get_running_loop().time
+        arrived = clock()
+        deadline = arrived + self.settings.request_timeout_seconds
+        work = await self.stages.select(clip, request.views, trace, deadline, store=store)
+        await request.work(work, reservation, lambda: clock() - arrived)
+        return work
 
     async def _while_wanted(
         self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]
@@ -257,9 +288,8 @@ class Pipeline:
                 max_batch_tokens=settings.max_batch_tokens,
             ),
         )
-        trained = self.manifest.sparsity
-        engine.warm_up(self.policy.warm_levels(trained.lowest, trained.highest))
-        usual, cost = self.policy.decide(None).kept, engine.cost
+        engine.warm_up(self.policy.warm_levels())
+        usual, cost = self.policy.default.kept, engine.cost
         self.admission.seed(usual / (cost.select_seconds(1) + cost.extract_seconds(usual, 1)))
         return engine
 
@@ -277,18 +307,19 @@ class Pipeline:
         metrics.watch("lookwhen_requests_in_flight", lambda: admission.requests)
         metrics.watch("lookwhen_queued_tokens", lambda: admission.tokens)
         metrics.watch("lookwhen_tokens_per_second", lambda: admission.tokens_per_second)
+        metrics.watch("lookwhen_load_ratio", lambda: admission.load[0])
+        metrics.watch("lookwhen_cache_bytes", lambda: self.stages.cache.bytes)
+        metrics.watch("lookwhen_cache_entries", lambda: len(self.stages.cache))
         metrics.watch("lookwhen_decode_workers", lambda: self.pool.live)
         metrics.watch_queue("decode", lambda: self.pool.waiting)
         metrics.watch_queue("inference", lambda: self.engine.waiting if self.engine else 0)
 
-    def _count(self, decision: Decision, views: Views, facts: ClipFacts) -> None:
+    def _count(self, work: ClipWork) -> None:
         metrics = self.metrics
-        metrics.tokens_kept.inc(decision.kept * views.count)
-        metrics.tokens_seen.inc(self.manifest.geometry.tokens * views.count)
-        if decision.asked is not None:
-            metrics.sparsity_asked.observe(decision.asked)
-        metrics.sparsity_used.observe(decision.used)
-        metrics.substituted_frames.inc(facts.substituted_frames)
+        metrics.tokens_kept.inc(work.tokens)
+        metrics.tokens_seen.inc(self.manifest.geometry.tokens * work.views * work.extractions)
+        metrics.cache_uses.labels(work.cache).inc()
+        metrics.substituted_frames.inc(work.selection.facts.substituted_frames)
 
     def _record(self, error: ServiceError | None, trace: Trace) -> None:
         metrics = self.metrics

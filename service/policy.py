@@ -1,20 +1,32 @@
-"""From the sparsity that was asked for to the tokens that are kept."""
+"""How many tokens a request gets: sparsity on a grid, and the rules that choose from it.
+
+Everything here is arithmetic on numbers that are already known; nothing waits, nothing measures.
+"""
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
 
-# 0.3 + 0.6 is a hair below 0.9; whoever computes a level that way still means it.
+# 0.3 + 0.6 is a hair below 0.9; whoever computes a level that way still means it. Likewise a share
+# of the mass that was summed up token by token.
 _REPRESENTATION_ERROR = 1e-9
+
+# Each step of a cascade looks at twice the tokens of the last, so that all steps before the last
+# one together cost about as much as it does (our choice; compared in docs/control.md).
+LADDER_GROWTH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What a request asked for and what it gets."""
+class Level:
+    """A sparsity, and the tokens that it keeps of one view."""
 
-    asked: float | None
-    used: float
+    sparsity: float
     kept: int
 
 
@@ -24,24 +36,111 @@ class SparsityPolicy:
 
     Attributes:
         levels: ascending, with 0 among them; empty takes every sparsity exactly as asked.
+        choices: what the service chooses from where it is left to choose; the levels, if any.
         tokens: N, tokens of one view.
-        default: when nobody asks, the bundle's.
+        trained: the bundle's range, within which the service chooses, and its default.
     """
 
     levels: tuple[float, ...]
+    choices: tuple[float, ...]
     tokens: int
-    default: float
+    trained: SparsityRange
 
-    def decide(self, asked: float | None) -> Decision:
+    def level(self, asked: float) -> Level:
         """The nearest level that is not sparser than asked: never fewer tokens than asked for.
 
         Our choice: whoever asks for 0.93 has judged 0.93 to be good enough, not 0.95.
         """
-        used = self.default if asked is None else asked
         if self.levels:
-            used = self.levels[bisect.bisect_right(self.levels, used + _REPRESENTATION_ERROR) - 1]
-        return Decision(asked, used, tokens_to_keep(used, self.tokens))
+            index = bisect.bisect_right(self.levels, asked + _REPRESENTATION_ERROR) - 1
+            asked = self.levels[index]
+        return Level(asked, tokens_to_keep(asked, self.tokens))
 
-    def warm_levels(self, lowest: float, highest: float) -> list[int]:
+    @property
+    def default(self) -> Level:
+        """When nobody asks."""
+        return self.level(self.trained.default)
+
+    @property
+    def lowest(self) -> Level:
+        """The densest that was trained."""
+        return self.level(self.trained.lowest)
+
+    @property
+    def highest(self) -> Level:
+        """The sparsest that was trained."""
+        return self.level(self.trained.highest)
+
+    def between(self, densest: Level, sparsest: Level) -> tuple[Level, ...]:
+        """All levels from the densest to the sparsest, both included; one when they are the same.
+
+        Levels that keep equally many tokens, of a very small view, are one.
+        """
+        found = {densest.kept: densest}
+        for sparsity in self.choices:
+            kept = tokens_to_keep(sparsity, self.tokens)
+            if sparsest.kept < kept < densest.kept:
+                found.setdefault(kept, Level(sparsity, kept))
+        if sparsest.kept < densest.kept:
+            found[sparsest.kept] = sparsest
+        return tuple(sorted(found.values(), key=lambda level: -level.kept))
+
+    def warm_levels(self) -> list[int]:
         """Kept tokens to warm: everything, the trained range's ends, and the default."""
-        return [self.decide(sparsity).kept for sparsity in (0.0, lowest, self.default, highest)]
+        return [level.kept for level in (self.level(0.0), self.lowest, self.default, self.highest)]
+
+
+def coverage_curve(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The share of the selector's mass that the best 1, 2, ..., N tokens of a clip hold.
+
+    The selector is trained so that the softmax of its scores over a whole view follows that of the
+    selection target (training/losses.py: map_loss), which makes that softmax its own statement of
+    how much each token is worth.
+
+    Args:
+        scores: [V, N]; of several views, the mean of their shares is taken.
+
+    Returns:
+        float64 [N], ascending up to 1.
+    """
+    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    mass = np.exp(shifted)
+    mass /= mass.sum(axis=1, keepdims=True)
+    held: NDArray[np.float64] = np.cumsum(-np.sort(-mass, axis=1), axis=1).mean(axis=0)
+    held[-1] = 1.0  # whatever summation makes of it
+    return held
+
+
+def cover(steps: Sequence[Level], curve: NDArray[np.float64], coverage: float) -> Level:
+    """The sparsest step that holds ``coverage`` of the mass; the densest when none does.
+
+    All views of a clip get the same K: their answers are averaged, so that what the views hold on
+    average is what counts, and equally long rows are one batch without padding.
+
+    Args:
+        steps: densest first, at least one.
+        curve: from :func:`coverage_curve`.
+        coverage: share of the mass, above 0 and at most 1.
+    """
+    enough = [step for step in steps if curve[step.kept - 1] >= coverage - _REPRESENTATION_ERROR]
+    return enough[-1] if enough else steps[0]
+
+
+def ladder(steps: Sequence[Level], growth: float = LADDER_GROWTH) -> tuple[Level, ...]:
+    """The steps of a cascade, sparsest first: each at least ``growth`` times the tokens before it.
+
+    The densest is always the last, so that what a cascade may cost is known and can be reserved.
+
+    Args:
+        steps: densest first, at least one.
+    """
+    taken = [steps[-1]]
+    for step in reversed(steps):
+        if step.kept >= growth * taken[-1].kept:
+            taken.append(step)
+    if taken[-1].kept < steps[0].kept:
+        # A last step of hardly more tokens than the one before it would tell little new.
+        if len(taken) > 1 and steps[0].kept < growth**0.5 * taken[-1].kept:
+            taken.pop()
+        taken.append(steps[0])
+    return tuple(taken)

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -14,10 +16,12 @@ from service import answers, schemas
 from service.body import BodyLimits, RequestBody
 from service.errors import NotFound, ServiceError, all_errors
 from service.openapi import problem_responses
-from service.pipeline import Pipeline
+from service.pipeline import Pipeline, Source
 from service.trace import Trace
 
 router = APIRouter()
+
+_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep, covariant=True)
 
 _PAGE = Path(__file__).parent / "pages" / "index.html"
 
@@ -27,12 +31,17 @@ def _pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
+_CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {"model": schemas.Problem, "description": "any other problem"}
+}
+
+
 @router.post(
     "/classify",
     response_model=schemas.Classification,
     responses={
         **problem_responses("not_found", "method_not_allowed", "client_disconnected"),
-        "default": {"model": schemas.Problem, "description": "any other problem"},
+        **_CLIP_RESPONSES,
     },
     summary="Classify a clip",
     tags=["classification"],
@@ -44,8 +53,59 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
 
     `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'http://localhost:8000/classify'`
     """
-    pipeline, trace = _pipeline(request), Trace()
-    settings = pipeline.settings
+    answer = await _about_a_clip(request, response, _pipeline(request).classify)
+    request.state.log |= {
+        "sparsity": answer.sparsity.used,
+        "degraded": answer.sparsity.reason,
+        "tokens": answer.tokens.kept,
+        "views": answer.tokens.views,
+        "label": answer.labels[0].label,
+    }
+    return answer
+
+
+@router.post(
+    "/sweep",
+    response_model=schemas.Sweep,
+    responses={
+        **problem_responses(
+            "not_found", "method_not_allowed", "client_disconnected", "contradictory_parameters"
+        ),
+        **_CLIP_RESPONSES,
+    },
+    summary="Classify a clip at several sparsities",
+    tags=["classification"],
+)
+async def sweep(request: Request, response: Response) -> schemas.Sweep:
+    """Send a video as to `/classify`; it is decoded and selected from once.
+
+    `curl -F file=@clip.mp4 'http://localhost:8000/sweep?sparsities=0,0.5,0.9'`
+    """
+    answer = await _about_a_clip(request, response, _pipeline(request).sweep)
+    request.state.log |= {
+        "sparsities": [point.used for point in answer.points],
+        "tokens": sum(point.tokens for point in answer.points),
+        "views": answer.tokens.views,
+    }
+    return answer
+
+
+class _Ask(Protocol[_Answer]):
+    """:meth:`Pipeline.classify` or :meth:`Pipeline.sweep`."""
+
+    async def __call__(
+        self,
+        source: Source,
+        query: Iterable[tuple[str, str]],
+        request_id: str,
+        trace: Trace,
+        *,
+        store: bool,
+    ) -> _Answer: ...
+
+
+async def _about_a_clip(request: Request, response: Response, ask: _Ask[_Answer]) -> _Answer:
+    settings, trace = _pipeline(request).settings, Trace()
     body = RequestBody(
         request.headers,
         request.receive,
@@ -56,9 +116,10 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
             upload_timeout_seconds=settings.upload_timeout_seconds,
         ),
     )
+    store = "no-store" not in _directives(request.headers.get("cache-control", ""))
     try:
-        answer = await pipeline.classify(
-            body, request.query_params.multi_items(), request.state.request_id, trace
+        answer = await ask(
+            body, request.query_params.multi_items(), request.state.request_id, trace, store=store
         )
     except ServiceError as error:
         error.headers.setdefault("server-timing", trace.server_timing())
@@ -68,14 +129,21 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
     finally:
         stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
         request.state.log = {"stages": stages}
-    request.state.log |= {
-        "sparsity": answer.sparsity.used,
-        "tokens": answer.tokens.kept,
-        "views": answer.tokens.views,
-        "label": answer.labels[0].label,
-    }
+    request.state.log["cache"] = answer.cache
     response.headers["server-timing"] = trace.server_timing()
+    response.headers["cache-status"] = _cache_status(answer.cache, store)
     return answer
+
+
+def _directives(cache_control: str) -> set[str]:
+    return {part.partition("=")[0].strip().lower() for part in cache_control.split(",")}
+
+
+def _cache_status(use: schemas.CacheUse, store: bool) -> str:
+    """RFC 9211: whether the cache had the answer, and if not, why."""
+    if use == "off":
+        return f"lookwhen; fwd={'bypass' if store else 'request'}"
+    return "lookwhen; hit" if use == "hit" else f"lookwhen; fwd={use}; stored"
 
 
 @router.get("/model", response_model=schemas.Model, summary="What is served", tags=["model"])

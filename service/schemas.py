@@ -1,6 +1,10 @@
 """What the service answers, with examples for the OpenAPI document."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+CacheUse = Literal["hit", "partial", "miss", "off"]
 
 
 class _Answer(BaseModel):
@@ -15,12 +19,67 @@ class LabelScore(_Answer):
 
 
 class SparsityAnswer(_Answer):
-    asked: float | None = Field(description="null when the request did not say", examples=[0.92])
+    asked: float | Literal["auto"] | None = Field(
+        description="null when the request did not say", examples=[0.92]
+    )
     used: float = Field(description="the level that was used", examples=[0.9])
+    degraded: bool = Field(
+        description="whether it is sparser than what was asked for", examples=[False]
+    )
+    reason: Literal["requests", "tokens", "wait", "budget"] | None = Field(
+        description="why it is degraded: the bound that was near (requests or tokens in flight, or "
+        "the wait for them), or the budget",
+        examples=[None],
+    )
+
+
+class CoverageAnswer(_Answer):
+    asked: float = Field(description="share of the selector's mass", examples=[0.9])
+    reached: float = Field(description="share that the tokens kept hold", examples=[0.93])
+
+
+class BudgetAnswer(_Answer):
+    """Milliseconds from the last byte of the body."""
+
+    asked_ms: float = Field(examples=[40.0])
+    predicted_ms: float = Field(
+        description="when the level was chosen: what had passed, what was queued, and the "
+        "extractor at that level",
+        examples=[33.1],
+    )
+    spent_ms: float = Field(description="what it took", examples=[35.4])
+    fits: bool = Field(
+        description="false when even the sparsest level that is allowed was predicted to be late; "
+        "it was used nevertheless",
+        examples=[True],
+    )
+    met: bool = Field(description="whether it was in time", examples=[True])
+
+
+class CascadeStep(_Answer):
+    sparsity: float = Field(examples=[0.95])
+    tokens: int = Field(description="kept, all views together", examples=[51])
+    label: str = Field(examples=["moving left"])
+    score: float = Field(examples=[0.61])
+    margin: float = Field(description="to the score of the next label", examples=[0.32])
+
+
+class CascadeAnswer(_Answer):
+    margin: float = Field(description="the margin that was enough", examples=[0.5])
+    steps: list[CascadeStep] = Field(description="in order; the last is the answer")
+    stopped: Literal["margin", "densest", "budget"] = Field(
+        description="why it went no further: the margin was reached, it was the densest step "
+        "allowed, or the next would have been late"
+    )
 
 
 class TokensAnswer(_Answer):
     kept: int = Field(description="tokens the extractor saw, all views together", examples=[102])
+    total: int = Field(description="tokens there were, all views together", examples=[1024])
+    views: int = Field(description="views of the clip", examples=[1])
+
+
+class SweepTokens(_Answer):
     total: int = Field(description="tokens there were, all views together", examples=[1024])
     views: int = Field(description="views of the clip", examples=[1])
 
@@ -31,9 +90,16 @@ class TimingAnswer(_Answer):
     admit: float = Field(description="reading the query and reserving the cost", examples=[0.0001])
     upload: float = Field(description="receiving the body", examples=[0.012])
     decode: float = Field(description="waiting for a decode worker and decoding", examples=[0.041])
-    select: float = Field(description="downscaling and the selector", examples=[0.011])
-    queue: float = Field(description="waiting for a turn on the device", examples=[0.0])
-    extract: float = Field(description="top-K, patches and the extractor", examples=[0.019])
+    select: float = Field(
+        description="downscaling, the selector and the order of its scores", examples=[0.011]
+    )
+    queue: float = Field(
+        description="waiting for a turn on the device, or for another's work on the same clip",
+        examples=[0.0],
+    )
+    extract: float = Field(
+        description="patches of the best tokens and the extractor", examples=[0.019]
+    )
     total: float = Field(description="from the request's start to the answer", examples=[0.085])
 
 
@@ -70,9 +136,62 @@ class Classification(_Answer):
     sparsity: SparsityAnswer
     tokens: TokensAnswer
     macs: int = Field(
-        description="multiply-accumulates of selector and extractor, all views together",
+        description="multiply-accumulates of selector and extractor, all views and all steps of a "
+        "cascade together; without what the cache spared",
         examples=[412_345_678],
     )
+    coverage: CoverageAnswer | None = Field(description="of sparsity=auto")
+    budget: BudgetAnswer | None = Field(description="of budget_ms")
+    cascade: CascadeAnswer | None = Field(description="of cascade=true")
+    cache: CacheUse = Field(
+        description="what was known of this clip: `hit` all, `partial` all but the extractor's "
+        "answer, `miss` nothing; `off` when there is no cache or the request passed it by",
+        examples=["off"],
+    )
+    timing: TimingAnswer
+    clip: ClipAnswer
+    bundle: BundleAnswer
+    request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
+
+
+class Agreement(_Answer):
+    """With the densest sparsity of the same sweep."""
+
+    top1: bool = Field(description="the best label is the same", examples=[True])
+    overlap: float = Field(
+        ge=0,
+        le=1,
+        description="of the two distributions of scores: the sum over all labels of the lesser",
+        examples=[0.97],
+    )
+
+
+class SweepPoint(_Answer):
+    asked: float = Field(examples=[0.92])
+    used: float = Field(description="the level that was used", examples=[0.9])
+    tokens: int = Field(description="kept, all views together", examples=[102])
+    labels: list[LabelScore] = Field(description="best first")
+    agreement: Agreement
+    macs: int = Field(
+        description="multiply-accumulates of the extractor, all views together; the selector's, "
+        "which all points share, are in the sum alone",
+        examples=[314_000_000],
+    )
+    extract_seconds: float = Field(
+        description="of the extractor, without waiting; 0 for what the cache had", examples=[0.005]
+    )
+
+
+class Sweep(_Answer):
+    """The answer of ``POST /sweep``."""
+
+    points: list[SweepPoint] = Field(description="in the order asked")
+    tokens: SweepTokens
+    macs: int = Field(
+        description="multiply-accumulates of the selector, once, and of all extractions",
+        examples=[1_234_567_890],
+    )
+    cache: CacheUse = Field(description="as in a classification", examples=["off"])
     timing: TimingAnswer
     clip: ClipAnswer
     bundle: BundleAnswer
@@ -106,6 +225,10 @@ class SparsityRangeAnswer(_Answer):
         description="the sparsities that are really used; when every one is, some examples"
     )
     exact: bool = Field(description="whether every sparsity is used exactly as asked")
+    degrade_to: float | None = Field(
+        description="up to which requests that say neither max_sparsity nor strict may be served "
+        "sparser under load; null when they are not"
+    )
 
 
 class LimitsAnswer(_Answer):

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "LOOKWHEN_"
@@ -21,6 +21,9 @@ ENVIRONMENT_PREFIX = "LOOKWHEN_"
 _SERVICE_LINK = re.compile(r"LOOKWHEN_(SERVICE_|PORT_)|LOOKWHEN_[A-Z0-9_]+_(SERVICE_|PORT)")
 
 MiB = 1024 * 1024
+
+DEFAULT_LEVELS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95,
+                  0.97, 0.98, 0.99)  # fmt: skip
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -100,13 +103,12 @@ class Settings(BaseSettings):
         le=1_048_576,
     )
     sparsity_levels: Annotated[tuple[float, ...], NoDecode] = _setting(
-        (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98,
-         0.99),
+        DEFAULT_LEVELS,
         "Model",
         "Sparsities that are really used, comma-separated: a request gets the nearest level that "
         "is not sparser than it asked for. Empty uses every sparsity exactly as asked.",
         max_length=100,
-    )  # fmt: skip
+    )
 
     # --- Limits ----------------------------------------------------------------------------
     max_body_bytes: int = _setting(
@@ -148,7 +150,7 @@ class Settings(BaseSettings):
         12, "Limits", "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000
     )
     max_form_fields: int = _setting(
-        8, "Limits", "Parts of a multipart body, the file included.", ge=1, le=100
+        16, "Limits", "Parts of a multipart body, the file included.", ge=1, le=100
     )
     max_form_field_bytes: int = _setting(
         1024, "Limits", "Bytes of a form field other than the file, and of a part's headers.",
@@ -182,6 +184,44 @@ class Settings(BaseSettings):
         "exceeds it is still accepted when nothing else is in flight.",
         ge=1,
         le=1_000_000_000,
+    )
+
+    degrade_max_sparsity: float | None = _setting(
+        None,
+        "Admission",
+        "Under load, requests that say neither `max_sparsity` nor `strict=true` may be served up "
+        "to this sparsity instead of being refused; unset degrades only those that allow it.",
+        ge=0,
+        le=0.99,
+    )
+    degrade_from_load: float = _setting(
+        0.5,
+        "Admission",
+        "Load above which requests that allow it are served sparser: the largest of the requests "
+        "and the tokens in flight, each as a share of its bound, and of the wait for these tokens "
+        "as a share of `LOOKWHEN_REQUEST_TIMEOUT_SECONDS`.",
+        ge=0,
+        le=1,
+    )
+    degrade_full_load: float = _setting(
+        0.9,
+        "Admission",
+        "Load from which on they are served as sparse as they allow; above "
+        "`LOOKWHEN_DEGRADE_FROM_LOAD`.",
+        gt=0,
+        le=1,
+    )
+
+    # --- Cache -----------------------------------------------------------------------------
+    cache_bytes: int = _setting(
+        0,
+        "Cache",
+        "Memory for decoded views, selections and results of clips that were sent before, by their "
+        "content; 0 keeps nothing. It is off by default, because the time of an answer tells "
+        "whether somebody sent the same clip before, and because frames of clips stay in memory "
+        "after their answer.",
+        ge=0,
+        le=1024 * 1024 * MiB,
     )
 
     # --- Decoding --------------------------------------------------------------------------
@@ -242,6 +282,15 @@ class Settings(BaseSettings):
             raise ValueError("levels must include 0, which no request finds too sparse")
         return tuple(sorted(set(levels)))
 
+    @model_validator(mode="after")
+    def _marks(self) -> Self:
+        if self.degrade_from_load >= self.degrade_full_load:
+            raise ValueError(
+                "LOOKWHEN_DEGRADE_FROM_LOAD must be below LOOKWHEN_DEGRADE_FULL_LOAD, got "
+                f"{self.degrade_from_load:g} and {self.degrade_full_load:g}"
+            )
+        return self
+
     @field_validator("port", mode="before")
     @classmethod
     def _not_a_service_link(cls, value: Any) -> Any:
@@ -275,8 +324,10 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
 
 
 def _explain(part: Any) -> str:
-    name = str(part["loc"][0]) if part["loc"] else "settings"
     message = str(part["msg"]).removeprefix("Value error, ")
+    if not part["loc"]:  # of several settings together, which the message names
+        return message
+    name = str(part["loc"][0])
     return f"{ENVIRONMENT_PREFIX}{name.upper()}={part['input']!r}: {message}"
 
 

@@ -5,6 +5,8 @@ however the processes that held it ended. Its size is sealed where the system ca
 a file that another process may shrink kills whoever reads the mapping.
 """
 
+import copy
+import hashlib
 import mmap
 import os
 import tempfile
@@ -58,6 +60,19 @@ class Block:
     def read(self, count: int) -> bytes:
         """The first ``count`` bytes, or all there are."""
         return os.pread(self.fileno(), count, 0)
+
+    def share(self) -> "Block":
+        """The same memory by a descriptor of its own, which outlives this one."""
+        other = copy.copy(self)
+        other._descriptor = os.dup(self.fileno())
+        return other
+
+    def sha256(self) -> bytes:
+        """The digest of the content; takes time, but lets other threads run meanwhile."""
+        if not self._size:
+            return hashlib.sha256().digest()
+        with mmap.mmap(self.fileno(), self._size, access=mmap.ACCESS_READ) as content:
+            return hashlib.sha256(content).digest()
 
     def seal_content(self) -> None:
         """From now on nobody can change, shrink or grow the block; again does nothing."""

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from service.answers import probabilities
+from service.control import probabilities_of
 
 
 def test_probabilities_are_averaged_not_logits() -> None:
     logits = np.array([[10.0, 0.0], [0.0, 1.0]], np.float32)
     each = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(probabilities(logits), each.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(probabilities_of(logits), each.mean(axis=0), rtol=1e-6)
     huge = np.array([[1e30, -1e30]], np.float32)
-    np.testing.assert_array_equal(probabilities(huge), [1.0, 0.0])
+    np.testing.assert_array_equal(probabilities_of(huge), [1.0, 0.0])

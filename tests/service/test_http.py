@@ -12,6 +12,7 @@ import service_clips as clips
 from service_server import Server
 
 from service import errors
+from service.parameters import CLASSIFY_NAMES
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT.parent / "shared" / "clips"
@@ -40,7 +41,10 @@ def test_a_clip_in_labels_out(server: Server, white: Path) -> None:
     answer = response.json()
     assert answer["labels"][0]["label"] == "bright"
     assert sum(entry["score"] for entry in answer["labels"]) == pytest.approx(1)
-    assert answer["sparsity"] == {"asked": 0.9, "used": 0.9}
+    assert answer["sparsity"] == {"asked": 0.9, "used": 0.9, "degraded": False, "reason": None}
+    assert (answer["coverage"], answer["budget"], answer["cascade"]) == (None, None, None)
+    assert answer["cache"] == "off"
+    assert response.headers["cache-status"] == "lookwhen; fwd=bypass"
     assert answer["tokens"] == {"kept": 26, "total": 256, "views": 1}
     assert answer["macs"] == 1000 + 100 + 10 * 26 + 26 * 26
     assert answer["bundle"] == {"name": "brightness", "version": "7"}
@@ -94,7 +98,7 @@ def test_a_form_is_the_same_as_a_body(server: Server, square: Path) -> None:
     for query, data in ((in_form, {}), ({}, in_form), (in_form, in_form)):
         answer = server.client.post("/classify", params=query, files=files, data=data).json()
         assert answer["labels"] == expected["labels"]
-        assert answer["sparsity"] == {"asked": 0.95, "used": 0.95}
+        assert (answer["sparsity"]["asked"], answer["sparsity"]["used"]) == (0.95, 0.95)
 
 
 def test_a_chunked_body_of_unknown_type(server: Server, white: Path) -> None:
@@ -125,6 +129,11 @@ def test_what_is_given_twice_must_agree(server: Server, white: Path) -> None:
         ("top=0", "top", "from 1 to 1000"),
         ("views=4x2", "views", "at most 12"),
         ("views=13x1", "views", "at most 12"),
+        ("sparsity=auto&coverage=0", "coverage", "from 0.001 to 1"),
+        ("budget_ms=0", "budget_ms", "milliseconds from 1 to"),
+        ("cascade=yes", "cascade", "true or false"),
+        ("cascade=true&margin=2", "margin", "from 0 to 1"),
+        ("max_sparsity=auto", "max_sparsity", "from 0 to 0.99"),
     ],
 )
 def test_bad_values(server: Server, white: Path, query: str, field: str, limit: str) -> None:
@@ -139,7 +148,7 @@ def test_unknown_parameters_and_fields(server: Server, white: Path) -> None:
     response = server.client.post("/classify?sparcity=0.9", content=white.read_bytes())
     document = problem(response, 422, "unknown_parameter")
     assert document["field"] == "sparcity"
-    assert document["known"] == ["sparsity", "top", "views"]
+    assert document["known"] == list(CLASSIFY_NAMES)
     form = {"files": {"file": white.read_bytes()}, "data": {"temperature": "1"}}
     problem(server.client.post("/classify", **form), 422, "unknown_parameter")
 
@@ -222,6 +231,7 @@ def test_model(server: Server) -> None:
     sparsity = model["sparsity"]
     assert (sparsity["lowest"], sparsity["highest"], sparsity["default"]) == (0.0, 0.95, 0.5)
     assert {"sparsity": 0.9, "tokens": 26, "macs": 2036} in sparsity["levels"]
+    assert (sparsity["exact"], sparsity["degrade_to"]) == (False, None)
     assert model["accuracy"] == [{"sparsity": 0.9, "top1": 0.75, "clips": 4}]
     assert model["engine"]["execution_providers"] == ["CPUExecutionProvider"]
     assert model["engine"]["threads"] == 1

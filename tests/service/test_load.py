@@ -20,7 +20,7 @@ def in_background(server: Server, clip: Path, **query: object) -> "Future[httpx.
     """Classify in a thread, over a connection of its own."""
 
     def ask() -> httpx.Response:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx.Client(base_url=server.url, timeout=120) as client:
             headers = {"content-type": "video/mp4"}
             content = clip.read_bytes()
             return client.post("/classify", params=query, content=content, headers=headers)

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from service_server import Server
 
 from service.errors import all_errors
-from service.schemas import Classification
+from service.parameters import CLASSIFY_NAMES, SWEEP_NAMES
+from service.schemas import Classification, Sweep
 
 
 @pytest.fixture(scope="module")
@@ -33,33 +35,50 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     check(document)
 
 
-def test_classify_is_described(document: dict[str, Any]) -> None:
-    operation = document["paths"]["/classify"]["post"]
+@pytest.mark.parametrize(
+    ("path", "names"), [("/classify", set(CLASSIFY_NAMES)), ("/sweep", set(SWEEP_NAMES))]
+)
+def test_what_takes_clips_is_described(
+    document: dict[str, Any], path: str, names: set[str]
+) -> None:
+    operation = document["paths"][path]["post"]
     parameters = {parameter["name"]: parameter for parameter in operation["parameters"]}
-    assert set(parameters) == {"sparsity", "top", "views"}
-    assert parameters["sparsity"]["schema"]["maximum"] == 0.99
+    assert set(parameters) == names
+    for parameter in parameters.values():
+        assert parameter["description"]
+        assert parameter["schema"]["examples"]
     body = operation["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "video/*", "application/octet-stream"}
     form = body["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"file", "sparsity", "top", "views"}
+    assert set(form) == {"file"} | names
     responses = operation["responses"]
     examples = {
         code
         for response in responses.values()
         for code in response["content"].get("application/problem+json", {}).get("examples", {})
     }
-    assert examples == set(all_errors()) - {"not_found", "method_not_allowed",
-                                            "client_disconnected"}  # fmt: skip
+    never = {"not_found", "method_not_allowed", "client_disconnected"}
+    if path == "/sweep":
+        never.add("contradictory_parameters")  # none of its parameters can contradict another
+    assert examples == set(all_errors()) - never
     assert responses["200"]["content"]["application/json"]["schema"]["$ref"]
 
 
 def test_the_answer_is_what_the_schema_says(
     server: Server, document: dict[str, Any], white: Path
 ) -> None:
-    answer = server.classify(white).json()
-    Classification.model_validate(answer, strict=True)
-    schema = document["components"]["schemas"]["Classification"]
-    assert set(answer) == set(schema["properties"]) == set(schema["required"])
+    headers = {"content-type": "video/mp4"}
+    sent: list[tuple[str, type[BaseModel]]] = [
+        ("/classify", Classification),
+        ("/classify?sparsity=auto&budget_ms=1000&max_sparsity=0.95", Classification),
+        ("/classify?cascade=true", Classification),
+        ("/sweep", Sweep),
+    ]
+    for path, kind in sent:
+        answer = server.client.post(path, content=white.read_bytes(), headers=headers).json()
+        kind.model_validate(answer, strict=True)
+        schema = document["components"]["schemas"][kind.__name__]
+        assert set(answer) == set(schema["properties"]) == set(schema["required"])
 
 
 def test_the_problem_is_what_the_schema_says(server: Server, document: dict[str, Any]) -> None:

@@ -1,0 +1,112 @@
+"""JSON Schema of each parameter, for the OpenAPI document; the truth is in ``parameters.parse``."""
+
+from typing import Any
+
+from service.parameters import (
+    AUTO,
+    DEFAULT_COVERAGE,
+    DEFAULT_MARGIN,
+    DEFAULT_SWEEP,
+    DEFAULT_TOP,
+    HIGHEST_SPARSITY,
+    LOWEST_COVERAGE,
+    MAX_BUDGET_MS,
+    MAX_SWEEP,
+    MAX_TOP,
+)
+
+Schemas = dict[str, dict[str, Any]]
+
+CLASSIFY: Schemas = {
+    "sparsity": {
+        "oneOf": [
+            {"type": "number", "minimum": 0, "maximum": HIGHEST_SPARSITY},
+            {"type": "string", "enum": [AUTO]},
+        ],
+        "description": "Share of the tokens to drop: 0.9 keeps a tenth. When it is not given, the "
+        "bundle's default. The nearest level that is not sparser is used; see /model. `auto` keeps "
+        "as many as the clip needs for `coverage`.",
+        "examples": [0.9, AUTO],
+    },
+    "coverage": {
+        "type": "number",
+        "minimum": LOWEST_COVERAGE,
+        "maximum": 1,
+        "default": DEFAULT_COVERAGE,
+        "description": "With sparsity=auto: the share of the selector's mass that the tokens kept "
+        "have to hold, within the range of sparsities that was trained.",
+        "examples": [DEFAULT_COVERAGE],
+    },
+    "budget_ms": {
+        "type": "number",
+        "minimum": 1,
+        "maximum": MAX_BUDGET_MS,
+        "description": "Milliseconds from the last byte of the body to the answer: the densest "
+        "level that is predicted to fit is used, never a denser one than `sparsity` asks for, and "
+        "the sparsest when none fits.",
+        "examples": [50],
+    },
+    "cascade": {
+        "type": "boolean",
+        "default": False,
+        "description": "Start sparse, and look at more tokens while the first two labels are "
+        "closer than `margin`; never at more than `sparsity` says.",
+        "examples": [True],
+    },
+    "margin": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": DEFAULT_MARGIN,
+        "description": "With cascade=true: the difference between the first two scores that is "
+        "enough.",
+        "examples": [DEFAULT_MARGIN],
+    },
+    "max_sparsity": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": HIGHEST_SPARSITY,
+        "description": "The sparsest that the answer may be. Allows to be served sparser than "
+        "asked while there is much to do, rather than to be refused.",
+        "examples": [0.95],
+    },
+    "strict": {
+        "type": "boolean",
+        "default": False,
+        "description": "Be refused rather than served sparser than asked, also where the service "
+        "does that by default.",
+        "examples": [True],
+    },
+}
+
+SWEEP: Schemas = {
+    "sparsities": {
+        "type": "string",
+        "default": ",".join(f"{sparsity:g}" for sparsity in DEFAULT_SWEEP),
+        "description": f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
+        "commas. Of each, the nearest level that is not sparser is used.",
+        "examples": ["0,0.5,0.9"],
+    },
+}
+
+
+def top_and_views(default_views: str, max_views: int) -> Schemas:
+    """The parameters that all requests about a clip have."""
+    return {
+        "top": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_TOP,
+            "default": DEFAULT_TOP,
+            "description": "How many labels to answer, best first; all of them if there are fewer.",
+            "examples": [DEFAULT_TOP],
+        },
+        "views": {
+            "type": "string",
+            "pattern": "^[0-9]{1,3}x[13]$",
+            "default": default_views,
+            "description": "TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
+            f"3 crops of each; at most {max_views} in all. Cost grows with their number.",
+            "examples": ["1x1", "4x3"],
+        },
+    }

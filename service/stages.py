@@ -1,0 +1,265 @@
+"""The stages of one clip behind its upload: decode, select, extract, unless they are known."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.sampling import Views
+from bundle.schema import Manifest
+from bundle.tokens import rank
+from service.cache import ByteCache, SingleFlight
+from service.decoding.blocks import Block
+from service.decoding.pool import DecodePool
+from service.decoding.protocol import ClipFacts, ViewPlan
+from service.engine import DeadlinePassed, Engine
+from service.errors import RequestTimeout
+from service.policy import coverage_curve
+from service.trace import Trace
+
+CacheUse = Literal["hit", "partial", "miss", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipKey:
+    """What a selection depends on: the clip's bytes, its views, and the bundle."""
+
+    clip_sha256: bytes
+    views: Views
+    bundle_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A clip up to where sparsity begins to matter.
+
+    Attributes:
+        frames: uint8 [V, T, H, W, 3].
+        facts: what decoding found out about the clip.
+        scores: float32 [V, N].
+        ranking: int64 [V, N], positions from the highest score to the lowest.
+        context: float32 [V, P, D].
+        logits: by K, float32 [V, classes], of the extractions that were made of it so far.
+    """
+
+    frames: NDArray[np.uint8]
+    facts: ClipFacts
+    scores: NDArray[np.float32]
+    ranking: NDArray[np.int64]
+    context: NDArray[np.float32]
+    logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        fixed = self.frames.nbytes + self.scores.nbytes + self.ranking.nbytes + self.context.nbytes
+        return fixed + sum(logits.nbytes for logits in self.logits.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """Of one K: float32 logits [V, classes], and what it took this request.
+
+    seconds: running, without waiting; 0 like ``macs`` when it had been made before.
+    """
+
+    logits: NDArray[np.float32]
+    seconds: float
+    macs: int
+
+
+class Stages:
+    """What the stages of all clips have in common: workers, engine and cache.
+
+    Args:
+        cache_bytes: of decoded views, selections and results; 0 keeps nothing.
+        timeout_seconds: for the words of a problem; deadlines are given per clip.
+        on_eviction: called for each clip that is dropped from the cache.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        pool: DecodePool,
+        engine: Callable[[], Engine],
+        *,
+        cache_bytes: int,
+        timeout_seconds: float,
+        on_eviction: Callable[[], None],
+    ) -> None:
+        self.manifest, self.pool, self.engine = manifest, pool, engine
+        self.timeout_seconds = timeout_seconds
+        self.caches = cache_bytes > 0
+        self.cache: ByteCache[ClipKey, Selection] = ByteCache(cache_bytes, on_eviction)
+        self._bundle_digest = ",".join(file.sha256 for file in manifest.files.values())
+        self._selections: SingleFlight[ClipKey, Selection] = SingleFlight()
+        self._extractions: SingleFlight[tuple[ClipKey, int], Extraction] = SingleFlight()
+
+    async def select(
+        self, clip: Block, views: Views, trace: Trace, deadline: float, *, store: bool
+    ) -> "ClipWork":
+        """Decode a clip and select from it, or take what is known of it.
+
+        Args:
+            clip: closed as soon as it is no longer needed.
+            deadline: on the event loop's clock.
+            store: False passes the cache by, in both directions.
+
+        Raises:
+            ClipError, RequestTimeout, InternalError.
+        """
+        if not (self.caches and store):
+            selection = await self._select(clip, views, trace, deadline)
+            return ClipWork(self, selection, None, trace, deadline, "off")
+        digest = await asyncio.to_thread(clip.sha256)
+        key = ClipKey(digest, views, self._bundle_digest)
+        if (known := self.cache.get(key)) is not None:
+            clip.close()
+            return ClipWork(self, known, key, trace, deadline, "partial")
+        began = time.perf_counter()
+        # Shared, because whoever is first may leave before the others and close the clip.
+        selection, first = await self._selections.run(
+            key, lambda: self._select_and_keep(key, clip.share(), trace, deadline)
+        )
+        clip.close()
+        if first:
+            return ClipWork(self, selection, key, trace, deadline, "miss")
+        trace.add("queue", time.perf_counter() - began)
+        return ClipWork(self, selection, key, trace, deadline, "partial")
+
+    async def _select_and_keep(
+        self, key: ClipKey, clip: Block, trace: Trace, deadline: float
+    ) -> Selection:
+        selection = await self._select(clip, key.views, trace, deadline)
+        self.cache.put(key, selection, selection.bytes)
+        return selection
+
+    async def _select(self, clip: Block, views: Views, trace: Trace, deadline: float) -> Selection:
+        geometry = self.manifest.geometry
+        plan = ViewPlan(
+            temporal=views.temporal,
+            spatial=views.spatial,
+            frames=geometry.frames,
+            size=geometry.size,
+            short_side=self.manifest.sampling.short_side,
+        )
+        with clip, trace.stage("decode"):
+            frames, facts = await self.pool.decode(clip, plan)
+        try:
+            selected = await self.engine().select(frames, deadline=deadline)
+        except DeadlinePassed:
+            raise RequestTimeout(self.timeout_seconds) from None
+        trace.add("queue", selected.waited)
+        trace.add("select", selected.ran)
+        with trace.stage("select"):
+            ranking = await asyncio.to_thread(rank, selected.scores)
+        return Selection(frames, facts, selected.scores, ranking, selected.context)
+
+    async def extract(
+        self, selection: Selection, kept: int, trace: Trace, deadline: float
+    ) -> Extraction:
+        """Look at the best ``kept`` tokens of each view.
+
+        Raises:
+            RequestTimeout: the deadline passed while it waited.
+        """
+        with trace.stage("extract"):
+            best = selection.ranking[:, :kept]
+            positions = await asyncio.to_thread(np.sort, best, 1)
+        try:
+            done = await self.engine().extract(
+                selection.frames, positions, selection.context, deadline=deadline
+            )
+        except DeadlinePassed:
+            raise RequestTimeout(self.timeout_seconds) from None
+        trace.add("queue", done.waited)
+        trace.add("extract", done.ran)
+        macs = self.manifest.macs
+        return Extraction(
+            done.logits, done.ran, (macs.at(kept) - macs.selector) * len(selection.frames)
+        )
+
+    async def extract_once(
+        self, key: ClipKey, selection: Selection, kept: int, trace: Trace, deadline: float
+    ) -> Extraction:
+        """The same for a selection that others may have as well: what is known is not made anew."""
+        if (known := selection.logits.get(kept)) is not None:
+            return Extraction(known, 0.0, 0)
+        began = time.perf_counter()
+        done, first = await self._extractions.run(
+            (key, kept), lambda: self._extract_and_keep(key, selection, kept, trace, deadline)
+        )
+        if first:
+            return done
+        trace.add("queue", time.perf_counter() - began)
+        return Extraction(done.logits, 0.0, 0)
+
+    async def _extract_and_keep(
+        self, key: ClipKey, selection: Selection, kept: int, trace: Trace, deadline: float
+    ) -> Extraction:
+        done = await self.extract(selection, kept, trace, deadline)
+        selection.logits[kept] = done.logits
+        if self.cache.get(key) is selection:  # it is larger now
+            self.cache.put(key, selection, selection.bytes)
+        return done
+
+
+class ClipWork:
+    """One request's way through the stages, and what it really took.
+
+    Attributes:
+        selection: of the clip.
+        macs: multiply-accumulates that were computed for this request.
+        tokens: that the extractor looked at for this request, all views together.
+        extractions: how often it did so.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        selection: Selection,
+        key: ClipKey | None,
+        trace: Trace,
+        deadline: float,
+        cache: CacheUse,
+    ) -> None:
+        self._stages, self.selection, self._key = stages, selection, key
+        self._trace, self._deadline, self._cache = trace, deadline, cache
+        self.views = len(selection.frames)
+        selected_here = cache in ("miss", "off")
+        self.macs = stages.manifest.macs.selector * self.views if selected_here else 0
+        self.tokens = self.extractions = 0
+
+    @property
+    def cache(self) -> CacheUse:
+        """What the cache spared: `partial` decoding and selecting, `hit` the extractor as well."""
+        return "hit" if self._cache == "partial" and not self.tokens else self._cache
+
+    async def curve(self) -> NDArray[np.float64]:
+        """Share of the selector's mass by number of tokens; see :func:`coverage_curve`."""
+        with self._trace.stage("select"):
+            return await asyncio.to_thread(coverage_curve, self.selection.scores)
+
+    async def extract(self, kept: int) -> Extraction:
+        """Look at the best ``kept`` tokens of each view."""
+        if self._key is None:
+            done = await self._stages.extract(self.selection, kept, self._trace, self._deadline)
+        else:
+            done = await self._stages.extract_once(
+                self._key, self.selection, kept, self._trace, self._deadline
+            )
+        if done.macs:
+            self.macs += done.macs
+            self.tokens += kept * self.views
+            self.extractions += 1
+        return done
+
+    def predicted_seconds(self, kept: int) -> float:
+        """Until an extraction that is asked for now is done; 0 for one that is known."""
+        if kept in self.selection.logits:
+            return 0.0
+        cost = self._stages.engine().cost
+        return cost.backlog_seconds() + cost.extract_seconds(kept, self.views)

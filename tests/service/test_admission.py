@@ -1,0 +1,211 @@
+"""Who is let in, at what cost, and who is served sparser for the others' sake."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.admission import Admission, AdmissionLimits
+from service.errors import Overloaded
+
+
+def admission_of(
+    max_requests: int, max_tokens: int, max_wait_seconds: float, **marks: float
+) -> Admission:
+    return Admission(AdmissionLimits(max_requests, max_tokens, max_wait_seconds, **marks))
+
+
+def test_a_full_house_is_refused_before_any_work() -> None:
+    admission = admission_of(2, 1000, 60)
+    with admission.admit([10]), admission.admit([10]):
+        assert (admission.requests, admission.tokens) == (2, 20)
+        with pytest.raises(Overloaded):
+            admission.admit([1])
+    assert (admission.requests, admission.tokens) == (0, 0)
+
+
+def test_tokens_bound_what_is_in_flight() -> None:
+    admission = admission_of(10, 100, 60)
+    with admission.admit([60]):
+        with pytest.raises(Overloaded):
+            admission.admit([41])
+        with admission.admit([40]):
+            assert admission.tokens == 100
+
+
+def test_a_request_larger_than_the_bound_is_served_when_alone() -> None:
+    admission = admission_of(10, 100, 60)
+    with admission.admit([500]), pytest.raises(Overloaded):
+        admission.admit([1])
+
+
+def test_retry_after_is_queued_tokens_by_tokens_per_second() -> None:
+    admission = admission_of(1, 10_000, 60)
+    admission.seed(tokens_per_second=100)
+    with admission.admit([730]), pytest.raises(Overloaded) as caught:
+        admission.admit([1])
+    assert caught.value.headers["retry-after"] == "8"
+
+
+def test_what_would_wait_longer_than_its_deadline_is_refused() -> None:
+    admission = admission_of(10, 10_000, 5)
+    admission.seed(tokens_per_second=100)
+    with admission.admit([501]), pytest.raises(Overloaded):
+        admission.admit([1])
+    with admission.admit([499]), admission.admit([1]):
+        assert admission.requests == 2
+
+
+def test_a_reservation_changes_its_tokens_or_keeps_those_it_had() -> None:
+    admission = admission_of(10, 100, 60)
+    with admission.admit([50]) as first, admission.admit([10]):
+        first.decide_again([90])
+        assert admission.tokens == 100
+        with pytest.raises(Overloaded):
+            first.decide_again([91])
+        assert admission.tokens == 100
+        first.decide_again([5])
+        assert admission.tokens == 15
+    assert admission.tokens == 0
+
+
+def test_the_rate_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    admission = admission_of(10, 10_000, 60)
+    for _ in range(40):
+        with admission.admit([100]) as reservation:
+            now += 5.0  # an upload is the client's time
+            reservation.begin()
+            now += 0.5
+            reservation.answered(100)
+    assert admission.tokens_per_second == pytest.approx(200, rel=0.01)
+    with admission.admit([100]) as reservation:
+        reservation.begin()
+        now += 0.5  # refused by the decoder: says nothing about the rate
+    assert admission.tokens_per_second == pytest.approx(200, rel=0.01)
+
+
+def test_between_the_marks_each_way_gets_an_equal_part() -> None:
+    ways = [100, 50, 25, 10]
+    chosen = {}
+    for held in (0, 490, 510, 590, 610, 690, 710, 790, 810, 880, 890):
+        admission = admission_of(99, 1000, 60, degrade_from_load=0.5, degrade_full_load=0.9)
+        with admission.admit([held]), admission.admit(ways) as reservation:
+            chosen[held] = (reservation.way, reservation.degraded_by)
+            assert admission.tokens == held + ways[reservation.way]
+    assert chosen == {
+        0: (0, None), 490: (0, None), 510: (0, None), 590: (0, None),
+        610: (1, "tokens"), 690: (1, "tokens"), 710: (2, "tokens"), 790: (2, "tokens"),
+        810: (3, "tokens"), 880: (3, "tokens"), 890: (3, "tokens"),
+    }  # fmt: skip
+
+
+def test_no_refusal_until_the_cheapest_way_is_full() -> None:
+    admission = admission_of(10_000, 1000, 60)
+    served: list[int] = []
+    held = []
+    while admission.tokens <= 1000 - 10:
+        held.append(admission.admit([100, 50, 10]))
+        served.append(held[-1].way)
+    with pytest.raises(Overloaded):
+        admission.admit([100, 50, 10])
+    assert served == sorted(served), "never better than those before while nobody leaves"
+    assert set(served) == {0, 1, 2}
+    for reservation in held:
+        with reservation:
+            pass
+    assert (admission.requests, admission.tokens) == (0, 0)
+
+
+def test_one_that_may_not_be_degraded_is_refused_while_others_get_in() -> None:
+    admission = admission_of(99, 1000, 60)
+    with admission.admit([950]):
+        with pytest.raises(Overloaded):
+            admission.admit([100])
+        with admission.admit([100, 40]) as reservation:
+            assert (reservation.way, reservation.degraded_by) == (1, "tokens")
+
+
+def test_slots_and_waiting_press_as_tokens_do() -> None:
+    admission = admission_of(10, 1_000_000, 60)
+    held = [admission.admit([1]) for _ in range(9)]
+    with admission.admit([100, 10]) as reservation:
+        assert (reservation.way, reservation.degraded_by) == (1, "requests")
+    assert len(held) == 9
+
+    admission = admission_of(99, 1_000_000, 60)
+    admission.seed(tokens_per_second=100)
+    with admission.admit([5400]):
+        assert admission.load == (0.9, "wait")
+        with admission.admit([100, 10]) as reservation:
+            assert (reservation.way, reservation.degraded_by) == (1, "wait")
+
+
+def test_it_is_decided_again_by_what_is_there_then() -> None:
+    admission = admission_of(99, 1000, 60)
+    others = admission.admit([900])
+    with admission.admit([100, 10]) as reservation:
+        assert (reservation.way, admission.tokens) == (1, 910)
+        with others:
+            pass
+        reservation.decide_again([100, 10])
+        assert (reservation.way, reservation.degraded_by, admission.tokens) == (0, None, 100)
+        with admission.admit([890]):
+            reservation.decide_again([100, 10])
+            assert (reservation.way, reservation.degraded_by) == (1, "tokens")
+
+
+def test_what_was_admitted_is_not_refused_later() -> None:
+    """The rate may fall meanwhile; tokens that are held go on being held."""
+    admission = admission_of(99, 1000, 5)
+    admission.seed(tokens_per_second=1000)
+    with admission.admit([400]), admission.admit([400]) as reservation:
+        admission.seed(tokens_per_second=10)
+        with pytest.raises(Overloaded):
+            admission.admit([1])
+        reservation.decide_again([400])
+        with pytest.raises(Overloaded):
+            reservation.decide_again([401])
+        assert admission.tokens == 800
+
+
+def test_what_is_not_needed_is_given_back() -> None:
+    admission = admission_of(99, 1000, 60)
+    with admission.admit([600]) as reservation:
+        reservation.shrink(50)
+        assert admission.tokens == 50
+        reservation.shrink(70)
+        assert admission.tokens == 50, "it never grows by shrinking"
+    assert admission.tokens == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 200), min_size=1, max_size=4, unique=True),
+            st.sampled_from(["stay", "leave", "again", "shrink"]),
+        ),
+        max_size=60,
+    )
+)
+def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> None:
+    admission = admission_of(8, 500, 60)
+    inside = []
+    for costs, then in events:
+        try:
+            reservation = admission.admit(sorted(costs, reverse=True))
+        except Overloaded:
+            # Then even the cheapest finds no room, or no slot.
+            assert admission.requests == 8 or admission.tokens + min(costs) > 500
+            continue
+        if then == "leave":
+            with reservation:
+                pass
+            continue
+        inside.append(reservation)
+        if then == "again":
+            reservation.decide_again([max(costs)] if reservation.way == 0 else [min(costs)])
+        if then == "shrink":
+            reservation.shrink(min(costs) // 2)
+        assert admission.tokens == sum(held.tokens for held in inside) <= 500
+        assert admission.requests == len(inside) <= 8

@@ -1,0 +1,108 @@
+"""How parameters are read, and what they may not be."""
+
+import pytest
+
+from bundle.sampling import Views
+from service import parameters
+from service.errors import (
+    ConflictingParameter,
+    ContradictoryParameters,
+    InvalidParameter,
+    UnknownParameter,
+)
+from service.parameters import Parameters
+
+
+def test_parameters_have_defaults() -> None:
+    read = parameters.parse({}, "4x3", max_views=12)
+    assert read == Parameters(None, 5, Views(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("sparsity", text) for text in ("", "nan", "inf", "-0.1", "0.991", "1", "0_5", "٠.٥", "x",
+                                          " 0.5", "1e400", "0x1p-1")],
+        *[("coverage", text) for text in ("", "0", "0.0001", "1.01", "nan", "all")],
+        *[("margin", text) for text in ("", "-0.1", "1.1", "x")],
+        *[("budget_ms", text) for text in ("", "0", "0.5", "3600001", "1e9", "inf", "10ms")],
+        *[("cascade", text) for text in ("", "yes", "TRUE", "2")],
+        *[("strict", text) for text in ("", "on", "True")],
+        *[("max_sparsity", text) for text in ("", "1", "auto", "-1")],
+        *[("top", text) for text in ("", "0", "-1", "1.5", "1001", "1_0", "٣", "9" * 50)],
+        *[("views", text) for text in ("", "1", "0x1", "1x2", "5x3", "13x1", "1X1", "1x1x1",
+                                       "999x3", "1x1\n")],
+    ],
+)  # fmt: skip
+def test_bad_values_name_the_parameter_and_the_limit(name: str, value: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parameters.parse({name: value}, "1x1", max_views=12)
+    assert caught.value.members["field"] == name
+    assert caught.value.members["limit"]
+
+
+@pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789"])
+def test_sparsity_is_a_decimal_number(text: str) -> None:
+    assert parameters.parse({"sparsity": text}, "1x1", 12).sparsity == float(text)
+
+
+def test_the_same_twice_is_no_conflict() -> None:
+    names = parameters.CLASSIFY_NAMES
+    assert parameters.collect([("top", "3"), ("top", "3")], names) == {"top": "3"}
+    with pytest.raises(ConflictingParameter):
+        parameters.collect([("top", "3"), ("top", "4")], names)
+    with pytest.raises(UnknownParameter):
+        parameters.collect([("sparcity", "0.5")], names)
+    with pytest.raises(UnknownParameter):
+        parameters.collect([("sparsity", "0.5")], parameters.SWEEP_NAMES)
+
+
+def read(**texts: str) -> Parameters:
+    return parameters.parse(texts, "1x1", max_views=12)
+
+
+def test_auto_and_a_cascade_have_defaults() -> None:
+    assert read(sparsity="auto").coverage == parameters.DEFAULT_COVERAGE
+    assert read(sparsity="auto", coverage="0.5").coverage == 0.5
+    assert read(cascade="true").margin == parameters.DEFAULT_MARGIN
+    assert read(cascade="1", margin="0").margin == 0.0
+    assert read(cascade="false").margin is None
+    assert read(budget_ms="12.5").budget_ms == 12.5
+
+
+@pytest.mark.parametrize(
+    ("texts", "field", "other"),
+    [
+        ({"coverage": "0.9"}, "coverage", "sparsity"),
+        ({"coverage": "0.9", "sparsity": "0.5"}, "coverage", "sparsity"),
+        ({"margin": "0.9"}, "margin", "cascade"),
+        ({"margin": "0.9", "cascade": "false"}, "margin", "cascade"),
+        ({"cascade": "true", "sparsity": "auto"}, "cascade", "sparsity"),
+        ({"strict": "true", "max_sparsity": "0.9"}, "strict", "max_sparsity"),
+    ],
+)
+def test_contradictions_name_both(texts: dict[str, str], field: str, other: str) -> None:
+    with pytest.raises(ContradictoryParameters) as caught:
+        read(**texts)
+    assert caught.value.members == {"field": field, "other": other}
+    assert field in caught.value.detail
+    assert other in caught.value.detail
+
+
+def test_a_sweep_takes_a_list_and_has_a_default() -> None:
+    def sweep(**texts: str) -> tuple[float, ...]:
+        return parameters.parse_sweep(texts, "1x1", max_views=12).sparsities
+
+    assert sweep() == parameters.DEFAULT_SWEEP
+    assert sweep(sparsities="0.9,0,0.5,.9") == (0.9, 0.0, 0.5)
+    many = ",".join(f"0.{number:02}" for number in range(parameters.MAX_SWEEP))
+    assert len(sweep(sparsities=many)) == parameters.MAX_SWEEP
+
+
+@pytest.mark.parametrize("text", ["", ",", "0.5,", "auto", "0.5;0.9", "0.5, 0.9", "1", "-0.1",
+                                  ",".join(["0.5"] * 17), "nan"])  # fmt: skip
+def test_bad_lists_name_the_limit(text: str) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parameters.parse_sweep({"sparsities": text}, "1x1", max_views=12)
+    assert caught.value.members["field"] == "sparsities"
+    assert "1 to 16 numbers" in str(caught.value.members["limit"])
