@@ -7,12 +7,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
 from service.body import ClipSink, Received
@@ -24,6 +25,7 @@ from service.settings import Settings
 from service.trace import Trace
 
 Answer = dict[str, Any]
+Asked = Literal["classify", "sweep"]
 _Ask = Callable[[Path], Awaitable[Answer]]
 
 _CHUNK_BYTES = 1024 * 1024
@@ -36,6 +38,7 @@ class FileError(Exception):
 
 def classify_files(
     files: list[Path],
+    asked: Asked,
     query: Mapping[str, str],
     url: str | None,
     settings: Settings | None,
@@ -43,7 +46,7 @@ def classify_files(
 ) -> int:
     """Classify the files and print the answers; returns the exit code."""
     try:
-        return asyncio.run(_classify_all(files, query, url, settings, as_json))
+        return asyncio.run(_classify_all(files, asked, query, url, settings, as_json))
     except StartError as error:
         print(f"lookwhen: {error}", file=sys.stderr)
         return 1
@@ -53,18 +56,25 @@ def classify_files(
 
 async def _classify_all(
     files: list[Path],
+    asked: Asked,
     query: Mapping[str, str],
     url: str | None,
     settings: Settings | None,
     as_json: bool,
 ) -> int:
     failed = False
-    connect = _remote(url, query) if url else _local(settings or Settings(), query)
+    local = settings or Settings()
+    connect = _remote(url, asked, query) if url else _local(local, asked, query)
+    show = _show_sweep if asked == "sweep" else _show
     async with connect as ask:
         with _progress(len(files)) as advance:
             for file in files:
                 try:
-                    _show(file, await ask(file), as_json, several=len(files) > 1)
+                    answer = await ask(file)
+                    if as_json:
+                        print(json.dumps({"file": str(file), **answer}), flush=True)
+                    else:
+                        show(_titled(file, several=len(files) > 1), answer)
                 except FileError as error:
                     failed = True
                     print(f"lookwhen: {file}: {error}", file=sys.stderr)
@@ -92,7 +102,7 @@ class _FileSource:
 
 
 @contextlib.asynccontextmanager
-async def _local(settings: Settings, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
+async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
     try:
         bundle = read_bundle(settings.bundle or default_bundle_path())
         pipeline = Pipeline(bundle, settings, Metrics(settings.latency_buckets_seconds))
@@ -102,8 +112,9 @@ async def _local(settings: Settings, query: Mapping[str, str]) -> AsyncIterator[
 
     async def ask(path: Path) -> Answer:
         source = _FileSource(path, settings.max_body_bytes)
+        run = pipeline.sweep if asked == "sweep" else pipeline.classify
         try:
-            answer = await pipeline.classify(source, query.items(), uuid.uuid4().hex, Trace())
+            answer = await run(source, query.items(), uuid.uuid4().hex, Trace())
         except ServiceError as error:
             raise FileError(f"{error.detail} ({error.code})") from None
         except OSError as error:
@@ -117,8 +128,8 @@ async def _local(settings: Settings, query: Mapping[str, str]) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def _remote(url: str, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
-    address = url.rstrip("/") + "/classify"
+async def _remote(url: str, asked: Asked, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
+    address = f"{url.rstrip('/')}/{asked}"
     async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
 
         async def ask(path: Path) -> Answer:
@@ -149,13 +160,14 @@ def _read(response: httpx.Response) -> Answer:
     return answer
 
 
-def _show(file: Path, answer: Answer, as_json: bool, several: bool) -> None:
-    if as_json:
-        print(json.dumps({"file": str(file), **answer}), flush=True)
-        return
+def _titled(file: Path, several: bool) -> Console:
     console = Console(highlight=False, soft_wrap=True)
     if several:
         console.print(f"[bold]{escape(str(file))}[/bold]")
+    return console
+
+
+def _show(console: Console, answer: Answer) -> None:
     for entry in answer["labels"]:
         console.print(f"{entry['score']:7.1%}  {escape(entry['label'])}")
     tokens, timing = answer["tokens"], answer["timing"]
@@ -163,6 +175,53 @@ def _show(file: Path, answer: Answer, as_json: bool, several: bool) -> None:
         f"[dim]sparsity {answer['sparsity']['used']:g}, {tokens['kept']} of {tokens['total']} "
         f"tokens, {1000 * timing['total']:.0f} ms (decode {1000 * timing['decode']:.0f}, "
         f"select {1000 * timing['select']:.0f}, extract {1000 * timing['extract']:.0f})[/dim]"
+    )
+    for line in _choices(answer):
+        console.print(f"[dim]{escape(line)}[/dim]")
+
+
+def _choices(answer: Answer) -> Iterator[str]:
+    """How the sparsity was chosen, where it was not simply what was asked for."""
+    if answer["sparsity"]["degraded"]:
+        yield f"sparser than asked for: {answer['sparsity']['reason']}"
+    if coverage := answer["coverage"]:
+        yield f"coverage {coverage['reached']:.3f} of {coverage['asked']:g} asked for"
+    if budget := answer["budget"]:
+        outcome = "met" if budget["met"] else "missed"
+        yield (
+            f"budget {budget['asked_ms']:g} ms {outcome}: {budget['spent_ms']:.0f} ms spent, "
+            f"{budget['predicted_ms']:.0f} ms predicted"
+        )
+    if cascade := answer["cascade"]:
+        steps = ", ".join(
+            f"{step['sparsity']:g}: {step['label']} +{step['margin']:.2f}"
+            for step in cascade["steps"]
+        )
+        yield f"cascade, stopped by {cascade['stopped']}: {steps}"
+
+
+def _show_sweep(console: Console, answer: Answer) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("sparsity", "tokens", "ms", "GMACs"):
+        table.add_column(title, justify="right")
+    for title in ("label", "score", "overlap"):
+        table.add_column(title)
+    for point in answer["points"]:
+        best, agreement = point["labels"][0], point["agreement"]
+        table.add_row(
+            f"{point['used']:g}",
+            str(point["tokens"]),
+            f"{1000 * point['extract_seconds']:.1f}",
+            f"{point['macs'] / 1e9:.2f}",
+            escape(best["label"]),
+            f"{best['score']:.1%}",
+            f"{agreement['overlap']:.3f}",
+        )
+    console.print(table)
+    timing = answer["timing"]
+    console.print(
+        f"[dim]one selection: {1000 * timing['total']:.0f} ms (decode "
+        f"{1000 * timing['decode']:.0f}, select {1000 * timing['select']:.0f})[/dim]"
     )
 
 

@@ -13,6 +13,7 @@ import click
 from service import __version__
 
 if TYPE_CHECKING:
+    from service.classify import Asked
     from service.settings import Settings
 
 _UNSET = "Default: the setting {}."
@@ -57,7 +58,26 @@ def serve(**options: Any) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--url", metavar="URL", help="Ask this service instead of classifying here.")
-@click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99.")
+@click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")
+@click.option(
+    "--coverage", metavar="C", help="With --sparsity auto: share of the selector's mass to keep."
+)
+@click.option(
+    "--budget-ms", metavar="MS", help="Milliseconds to answer in: as dense as is predicted to fit."
+)
+@click.option(
+    "--cascade", is_flag=True, default=None, help="Start sparse, look closer while in doubt."
+)
+@click.option(
+    "--margin", metavar="M", help="With --cascade: lead of the first label that is enough."
+)
+@click.option("--max-sparsity", metavar="S", help="Allow a busy service to be sparser, up to this.")
+@click.option(
+    "--strict", is_flag=True, default=None, help="Rather be refused than served sparser than asked."
+)
+@click.option(
+    "--sweep", metavar="S,S,...", help="Show several sparsities of one selection instead."
+)
 @click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
 @click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
 @click.option(
@@ -75,10 +95,18 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     url, bundle, as_json = options.pop("url"), options.pop("bundle"), options.pop("as_json")
     if url and bundle:
         raise click.UsageError("--bundle is for classifying here; with --url the service has one")
-    query = {name: value for name, value in options.items() if value is not None}
-    _check_parameters(query)
+    sweep = options.pop("sweep")
+    query = {
+        name: "true" if value is True else value
+        for name, value in options.items()
+        if value is not None
+    }
+    if sweep is not None:
+        query["sparsities"] = sweep
+    _check_parameters(query, sweep=sweep is not None)
     settings = None if url else _settings(bundle=bundle)
-    sys.exit(classify_files([Path(file) for file in files], query, url, settings, as_json))
+    asked: Asked = "sweep" if sweep is not None else "classify"
+    sys.exit(classify_files([Path(file) for file in files], asked, query, url, settings, as_json))
 
 
 @main.command(
@@ -115,14 +143,21 @@ def show(directory: Path | None, as_json: bool) -> None:
     show_bundle(found, as_json)
 
 
-def _check_parameters(query: dict[str, str]) -> None:
+def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     """Tell a mistake in an option from a file that cannot be classified."""
     from service import parameters
-    from service.errors import InvalidParameter
+    from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
 
+    names = parameters.SWEEP_NAMES if sweep else parameters.CLASSIFY_NAMES
+    parse = parameters.parse_sweep if sweep else parameters.parse
     try:
         # How many views are too many is for the pipeline, here or at the service, to say.
-        parameters.parse(query, "1x1", max_views=1_000_000)
+        parse(parameters.collect(query.items(), names), "1x1", max_views=1_000_000)
+    except UnknownParameter as error:
+        option = str(error.members["field"]).replace("_", "-")
+        raise click.UsageError(f"--{option} does not go with --sweep") from None
+    except ContradictoryParameters as error:
+        raise click.UsageError(error.detail) from None
     except InvalidParameter as error:
         raise click.UsageError(f"--{error.detail}") from None
 

@@ -60,6 +60,11 @@ def test_classify_here(brightness_bundle: Path, white: Path, square: Path, tmp_p
     assert first["tokens"]["kept"] == 13
     errors = done.stderr.splitlines()
     assert len(errors) == 2
+    swept = lookwhen(
+        "classify", square, "--sweep", "0,0.95", "--bundle", brightness_bundle, "--json"
+    )
+    points = json.loads(swept.stdout)["points"]
+    assert [point["labels"][0]["label"] for point in points] == ["dark", "bright"]
     assert f"{broken}: This looks like a GIF image" in errors[0]
     assert "absent.mp4: No such file or directory" in errors[1]
 
@@ -73,6 +78,20 @@ def test_classify_there(server: Server, white: Path, square: Path, tmp_path: Pat
     assert lines[1].split() == ["100.0%", "bright"]
     assert "256 of 256 tokens" in lines[3]
     assert lines[5].split()[1] == "dark"
+
+    done = lookwhen("classify", white, "--url", server.url, "--sparsity", "auto", "--coverage", 1,
+                    "--budget-ms", 60000, "--max-sparsity", 0.95)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "coverage 1.000 of 1 asked for" in done.stdout
+    assert "budget 60000 ms met" in done.stdout
+    done = lookwhen("classify", white, "--url", server.url, "--cascade", "--margin", 1, "--strict")
+    assert "cascade, stopped by " in done.stdout
+    assert "0.95: bright +" in done.stdout
+    done = lookwhen("classify", square, "--url", server.url, "--sweep", "0,0.95")
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
+        ["0", "256"], ["0.95", "13"]
+    ]  # fmt: skip
+    assert ["dark" in done.stdout, "bright" in done.stdout] == [True, True]
 
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
@@ -90,6 +109,10 @@ def test_classify_there(server: Server, white: Path, square: Path, tmp_path: Pat
         (("classify",), "FILE"),
         (("classify", "a.mp4", "--sparsity", "1"), "sparsity must be"),
         (("classify", "a.mp4", "--views", "1x2"), "views must be"),
+        (("classify", "a.mp4", "--sweep", "0,2"), "sparsities must be"),
+        (("classify", "a.mp4", "--sweep", "0", "--strict"), "--strict does not go with --sweep"),
+        (("classify", "a.mp4", "--coverage", "0.5"), "coverage needs sparsity=auto"),
+        (("classify", "a.mp4", "--cascade", "--sparsity", "auto"), "ask for one of them"),
         (("classify", "a.mp4", "--url", "http://x", "--bundle", "y"), "--bundle"),
         (("serve", "--port", "99999"), "65535"),
         (("serve", "--log-format", "xml"), "xml"),
