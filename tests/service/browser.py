@@ -1,0 +1,114 @@
+"""A real Chromium, spoken to over its debugging pipe: no driver, no port, no package."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+class Browser:
+    """One page of a headless Chromium."""
+
+    def __init__(self) -> None:
+        assert CHROMIUM is not None
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        to_read, self._to = os.pipe()
+        self._from, to_write = os.pipe()
+        # Chromium reads commands from descriptor 3 and writes answers to 4.
+        shell = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                   "--remote-debugging-pipe", "--no-first-run", "--disable-extensions",
+                   f"--user-data-dir={self._profile.name}", "about:blank"]  # fmt: skip
+        self._process = subprocess.Popen(
+            ["bash", "-c", shell, CHROMIUM, *options],
+            pass_fds=(to_read, to_write),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_read)
+        os.close(to_write)
+        self._answers = os.fdopen(self._from, "rb")
+        self._buffer = b""
+        self._count = 0
+        self._session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        self.errors: list[str] = []
+        for domain in ("Page", "Runtime", "DOM", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: object) -> Any:
+        """A command of the DevTools protocol and its result."""
+        self._count += 1
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return answer["result"]
+            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.errors.append(json.dumps(answer["params"]))
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self.wait("document.readyState === 'complete'")
+
+    def run(self, expression: str) -> Any:
+        """The value of a JavaScript expression, awaited."""
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 120) -> Any:
+        """Ask until it is true."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if value := self.run(expression):
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"waited {seconds:g} seconds in vain for {expression}")
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """As a person does in the dialog."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+
+    def _next(self) -> Any:
+        while b"\0" not in self._buffer:
+            piece = self._answers.read1(1 << 16)
+            assert piece, "the browser has ended"
+            self._buffer += piece
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._to)
+        self._process.kill()
+        self._process.wait(30)
+        self._answers.close()
+        self._profile.cleanup()
