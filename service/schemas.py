@@ -34,8 +34,8 @@ class SparsityAnswer(_Answer):
 
 
 class CoverageAnswer(_Answer):
-    asked: float = Field(description="share of the selector's mass", examples=[0.9])
-    reached: float = Field(description="share that the tokens kept hold", examples=[0.93])
+    asked: float = Field(description="share of the selector's mass", examples=[0.7])
+    reached: float = Field(description="share that the tokens kept hold", examples=[0.73])
 
 
 class BudgetAnswer(_Answer):
@@ -65,7 +65,7 @@ class CascadeStep(_Answer):
 
 
 class CascadeAnswer(_Answer):
-    margin: float = Field(description="the margin that was enough", examples=[0.5])
+    margin: float = Field(description="the margin that was enough", examples=[0.7])
     steps: list[CascadeStep] = Field(description="in order; the last is the answer")
     stopped: Literal["margin", "densest", "budget"] = Field(
         description="why it went no further: the margin was reached, it was the densest step "

@@ -40,7 +40,7 @@ def test_each_rule_answers_from_its_level(seen: Observations) -> None:
     assert half.answered.tolist() == [0, 2], "8 tokens hold half of the first, 2 of the second"
     assert half.looked.tolist() == [[1, 0, 0], [0, 0, 1]]
 
-    rungs = ladder(STEPS)
+    rungs = ladder(STEPS, 2.0)
     assert rungs == (SPARSE, MIDDLE, DENSE)
     looked = cascade(seen, rungs, 0.5)
     assert looked.answered.tolist() == [0, 2]

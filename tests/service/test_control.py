@@ -132,39 +132,39 @@ def test_an_explicit_sparsity_is_the_densest_of_a_budget() -> None:
 
 
 def test_a_cascade_goes_on_while_it_is_in_doubt() -> None:
-    margins = {50: 0.1, 100: 0.4, 200: 0.8, 300: 0.9}
+    margins = {50: 0.1, 150: 0.8, 300: 0.9}
     outcome = run(Table(margins), margin=0.5)
-    assert [step.level.kept for step in outcome.steps] == [50, 100, 200]
+    assert [step.level.kept for step in outcome.steps] == [50, 150]
     assert outcome.stopped == "margin"
     assert outcome.steps[-1].margin == pytest.approx(0.8, abs=1e-6)
-    assert [step.best for step in outcome.steps] == [1, 1, 1]
+    assert [step.best for step in outcome.steps] == [1, 1]
     np.testing.assert_allclose(outcome.probabilities, [0.1, 0.9], atol=1e-6)
 
     assert run(Table(margins), margin=0.05).steps[-1].level.kept == 50
     never = run(Table(dict.fromkeys(margins, 0.2)), margin=0.5)
-    assert (len(never.steps), never.stopped, never.degraded_by) == (4, "densest", None)
+    assert (len(never.steps), never.stopped, never.degraded_by) == (3, "densest", None)
     bounded = run(Table(dict.fromkeys(margins, 0.2)), sparsity=0.9, margin=0.5)
     assert [step.level.sparsity for step in bounded.steps] == [0.95, 0.9]
 
 
 def test_a_cascade_under_load_and_under_a_budget() -> None:
-    doubtful = dict.fromkeys((50, 75, 100, 200, 300), 0.2)
+    doubtful = dict.fromkeys((50, 75, 100, 150, 300), 0.2)
     outcome = run(Table(doubtful), way=1, sparsity=0.9, max_sparsity=0.95, margin=0.5)
     assert [step.level.kept for step in outcome.steps] == [50, 75]
     assert (outcome.stopped, outcome.degraded_by) == ("densest", "tokens")
     sure = run(Table(), way=1, sparsity=0.9, max_sparsity=0.95, margin=0.5)
     assert (sure.stopped, sure.degraded_by) == ("margin", None), "it would not have gone further"
 
-    outcome = run(Table(doubtful, 0.0001), margin=0.5, budget_ms=20.0)
-    assert [step.level.kept for step in outcome.steps] == [50, 100]
+    outcome = run(Table(doubtful, 0.0001), margin=0.5, budget_ms=21.0)
+    assert [step.level.kept for step in outcome.steps] == [50, 150]
     assert (outcome.stopped, outcome.degraded_by) == ("budget", None)
-    assert outcome.predicted_seconds == pytest.approx(0.015)
-    asked = run(Table(doubtful, 0.0001), sparsity=0.7, margin=0.5, budget_ms=20.0)
+    assert outcome.predicted_seconds == pytest.approx(0.02)
+    asked = run(Table(doubtful, 0.0001), sparsity=0.7, margin=0.5, budget_ms=21.0)
     assert asked.degraded_by == "budget"
 
 
 @given(
-    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.lists(st.floats(0, 1), min_size=3, max_size=3),
     st.floats(0, 1),
     st.floats(1, 100),
     st.floats(0, 0.05),
@@ -172,7 +172,7 @@ def test_a_cascade_under_load_and_under_a_budget() -> None:
 def test_a_cascade_ends_for_the_reason_it_gives(
     margins: list[float], margin: float, budget_ms: float, began: float
 ) -> None:
-    table = Table(dict(zip((50, 100, 200, 300), margins, strict=True)), 0.0001)
+    table = Table(dict(zip((50, 150, 300), margins, strict=True)), 0.0001)
     outcome = run(table, began=began, margin=margin, budget_ms=budget_ms)
     *before, last = outcome.steps
     assert all(step.margin < margin for step in before)

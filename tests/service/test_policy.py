@@ -122,10 +122,11 @@ def test_views_count_on_average() -> None:
     np.testing.assert_allclose(curve, (1 + np.arange(1, 11) / 10) / 2)
 
 
-def test_a_ladder_doubles_and_ends_at_the_densest() -> None:
+def test_a_ladder_trebles_and_ends_at_the_densest() -> None:
     policy = policy_of()
     steps = policy.between(policy.lowest, policy.highest)
-    assert [step.sparsity for step in ladder(steps)] == [0.95, 0.9, 0.8, 0.7]
+    assert [step.sparsity for step in ladder(steps)] == [0.95, 0.85, 0.7]
+    assert [step.sparsity for step in ladder(steps, 2.0)] == [0.95, 0.9, 0.8, 0.7]
     assert ladder(steps[:1]) == steps[:1]
     assert ladder(steps[:2])[-1] == steps[0]
 
@@ -139,7 +140,7 @@ def test_a_ladder_climbs_in_few_steps(a: float, b: float, tokens: int) -> None:
     assert kept == sorted(set(kept))
     assert set(rungs) <= set(steps)
     assert (rungs[0], rungs[-1]) == (steps[-1], steps[0]) or len(rungs) == 1
-    assert len(rungs) <= 9, "doubling from a hundredth of the tokens to all of them"
+    assert len(rungs) <= 6, "trebling from a hundredth of the tokens to all of them"
 
 
 def planned(degrade_to: float | None = None, **asked: object) -> Plan:
@@ -189,7 +190,7 @@ def test_costs_are_the_worst_case_under_each_ceiling() -> None:
     assert planned(sparsity=0.7, views=Views(2, 3)).costs == (1800,)
     assert planned(sparsity=0.9, max_sparsity=0.95).costs == (100, 75, 50)
     assert planned(sparsity="auto", coverage=0.5).costs == (300,)
-    assert planned(margin=0.5).costs == (50 + 100 + 200 + 300,)
+    assert planned(margin=0.5).costs == (50 + 150 + 300,)
     assert planned(sparsity=0.9, margin=0.5, max_sparsity=0.95).costs == (50 + 100, 50 + 75, 50)
     # Beyond its own range, a rule has nothing left to choose.
     far = planned(sparsity="auto", coverage=0.5, max_sparsity=0.98)
