@@ -15,6 +15,8 @@ import service
 
 def lookwhen(*arguments: object, **environment: object) -> "subprocess.CompletedProcess[str]":
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOOKWHEN_")}
+    # Importing torch takes minutes on a machine that does much else.
+    inherited["LOOKWHEN_DECODE_START_TIMEOUT_SECONDS"] = "300"
     return subprocess.run(
         [sys.executable, "-m", "service", *map(str, arguments)],
         capture_output=True,
