@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from service.metrics import OUTCOMES, RESTART_REASONS, Metrics
+from service.metrics import DEGRADED_BY, OUTCOMES, RESTART_REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,7 +211,7 @@ def test_queries_use_only_label_values_that_exist() -> None:
         for value in matched.split("|")
     }
     assert values
-    assert values <= {*OUTCOMES, *RESTART_REASONS}
+    assert values <= {*OUTCOMES, *RESTART_REASONS, *DEGRADED_BY}
 
 
 def test_each_alert_says_what_to_do() -> None:

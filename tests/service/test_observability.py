@@ -51,6 +51,9 @@ def test_metrics_add_up(fresh: Server, white: Path) -> None:
     assert metric("lookwhen_sparsity_asked_ratio_sum") == pytest.approx(2.73)
     assert metric("lookwhen_sparsity_used_ratio_sum") == pytest.approx(0.9 + 0.9 + 0.925 + 0.5)
     assert metric("lookwhen_sparsity_used_ratio_bucket", le="0.9") == 3
+    assert metric("lookwhen_sparsity_rules_total", rule="fixed") == 4
+    assert metric("lookwhen_cache_uses_total", use="off") == 4
+    assert metric("lookwhen_cache_bytes") == metric("lookwhen_load_ratio") == 0
 
     for stage in ("decode", "select", "queue", "extract"):
         assert metric("lookwhen_stage_duration_seconds_count", stage=stage) == 4
