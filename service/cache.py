@@ -99,8 +99,9 @@ class SingleFlight(Generic[_K, _T]):
         """
         while True:
             flight = self._flights.get(key)
-            first = flight is None
-            if flight is None:
+            # One that has just ended, and is about to be taken out, has nothing to wait for.
+            first = flight is None or flight.task.done()
+            if flight is None or first:
                 flight = _Flight(asyncio.create_task(work()))
                 self._flights[key] = flight
                 flight.task.add_done_callback(partial(self._landed, key))

@@ -127,6 +127,36 @@ def test_when_all_have_left_it_ends_before_the_last_is_let_go() -> None:
     asyncio.run(run())
 
 
+def test_what_has_just_failed_is_not_waited_for() -> None:
+    """Whoever comes after the end, and before it is cleared away, begins anew."""
+
+    async def run() -> None:
+        flights: SingleFlight[str, str] = SingleFlight()
+        moment = asyncio.Event()
+
+        async def fail() -> str:
+            await moment.wait()
+            raise RequestTimeout(1)
+
+        async def succeed() -> str:
+            return "fresh"
+
+        async def come_late() -> tuple[str, bool]:
+            await moment.wait()  # woken in the same turn of the loop, right behind
+            return await flights.run("k", succeed)
+
+        first = asyncio.create_task(flights.run("k", fail))
+        await settle()
+        late = asyncio.create_task(come_late())
+        await settle()
+        moment.set()
+        assert await late == ("fresh", True)
+        with pytest.raises(RequestTimeout):
+            await first
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(("error", "begun"), [(Undecodable, 1), (lambda: RequestTimeout(1), 3)])
 def test_the_clips_fault_is_everybodys_a_deadline_is_the_firsts(
     error: Callable[[], ServiceError], begun: int
