@@ -90,7 +90,9 @@ class Source:
         await asyncio.Event().wait()
 
 async def main():
-    app = create_app(read_bundle(default_bundle_path()), load_settings({"decode_workers": 1}))
+    # Importing torch in the worker takes minutes on a machine that does much else.
+    settings = load_settings({"decode_workers": 1, "decode_start_timeout_seconds": 300})
+    app = create_app(read_bundle(default_bundle_path()), settings)
     pipeline = app.state.pipeline
     await pipeline.start()
     answer = await pipeline.classify(Source(), [("sparsity", "0.9")], "id", Trace())
