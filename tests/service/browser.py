@@ -1,5 +1,6 @@
 """A real Chromium, spoken to over its debugging pipe: no driver, no port, no package."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,15 +16,24 @@ CHROMIUM = next(
 )
 
 
+def _pipe() -> tuple[int, int]:
+    """Both ends with numbers of 10 and above."""
+    low = os.pipe()
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
+    for end in low:
+        os.close(end)
+    return high[0], high[1]
+
+
 class Browser:
     """One page of a headless Chromium."""
 
     def __init__(self) -> None:
         assert CHROMIUM is not None
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        to_read, self._to = os.pipe()
-        self._from, to_write = os.pipe()
-        # Chromium reads commands from descriptor 3 and writes answers to 4.
+        # Chromium reads commands from descriptor 3 and writes answers to 4; ours must be others.
+        to_read, self._to = _pipe()
+        self._from, to_write = _pipe()
         shell = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--remote-debugging-pipe", "--no-first-run", "--disable-extensions",
