@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bundle.reader import BundleError
 from bundle.schema import AccuracyPoint, Provenance
-from export.graphs import extractor_to_onnx, selector_to_onnx
+from export.graphs import FUSED_ATTENTION_OPSET, OPSET, extractor_to_onnx, selector_to_onnx
 from export.pack import manifest_for, write_bundle
 from export.parity import ParityError, check
 from model.checkpoint import CheckpointError, load_checkpoint
@@ -35,6 +35,12 @@ from model.classifier import LookWhen
     type=click.FloatRange(0, 1, max_open=True),
     help="Sparsity of a request that names none. Default: the densest that was trained.",
 )
+@click.option(
+    "--fused-attention",
+    is_flag=True,
+    help=f"Attention as one operator (opset {FUSED_ATTENTION_OPSET}) instead of in basic ones "
+    f"(opset {OPSET}); not every execution provider has it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def main(
     checkpoint: Path,
@@ -43,6 +49,7 @@ def main(
     version: str,
     accuracy: Path | None,
     default_sparsity: float | None,
+    fused_attention: bool,
     as_json: bool,
 ) -> None:
     """Export CHECKPOINT as a bundle directory OUT.
@@ -60,7 +67,9 @@ def main(
                 f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
                 "softmax over all of them, so its scores would mean nothing"
             )
-        selector, extractor = selector_to_onnx(model), extractor_to_onnx(model)
+        opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
+        selector = selector_to_onnx(model, opset=opset)
+        extractor = extractor_to_onnx(model, opset=opset)
         checks = check(model, selector, extractor)
         manifest = manifest_for(
             model.config,

@@ -15,6 +15,7 @@ from model.config import ModelConfig
 # Opset 20 is the newest that spells attention out in basic operators, which every execution
 # provider has; from 23 on it is one operator that some still lack.
 OPSET = 20
+FUSED_ATTENTION_OPSET = 23
 
 
 class SelectorGraph(nn.Module):
@@ -68,7 +69,7 @@ def example_inputs(
     return clip_small, (patches, positions, lengths, context)
 
 
-def selector_to_onnx(model: LookWhen) -> bytes:
+def selector_to_onnx(model: LookWhen, *, opset: int = OPSET) -> bytes:
     """Export the selector; the batch is dynamic."""
     clip_small, _ = example_inputs(model.config, batch=2, kept=2)
     return _to_onnx(
@@ -77,10 +78,11 @@ def selector_to_onnx(model: LookWhen) -> bytes:
         inputs=["clip_small"],
         outputs=["scores", "context"],
         dynamic={"clip_small": {0: "batch"}},
+        opset=opset,
     )
 
 
-def extractor_to_onnx(model: LookWhen) -> bytes:
+def extractor_to_onnx(model: LookWhen, *, opset: int = OPSET) -> bytes:
     """Export the extractor with the head; batch and K are dynamic."""
     kept = min(model.config.tokens, 24)
     _, inputs = example_inputs(model.config, batch=2, kept=kept)
@@ -95,6 +97,7 @@ def extractor_to_onnx(model: LookWhen) -> bytes:
             "lengths": {0: "batch"},
             "context": {0: "batch"},
         },
+        opset=opset,
     )
 
 
@@ -105,6 +108,7 @@ def _to_onnx(
     inputs: list[str],
     outputs: list[str],
     dynamic: dict[str, dict[int, str]],
+    opset: int,
 ) -> bytes:
     dims = {
         name: {axis: torch.export.Dim(dim) for axis, dim in axes.items()}
@@ -119,7 +123,7 @@ def _to_onnx(
             input_names=inputs,
             output_names=outputs,
             dynamic_shapes=dims,
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             optimize=True,
             verbose=False,

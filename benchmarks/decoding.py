@@ -1,0 +1,52 @@
+"""A clip to views in this process, with the code that the service's decode workers run."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bundle.sampling import Views
+from bundle.schema import Manifest
+from service.decoding.clip import decode_views
+from service.decoding.protocol import ClipLimits, Job, ViewPlan
+
+_LIMITS = ClipLimits(
+    max_streams=8,
+    max_frame_pixels=4096 * 2160,
+    max_clip_seconds=120,
+    max_clip_frames=4000,
+    max_frames_per_second=120,
+)
+_TIMEOUT_SECONDS = 10.0
+
+
+def plan_for(manifest: Manifest, views: str | None = None) -> ViewPlan:
+    """The views that a bundle wants, by default those it asks for itself."""
+    chosen = Views.parse(views or manifest.sampling.default_views)
+    return ViewPlan(
+        temporal=chosen.temporal,
+        spatial=chosen.spatial,
+        frames=manifest.geometry.frames,
+        size=manifest.geometry.size,
+        short_side=manifest.sampling.short_side,
+    )
+
+
+def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
+    """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread.
+
+    Raises:
+        service.errors.ClipError: the clip cannot be decoded.
+    """
+    out = torch.empty(plan.shape, dtype=torch.uint8)
+    job = Job(
+        clip_bytes=len(video),
+        plan=plan,
+        limits=_LIMITS,
+        ffmpeg_threads=1,
+        timeout_seconds=_TIMEOUT_SECONDS,
+        memory_bytes=0,  # the worker's limits are for strangers' clips
+    )
+    # A writable copy: torch warns of memory that it may not write to.
+    clip = torch.frombuffer(bytearray(video), dtype=torch.uint8)
+    decode_views(clip, out, job, cancelled=lambda: False)
+    return out.numpy()

@@ -1,0 +1,1 @@
+"""LookWhen's network against dense and thinned video transformers, on the same engine."""

@@ -1,0 +1,77 @@
+"""What the rivals host: the service's own decoding, and the bundle's two sessions.
+
+They differ from the service, and from each other, in what is around it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.decoding import decode, plan_for
+from bundle.geometry import downscale, gather_patches
+from bundle.reader import default_bundle_path, read_bundle
+from bundle.tokens import select_top_k, tokens_to_keep
+
+Frames = NDArray[np.uint8]
+
+
+class Classifier:
+    """A bundle in this process, for one caller at a time."""
+
+    def __init__(self, bundle: Path | None = None, threads: int = 1) -> None:
+        """Load a bundle, by default the built-in one.
+
+        Args:
+            threads: of one inference; a server of several workers gives each its share.
+
+        Raises:
+            bundle.reader.BundleError: it cannot be used.
+        """
+        torch.set_num_threads(1)  # decoding resizes with torch, as the service's workers do
+        found = read_bundle(bundle or default_bundle_path())
+        self.manifest = found.manifest
+        self._plan = plan_for(found.manifest)
+        self._selector = _session(found.selector, threads)
+        self._extractor = _session(found.extractor, threads)
+
+    def decode(self, video: bytes) -> Frames:
+        """uint8 [V, T, H, W, 3]; with the default views, V is 1."""
+        return decode(video, self._plan)
+
+    def classify(self, frames: Sequence[Frames], sparsities: Sequence[float]) -> list[str]:
+        """Label clips of one view each, all in one batch: rows are padded to the longest.
+
+        Args:
+            frames: uint8 [1, T, H, W, 3] of each clip.
+            sparsities: of each clip.
+        """
+        geometry = self.manifest.geometry
+        views = np.concatenate(frames)
+        scores, context = self._selector.run(
+            ["scores", "context"], {"clip_small": downscale(views)}
+        )
+        kept = [tokens_to_keep(sparsity, geometry.tokens) for sparsity in sparsities]
+        positions = np.zeros((len(views), max(kept)), np.int64)
+        for row, k in enumerate(kept):
+            positions[row, :k] = select_top_k(scores[row : row + 1], k)[0]
+        feeds = {
+            "patches": gather_patches(views, positions, geometry.patch),
+            "positions": positions,
+            "lengths": np.array(kept, np.int64),
+            "context": context,
+        }
+        (logits,) = self._extractor.run(["logits"], feeds)
+        return [self.manifest.labels[index] for index in logits.argmax(axis=1)]
+
+
+def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # As the service sets it: it is the better choice for all who share CPUs with decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
