@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -107,8 +108,11 @@ def quantise(plain: Path, out: Path) -> None:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = onnx.load(plain)
+    # The exporter notes shapes of weights from before it transposed them, which is refused.
+    del model.graph.value_info[:]
     quantize_dynamic(
-        plain,
+        model,
         out,
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
