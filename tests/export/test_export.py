@@ -121,6 +121,19 @@ def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
 
 
+def test_attention_can_be_one_operator(checkpoint: Path, tmp_path: Path) -> None:
+    """The command compares these graphs with the model, too."""
+
+    def attentions(*options: str) -> int:
+        code, output = run(checkpoint, tmp_path / "bundle", *options)
+        assert code == 0, output
+        graph = onnx.load(tmp_path / "bundle" / "extractor.onnx").graph
+        return sum(node.op_type == "Attention" for node in graph.node)
+
+    assert attentions() == 0
+    assert attentions("--fused-attention") == 2  # the tiny extractor's layers
+
+
 def test_a_head_that_answers_no_single_class_is_refused(
     tiny_model: LookWhen, tmp_path: Path
 ) -> None:
