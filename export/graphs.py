@@ -4,9 +4,11 @@ import io
 import logging
 import warnings
 
+import numpy as np
 import onnx
 import torch
 from google.protobuf.message import Message
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from model.classifier import LookWhen
@@ -131,9 +133,39 @@ def _to_onnx(
     assert program is not None  # dynamo=True always gives a program
     exported = program.model_proto
     _forget_the_machine(exported)
+    _widen_masks(exported.graph)
     buffer = io.BytesIO()
     onnx.save(exported, buffer)
     return buffer.getvalue()
+
+
+def _widen_masks(graph: onnx.GraphProto) -> None:
+    """Give each Attention its mask for every query: [B, 1, 1, L] -> [B, 1, L, L].
+
+    The operator lets masks broadcast; onnxruntime's kernel insists on the queries' dimension.
+    """
+    wide: dict[str, str] = {}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        if node.op_type == "Attention" and len(node.input) > 3 and node.input[3]:
+            mask = node.input[3]
+            wide[mask] = node.input[0]  # in the end, the queries of the first layer that uses it
+            node.input[3] = f"{mask}_wide"
+    for mask, queries in wide.items():
+        made = [
+            helper.make_node("Shape", [queries], [f"{mask}_length"], start=2, end=3),
+            helper.make_node(
+                "Concat", ["mask_ones", f"{mask}_length", "mask_one"], [f"{mask}_shape"], axis=0
+            ),
+            helper.make_node("Expand", [mask, f"{mask}_shape"], [f"{mask}_wide"]),
+        ]
+        first = next(i for i, node in enumerate(graph.node) if f"{mask}_wide" in node.input)
+        for offset, node in enumerate(made):
+            graph.node.insert(first + offset, node)
+    if wide:
+        for name, count in (("mask_ones", 2), ("mask_one", 1)):
+            ones = np.ones(count, np.int64)
+            graph.initializer.append(numpy_helper.from_array(ones, name))
 
 
 def _forget_the_machine(message: Message) -> None:
