@@ -187,7 +187,8 @@ def _videomae(fields: dict[str, Any]) -> nn.Module:
     # Imported here: it takes seconds, and only one of eleven processes needs it.
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-    config = VideoMAEConfig(num_labels=len(LABELS), **fields)
+    shape: dict[str, Any] = {**fields, "num_labels": len(LABELS)}
+    config = VideoMAEConfig(**shape)
     network: nn.Module = VideoMAEForVideoClassification(config)
     return network
 
