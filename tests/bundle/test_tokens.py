@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.tokens import select_top_k, tokens_to_keep
+from bundle.tokens import rank, select_top_k, tokens_to_keep
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,15 @@ def test_scores_that_cannot_be_ranked_are_refused() -> None:
         select_top_k(np.zeros(4, np.float32), 1)
     with pytest.raises(ValueError, match="between 1 and the 4 tokens"):
         select_top_k(np.zeros((1, 4), np.float32), 5)
+
+
+def test_a_ranking_serves_every_k() -> None:
+    scores = np.array([[0.5, 2.0, 2.0, -1.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
+    ranking = rank(scores)
+    assert ranking.tolist() == [[1, 2, 0, 3], [0, 1, 2, 3]]
+    for k in range(1, 5):
+        np.testing.assert_array_equal(np.sort(ranking[:, :k], axis=1), select_top_k(scores, k))
+    with pytest.raises(ValueError, match="NaN"):
+        rank(np.array([[np.nan]], np.float32))
+    with pytest.raises(ValueError, match="must be"):
+        rank(np.zeros(3, np.float32))
