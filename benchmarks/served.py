@@ -50,6 +50,9 @@ class Server:
             "LOOKWHEN_INTRA_OP_THREADS": "1",
             # Importing torch takes minutes on a machine that does much else.
             "LOOKWHEN_DECODE_START_TIMEOUT_SECONDS": "300",
+            # Measuring the machine takes seconds; who asks about speed gives them.
+            "LOOKWHEN_WARM_UP_SECONDS": "0",
+            "LOOKWHEN_CALIBRATION_SECONDS": "0",
         } | {f"LOOKWHEN_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = log
         with log.open("wb") as stderr:

@@ -83,7 +83,7 @@ class Admission:
             Overloaded: with the seconds after which the tokens before it will be done.
         """
         if self.requests >= self._limits.max_requests:
-            raise Overloaded(self._retry_after_seconds())
+            raise self.overloaded()
         way, degraded_by = self._choose(costs, held=0)
         self.requests += 1
         self.tokens += costs[way]
@@ -105,7 +105,7 @@ class Admission:
                 if way == 0:
                     return 0, None
                 return way, nearest if way == first else "tokens"
-        raise Overloaded(self._retry_after_seconds())
+        raise self.overloaded()
 
     def _fits(self, tokens: int) -> bool:
         if not self.tokens:
@@ -118,6 +118,10 @@ class Admission:
 
     def _wait_seconds(self) -> float:
         return self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
+
+    def overloaded(self) -> Overloaded:
+        """A refusal with the seconds after which what was accepted will be done."""
+        return Overloaded(self._retry_after_seconds())
 
     def _retry_after_seconds(self) -> int:
         if not self.tokens_per_second:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from bundle.schema import Manifest
 from bundle.tokens import tokens_to_keep
-from service import schemas
+from service import describe, schemas
 from service.containers import Container
 from service.control import Outcome
 from service.engine import Engine
@@ -217,11 +216,7 @@ def model(manifest: Manifest, settings: Settings, engine: Engine | None) -> sche
             schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)
             for point in manifest.accuracy
         ],
-        engine=schemas.EngineAnswer(
-            runtime=f"onnxruntime {onnxruntime.__version__}",
-            execution_providers=list(engine.providers) if engine else [],
-            threads=engine.threads if engine else 0,
-        ),
+        engine=describe.engine(engine),
         limits=schemas.LimitsAnswer(
             **{name: getattr(settings, name) for name in schemas.LimitsAnswer.model_fields}
         ),

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import onnxruntime
 from prometheus_client import (
@@ -33,8 +34,13 @@ from service.errors import (
 )
 from service.trace import STAGES
 
+if TYPE_CHECKING:
+    from service.engine import Engine, Work
+    from service.engine.cost import StageName
+
 OUTCOMES = ("ok", "request_error", "clip_error", "overloaded", "not_ready", "timeout",
             "disconnected", "internal_error")  # fmt: skip
+ENGINE_STAGES: tuple["StageName", ...] = ("select", "extract")
 RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
 RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
@@ -47,6 +53,8 @@ UNMATCHED = "unmatched"
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SPARSITY_BUCKETS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
+_RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SIZE_BUCKETS = tuple(float(4**power * 1024) for power in range(1, 10))
 
 
@@ -161,6 +169,32 @@ class Metrics:
             "lookwhen_clip_size_bytes", "Size of the clips received.",
             buckets=_SIZE_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.prediction_ratio = Histogram(
+            "lookwhen_prediction_ratio",
+            "Measured seconds of runs and of decoded clips by those that were predicted.",
+            ["stage"], buckets=_RATIO_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.queue_wait = Histogram(
+            "lookwhen_queue_wait_seconds", "Time in which jobs waited for a turn on the device.",
+            ["stage"], buckets=buckets, registry=registry,
+        )  # fmt: skip
+        self.batch_rows = Histogram(
+            "lookwhen_batch_rows", "Views in one run of a graph.",
+            ["stage"], buckets=_ROW_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.batch_tokens = Counter(
+            "lookwhen_batch_tokens", "Tokens in runs of the extractor, real ones and padding.",
+            ["kind"], registry=registry,
+        )  # fmt: skip
+        self.memory_failures = Counter(
+            "lookwhen_device_memory_failures", "Runs that found no memory on the device.",
+            ["stage"], registry=registry,
+        )  # fmt: skip
+        self.batch_token_limit = Gauge(
+            "lookwhen_batch_token_limit",
+            "Tokens that one run may have; fewer than configured after memory ran out.",
+            ["stage"], registry=registry,
+        )  # fmt: skip
         self._gauges: dict[str, Gauge] = {}
         self._gauge("lookwhen_ready", "1 when the service takes clips.")
         self._gauge("lookwhen_requests_in_flight", "Classifications admitted and not answered.")
@@ -199,6 +233,14 @@ class Metrics:
                 self.http_requests.labels(route, status)
         for stage in STAGES:
             self.stages.labels(stage)
+        for stage in ("decode", *ENGINE_STAGES):
+            self.prediction_ratio.labels(stage)
+        for stage in ENGINE_STAGES:
+            self.queue_wait.labels(stage)
+            self.batch_rows.labels(stage)
+            self.memory_failures.labels(stage)
+        for kind in ("real", "padding"):
+            self.batch_tokens.labels(kind)
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
         for rule in RULES:
@@ -222,6 +264,40 @@ class Metrics:
 
     def watch_queue(self, queue: str, read: Callable[[], float]) -> None:
         self.queue_depth.labels(queue).set_function(read)
+
+    def watch_engine(self, stage: "StageName", read: Callable[[], "Engine | None"]) -> None:
+        """Read a stage's queue and limit from the engine, as soon as there is one."""
+
+        def waiting() -> float:
+            engine = read()
+            return engine.waiting_for(stage) if engine else 0
+
+        def limit() -> float:
+            engine = read()
+            return engine.batch_tokens(stage) if engine else 0
+
+        self.watch_queue(stage, waiting)
+        self.batch_token_limit.labels(stage).set_function(limit)
+
+    def batch_ran(self, stage: str, work: "Work", predicted: float, measured: float) -> None:
+        """A run of a graph; see :class:`service.engine.Observer`."""
+        self.batch_rows.labels(stage).observe(work.rows)
+        if predicted > 0:
+            self.prediction_ratio.labels(stage).observe(measured / predicted)
+        if stage == "extract":
+            self.batch_tokens.labels("real").inc(work.tokens)
+            self.batch_tokens.labels("padding").inc(work.padding)
+
+    def clip_decoded(self, predicted: float, measured: float) -> None:
+        """A clip took ``measured`` seconds of a worker; nothing was predicted of the first."""
+        if predicted > 0:
+            self.prediction_ratio.labels("decode").observe(measured / predicted)
+
+    def job_waited(self, stage: str, seconds: float) -> None:
+        self.queue_wait.labels(stage).observe(seconds)
+
+    def out_of_memory(self, stage: str) -> None:
+        self.memory_failures.labels(stage).inc()
 
     def describe_model(self, manifest: Manifest, providers: Sequence[str]) -> None:
         self.model.info(

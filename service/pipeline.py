@@ -16,8 +16,8 @@ from service.cpus import available_cpus
 from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool, PoolLimits
 from service.decoding.process import EndReason, WorkerStartError
-from service.decoding.protocol import ClipLimits
-from service.engine import Engine, EngineError, EngineOptions
+from service.decoding.protocol import ClipFacts, ClipLimits
+from service.engine import Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -26,7 +26,7 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.metrics import Metrics, outcome_of
+from service.metrics import ENGINE_STAGES, Metrics, outcome_of
 from service.policy import SparsityPolicy
 from service.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
 from service.settings import DEFAULT_LEVELS, Settings
@@ -95,6 +95,7 @@ class Pipeline:
                 max_frames_per_second=settings.max_frames_per_second,
             ),
             self._restarted,
+            self._decoded,
         )
         self.stages = Stages(
             self.manifest,
@@ -250,8 +251,11 @@ class Pipeline:
         clock = asyncio.get_running_loop().time
         arrived = clock()
         deadline = arrived + self.settings.request_timeout_seconds
-        work = await self.stages.select(clip, request.views, trace, deadline, store=store)
-        await request.work(work, reservation, lambda: clock() - arrived)
+        try:
+            work = await self.stages.select(clip, request.views, trace, deadline, store=store)
+            await request.work(work, reservation, lambda: clock() - arrived)
+        except OutOfMemory:
+            raise self.admission.overloaded() from None
         return work
 
     async def _while_wanted(
@@ -278,18 +282,9 @@ class Pipeline:
             await asyncio.gather(working, watching, return_exceptions=True)
 
     def _load_engine(self) -> Engine:
-        settings = self.settings
-        engine = Engine(
-            self.bundle,
-            EngineOptions(
-                execution_providers=settings.execution_providers,
-                intra_op_threads=settings.intra_op_threads,
-                max_concurrent_inferences=settings.max_concurrent_inferences,
-                max_batch_tokens=settings.max_batch_tokens,
-            ),
-        )
-        engine.warm_up(self.policy.warm_levels())
+        engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
         usual, cost = self.policy.default.kept, engine.cost
+        engine.calibrate(self.policy.warm_levels(), usual)
         self.admission.seed(usual / (cost.select_seconds(1) + cost.extract_seconds(usual, 1)))
         return engine
 
@@ -297,6 +292,13 @@ class Pipeline:
         if self.engine is None:
             raise NotReady("it is warming up")
         return self.engine
+
+    def _decoded(self, facts: ClipFacts, seconds: float) -> None:
+        if self.engine is not None:
+            pixels = facts.width * facts.height * facts.frames
+            decoding = self.engine.cost.decoding
+            self.metrics.clip_decoded(decoding.seconds(pixels), seconds)
+            decoding.measured(pixels, seconds)
 
     def _restarted(self, reason: EndReason) -> None:
         self.metrics.decode_restarts.labels(reason).inc()
@@ -312,7 +314,8 @@ class Pipeline:
         metrics.watch("lookwhen_cache_entries", lambda: len(self.stages.cache))
         metrics.watch("lookwhen_decode_workers", lambda: self.pool.live)
         metrics.watch_queue("decode", lambda: self.pool.waiting)
-        metrics.watch_queue("inference", lambda: self.engine.waiting if self.engine else 0)
+        for stage in ENGINE_STAGES:
+            metrics.watch_engine(stage, lambda: self.engine)
 
     def _count(self, work: ClipWork) -> None:
         metrics = self.metrics

@@ -86,8 +86,9 @@ class SparsityPolicy:
         return tuple(sorted(found.values(), key=lambda level: -level.kept))
 
     def warm_levels(self) -> list[int]:
-        """Kept tokens to warm: everything, the trained range's ends, and the default."""
-        return [level.kept for level in (self.level(0.0), self.lowest, self.default, self.highest)]
+        """Kept tokens to warm: everything, the trained range's ends, and all there is to choose."""
+        named = (self.level(0.0), self.lowest, self.default, self.highest)
+        return [level.kept for level in (*named, *map(self.level, self.choices))]
 
 
 def coverage_curve(scores: NDArray[np.float32]) -> NDArray[np.float64]:

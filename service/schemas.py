@@ -241,10 +241,70 @@ class LimitsAnswer(_Answer):
     max_views: int
 
 
+class BatchingAnswer(_Answer):
+    """What was measured of one number of tokens; ``rows`` views of it share a run."""
+
+    tokens: int = Field(description="of one view", examples=[102])
+    rows: int | None = Field(
+        description="views that share a run where the tokens allow; null is without limit",
+        examples=[1],
+    )
+    seconds_per_view: dict[int, float] = Field(
+        description="measured at start, by views in one run", examples=[{"1": 0.011, "2": 0.0109}]
+    )
+
+
+class StageCostAnswer(_Answer):
+    """Seconds of a run are the sum of these, each times how many there are of it."""
+
+    run: float = Field(examples=[0.0008])
+    view: float = Field(examples=[0.002])
+    token: float = Field(examples=[6.1e-05])
+    token_pair: float = Field(examples=[4.2e-08])
+    padded_token: float = Field(examples=[5.9e-05])
+    median_error: float = Field(description="of the measurements, relative", examples=[0.02])
+    largest_error: float = Field(examples=[0.07])
+    measurements: int = Field(
+        description="shapes that were measured; 0 when multiply-accumulates stand in for them",
+        examples=[18],
+    )
+    correction: float = Field(
+        description="measured by predicted seconds of the last runs; predictions are multiplied "
+        "by it",
+        examples=[1.08],
+    )
+
+
+class DecodingCostAnswer(_Answer):
+    """Learnt from clips; zeros before the first."""
+
+    clip: float = Field(description="seconds of any clip", examples=[0.004])
+    megapixel: float = Field(
+        description="seconds of a million pixels of all its frames", examples=[0.003]
+    )
+    clips: int = Field(description="clips it was learnt from", examples=[120])
+
+
+class CostAnswer(_Answer):
+    """How the service predicts times on this machine."""
+
+    select: StageCostAnswer
+    extract: StageCostAnswer
+    decode: DecodingCostAnswer
+    calibration_seconds: float = Field(description="that warming and measuring took")
+    warmed_tokens: list[int] = Field(description="kept tokens that were run before the first clip")
+
+
 class EngineAnswer(_Answer):
     runtime: str = Field(examples=["onnxruntime 1.31.0"])
     execution_providers: list[str] = Field(description="what the sessions really use")
-    threads: int
+    precision: str = Field(description="fp32 or fp16", examples=["fp32"])
+    threads: int = Field(description="of one inference")
+    concurrent_inferences: int
+    batching: dict[str, list[BatchingAnswer]] = Field(
+        description="of `select` and `extract`: which views share a run, and why"
+    )
+    cost: CostAnswer | None = Field(description="null before warm-up")
 
 
 class Model(_Answer):

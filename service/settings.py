@@ -4,15 +4,19 @@ A setting is read from the environment (``LOOKWHEN_MAX_BODY_BYTES=1000000``) or 
 line. ``python -m service.settings`` prints the table of ``docs/settings.md``.
 """
 
+import dataclasses
 import difflib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from service.engine import EngineOptions
 
 ENVIRONMENT_PREFIX = "LOOKWHEN_"
 
@@ -84,30 +88,99 @@ class Settings(BaseSettings):
         "refuses to start when the sessions do not really use them.",
         min_length=1,
     )
-    intra_op_threads: int = _setting(
-        0,
-        "Model",
-        "Threads of one inference; 0 takes what the cgroup's quota and the CPU affinity allow.",
-        ge=0,
-        le=1024,
-    )
-    max_concurrent_inferences: int = _setting(
-        1, "Model", "Inferences that run at the same time; more waits in the queue.", ge=1, le=64
-    )
-    max_batch_tokens: int = _setting(
-        4096,
-        "Model",
-        "Tokens in one run of a graph; the views of a clip are split into runs of at most this "
-        "many (a single view is never split). Bounds the memory of attention.",
-        ge=1,
-        le=1_048_576,
-    )
     sparsity_levels: Annotated[tuple[float, ...], NoDecode] = _setting(
         DEFAULT_LEVELS,
         "Model",
         "Sparsities that are really used, comma-separated: a request gets the nearest level that "
         "is not sparser than it asked for. Empty uses every sparsity exactly as asked.",
         max_length=100,
+    )
+
+    # --- Engine ----------------------------------------------------------------------------
+    precision: Literal["auto", "fp32", "fp16"] = _setting(
+        "auto",
+        "Engine",
+        "Arithmetic of the graphs; `auto` is `fp16` on NVIDIA GPUs and `fp32` elsewhere.",
+    )
+    intra_op_threads: int = _setting(
+        0,
+        "Engine",
+        "Threads of one inference; 0 divides what the cgroup's quota and the CPU affinity allow "
+        "among the inferences that run at the same time.",
+        ge=0,
+        le=1024,
+    )
+    intra_op_spinning: bool = _setting(
+        False,
+        "Engine",
+        "Whether an inference's threads wait for work by spinning: faster where nothing else "
+        "needs the CPUs, slower where decoding does.",
+    )
+    cpu_memory_arena: bool = _setting(
+        True,
+        "Engine",
+        "Whether memory on the CPU is kept between inferences instead of given back.",
+    )
+    max_concurrent_inferences: int = _setting(
+        1, "Engine", "Inferences that run at the same time; more waits in the queue.", ge=1, le=64
+    )
+    max_batch_tokens: int = _setting(
+        4096,
+        "Engine",
+        "Tokens in one run of a graph, padding included; views are split into runs of at most this "
+        "many (a single view is never split). Bounds the memory of attention.",
+        ge=1,
+        le=1_048_576,
+    )
+    batching: Literal["auto", "always", "never"] = _setting(
+        "auto",
+        "Engine",
+        "Whether views, also of several requests, share a run: `auto` is always on GPUs, and on "
+        "CPUs as many as were measured at start to be clearly faster together.",
+    )
+    max_padding_ratio: float = _setting(
+        0.2,
+        "Engine",
+        "Share of a run's tokens that may be padding, when views of unequal length share it.",
+        ge=0,
+        le=0.9,
+    )
+    max_batch_wait_seconds: float = _setting(
+        0.002,
+        "Engine",
+        "How long a view waits for company that is on its way; never on CPUs.",
+        ge=0,
+        le=1,
+    )
+    warm_up_seconds: float = _setting(
+        10.0,
+        "Engine",
+        "Time for warming the sparsity levels at start: the densest and the default however long "
+        "they take, the others while it lasts.",
+        ge=0,
+        le=3600,
+    )
+    calibration_seconds: float = _setting(
+        3.0,
+        "Engine",
+        "Time for measuring both graphs at start, from which times are predicted; 0 predicts from "
+        "multiply-accumulates alone.",
+        ge=0,
+        le=3600,
+    )
+    device_id: int = _setting(0, "Engine", "Which GPU, as CUDA counts them.", ge=0, le=1023)
+    device_memory_bytes: int = _setting(
+        0,
+        "Engine",
+        "Memory that each graph may take on the GPU for its weights and runs; 0 is no limit.",
+        ge=0,
+        le=1024 * 1024 * MiB,
+    )
+    tensorrt_cache: Path | None = _setting(
+        None,
+        "Engine",
+        "Directory in which TensorRT keeps what it built and measured; unset builds anew at every "
+        "start, which takes minutes.",
     )
 
     # --- Limits ----------------------------------------------------------------------------
@@ -256,6 +329,13 @@ class Settings(BaseSettings):
     decode_start_timeout_seconds: Seconds = _setting(
         60.0, "Decoding", "A decode process that is not warm after this long is killed."
     )
+
+    def engine_options(self) -> "EngineOptions":
+        """What of this is the engine's."""
+        from service.engine import EngineOptions
+
+        names = [field.name for field in dataclasses.fields(EngineOptions)]
+        return EngineOptions(**{name: getattr(self, name) for name in names})
 
     @field_validator(
         "latency_buckets_seconds", "execution_providers", "sparsity_levels", mode="before"

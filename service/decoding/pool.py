@@ -7,6 +7,7 @@ single worker dies, and unpickles what its workers send.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -67,9 +68,10 @@ class DecodePool:
         limits: PoolLimits,
         clip_limits: ClipLimits,
         on_restart: Callable[[EndReason], None] = lambda reason: None,
+        on_decoded: Callable[[ClipFacts, float], None] = lambda facts, seconds: None,
     ) -> None:
         self.clip_limits = clip_limits
-        self._limits, self._on_restart = limits, on_restart
+        self._limits, self._on_restart, self._on_decoded = limits, on_restart, on_decoded
         self._workers: set[DecodeProcess] = set()
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,6 +148,7 @@ class DecodePool:
     async def _run(self, job: Job, clip: Block, frames: Block) -> ClipFacts:
         while True:
             worker = await self._take()
+            began = time.monotonic()
             try:
                 reply = await worker.run(job, clip, frames)
                 break
@@ -159,6 +162,7 @@ class DecodePool:
                 self._give_back(worker)
         match reply:
             case Decoded(facts):
+                self._on_decoded(facts, time.monotonic() - began)
                 return facts
             case Refused(code, found, limit):
                 raise self._refusal(worker, code, found, limit)

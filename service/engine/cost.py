@@ -1,51 +1,180 @@
-"""How long the two graphs are expected to take."""
+"""How long the two graphs and decoding are expected to take, and how wrong that was lately."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from bundle.schema import Macs
+from service.engine.work import TERMS, Work
 
-# Weight of the newest measurement in the correction of a stage's predictions.
-_NEWEST = 0.1
+StageName = Literal["select", "extract"]
+
+# Weight of the newest run in the correction: the last twenty or so make it up.
+_NEWEST = 0.05
+# A run that was held up by something else entirely must not pull the correction along.
+_MOST_SURPRISE = math.log(4)
+# Of clips in the estimate of decoding: the last fifty or so.
+_FORGETTING = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Seconds per unit of each of :data:`TERMS`, none negative, so that more never costs less.
+
+    Attributes:
+        coefficients: in the order of the terms.
+        median_error, largest_error: of the measurements, relative; 0 where nothing was measured.
+        measurements: how many shapes were measured.
+    """
+
+    coefficients: tuple[float, ...] = (0.0,) * len(TERMS)
+    median_error: float = 0.0
+    largest_error: float = 0.0
+    measurements: int = 0
+
+    def seconds(self, work: Work) -> float:
+        return sum(a * b for a, b in zip(self.coefficients, work.terms(), strict=True))
 
 
 class CostModel:
     """Predicts seconds on this machine, and corrects itself by what was measured.
 
-    A prediction is for work that runs alone, as soon as it is its turn; what stands before it is
-    :meth:`backlog_seconds`.
+    A prediction is for work that runs as soon as it comes, on an engine that has nothing else to
+    do; what stands before it is :meth:`backlog_seconds`. A prediction grows with the kept tokens
+    and with the views. Each is multiplied by a slowly moving ratio of measured to predicted
+    seconds, because a machine that decodes beside it is slower than one that calibrates.
 
     Args:
-        macs: the bundle's multiply-accumulates, which give predictions their shape.
-        backlog: seconds of predicted work that a new job would wait for.
+        fits: of both stages.
+        selector_tokens: of one view, as the selector counts them.
+        runs: how many runs so many views of so many tokens take, and how many run at once.
+        backlog: predicted seconds of the work before a new job.
     """
 
-    def __init__(self, macs: Macs, backlog: Callable[[], float]) -> None:
-        self._macs, self._backlog = macs, backlog
-        self._seconds_per_mac = {"select": 0.0, "extract": 0.0}
+    def __init__(
+        self,
+        fits: Mapping[StageName, Fit],
+        selector_tokens: int,
+        runs: Callable[[StageName, int, int], tuple[int, int]],
+        backlog: Callable[[], float],
+    ) -> None:
+        self.fits = dict(fits)
+        self.decoding = DecodingCost()
+        self._selector_tokens, self._runs, self._backlog = selector_tokens, runs, backlog
+        self._log_ratios: dict[StageName, float] = {"select": 0.0, "extract": 0.0}
 
     def select_seconds(self, views: int) -> float:
         """Downscaled views through the selector."""
-        return self._seconds_per_mac["select"] * self._macs.selector * views
+        return self._alone("select", self._selector_tokens, views)
 
     def extract_seconds(self, kept: int, views: int) -> float:
         """``views`` views of ``kept`` tokens each through the extractor."""
-        return self._seconds_per_mac["extract"] * self._extractor_macs(kept) * views
+        return self._alone("extract", kept, views)
 
     def backlog_seconds(self) -> float:
-        """Work that is queued and running ahead of a new job, on all turns together."""
+        """Runs that are queued and running ahead of a new job.
+
+        Jobs that are still to be selected are counted with their selection alone: how many tokens
+        they will keep is not decided yet.
+        """
         return self._backlog()
 
-    def measured_select(self, views: int, seconds: float) -> None:
-        """Learn from a run."""
-        self._measured("select", self._macs.selector * views, seconds)
+    def seconds(self, stage: StageName, work: Work) -> float:
+        """Work of one stage, run after run."""
+        return self.correction(stage) * self.fits[stage].seconds(work)
 
-    def measured_extract(self, kept: int, views: int, seconds: float) -> None:
-        """Learn from a run."""
-        self._measured("extract", self._extractor_macs(kept) * views, seconds)
+    def correction(self, stage: StageName) -> float:
+        """Measured by predicted seconds, lately; 1 after calibration."""
+        return math.exp(self._log_ratios[stage])
 
-    def _measured(self, stage: str, macs: int, seconds: float) -> None:
-        rate, known = seconds / max(1, macs), self._seconds_per_mac[stage]
-        self._seconds_per_mac[stage] = known + _NEWEST * (rate - known) if known else rate
+    def measured(self, stage: StageName, work: Work, seconds: float) -> float:
+        """Learn from a run; gives what had been predicted for it."""
+        predicted = self.seconds(stage, work)
+        if predicted > 0 and seconds > 0:
+            surprise = math.log(seconds / predicted)
+            surprise = max(-_MOST_SURPRISE, min(_MOST_SURPRISE, surprise))
+            self._log_ratios[stage] += _NEWEST * surprise
+        return predicted
 
-    def _extractor_macs(self, kept: int) -> int:
-        return self._macs.at(kept) - self._macs.selector
+    def _alone(self, stage: StageName, tokens: int, views: int) -> float:
+        runs, at_once = self._runs(stage, tokens, views)
+        row = Work.of_run([tokens])
+        amount = Work(runs, views, views * row.tokens, views * row.pairs)
+        # Runs side by side end together; what is left over of the last round counts as a round.
+        return self.seconds(stage, amount) * math.ceil(runs / at_once) / runs
+
+
+class DecodingCost:
+    """Seconds over the pixels of a clip: a straight line through the last clips.
+
+    A clip is needed to measure it, so that it is known only after some were decoded. Recent clips
+    count more; a line that would fall, or begin below zero, is held at zero.
+    """
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+
+    def measured(self, pixels: int, seconds: float) -> None:
+        """Learn from a clip: width times height times frames, and the seconds that it took."""
+        keep, x = _FORGETTING, pixels / 1e6
+        self.clips += 1
+        self._weight = keep * self._weight + 1
+        self._x = keep * self._x + x
+        self._y = keep * self._y + seconds
+        self._xx = keep * self._xx + x * x
+        self._xy = keep * self._xy + x * seconds
+
+    def line(self) -> tuple[float, float]:
+        """(seconds of any clip, seconds of a million pixels)."""
+        if not self.clips:
+            return 0.0, 0.0
+        mean_x, mean_y = self._x / self._weight, self._y / self._weight
+        variance = self._xx / self._weight - mean_x**2
+        slope = mean_y / mean_x if mean_x else 0.0
+        # Clips of nearly one size say nothing about another: a line through zero is the guess.
+        if variance > 0.01 * mean_x**2:
+            slope = (self._xy / self._weight - mean_x * mean_y) / variance
+            slope = min(max(0.0, slope), mean_y / mean_x)
+        return mean_y - slope * mean_x, slope
+
+    def seconds(self, pixels: int) -> float:
+        fixed, per_megapixel = self.line()
+        return fixed + per_megapixel * pixels / 1e6
+
+
+def fit(runs: list[tuple[Work, float]]) -> Fit:
+    """Fit the terms to measured runs; relative errors count, so that small runs matter too.
+
+    The best of all non-negative least squares solutions is found by trying every subset of the
+    terms: there are 31, and no solver is needed.
+    """
+    terms = np.array([work.terms() for work, _ in runs])
+    seconds = np.array([measured for _, measured in runs])
+    relative = terms / seconds[:, None]
+    best, best_error = np.zeros(len(TERMS)), math.inf
+    for subset in range(1, 2 ** len(TERMS)):
+        chosen = [term for term in range(len(TERMS)) if subset >> term & 1]
+        scale = np.abs(relative[:, chosen]).max(axis=0)
+        if not scale.all():
+            continue  # a term that no run has
+        solution, *_ = np.linalg.lstsq(relative[:, chosen] / scale, np.ones(len(runs)), rcond=None)
+        error = float(np.square(relative[:, chosen] / scale @ solution - 1).sum())
+        # A further term has to explain something.
+        if solution.min() >= 0 and error < best_error * (1 - 1e-6):
+            best, best_error = np.zeros(len(TERMS)), error
+            best[chosen] = solution / scale
+    errors = np.abs(relative @ best - 1)
+    return Fit(tuple(best.tolist()), float(np.median(errors)), float(errors.max()), len(runs))
+
+
+def fit_to_macs(stage: StageName, macs: Macs, seconds_per_mac: float) -> Fit:
+    """What the multiply-accumulates alone say, where nothing but their rate was measured."""
+    if stage == "select":
+        return Fit((0.0, macs.selector * seconds_per_mac, 0.0, 0.0, 0.0))
+    per_token = macs.extractor_per_token * seconds_per_mac
+    per_pair = macs.extractor_per_token_pair * seconds_per_mac
+    return Fit((0.0, macs.extractor_fixed * seconds_per_mac, per_token, per_pair, per_token))

@@ -1,35 +1,33 @@
 """What a request asks of the engine: select, then extract."""
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
+from bundle.tokens import tokens_to_keep
 from service.cpus import available_cpus
-from service.engine.cost import CostModel
-from service.engine.errors import DeadlinePassed
-from service.engine.graphs import Graphs
+from service.engine.calibration import Calibration, Calibrator, extractor_noise
+from service.engine.cost import CostModel, Fit, StageName
+from service.engine.errors import OutOfMemory
+from service.engine.graphs import EXTRACTOR_OUTPUTS, SELECTOR_OUTPUTS, Graph, check_installed
+from service.engine.half import check_half, to_half
+from service.engine.jobs import Arrays
+from service.engine.limits import TokenLimit
+from service.engine.options import CPU, EngineOptions
+from service.engine.providers import converts, provider_options
+from service.engine.scheduler import Device, Scheduler
+from service.engine.stages import Observer, Stage
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """See the settings of the same names."""
-
-    execution_providers: tuple[str, ...]
-    intra_op_threads: int
-    max_concurrent_inferences: int
-    max_batch_tokens: int
+# More rows than any limit of tokens leaves room for.
+UNBOUNDED = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,91 +65,122 @@ class Extracted:
 class Engine:
     """Runs a bundle's selector and extractor for many requests at once.
 
-    Every wait is on the event loop, every computation in a thread.
+    Every wait is on the event loop, every computation in a thread. A request's result does not
+    depend on what runs beside it.
 
     Attributes:
         cost: what work is expected to take.
         providers: the execution providers really used.
         threads: of one inference.
-        waiting: jobs that wait for their turn.
+        calibration: what was measured at start; None before :meth:`calibrate`.
     """
 
-    def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, options: EngineOptions, observer: Observer | None = None
+    ) -> None:
         """Build both sessions.
 
         Raises:
-            EngineError: a provider is not installed, or onnxruntime silently took another one.
+            EngineError: a provider is not installed, or onnxruntime silently took another one, or
+                the network does not fit into 16 bits.
         """
-        self.geometry = bundle.manifest.geometry
-        self.threads = options.intra_op_threads or available_cpus()
-        self.graphs = Graphs(
-            bundle.selector, bundle.extractor, options.execution_providers, self.threads
+        manifest = bundle.manifest
+        self.geometry, self._macs, self.options = manifest.geometry, manifest.macs, options
+        self.turns = options.max_concurrent_inferences
+        # All turns together have as many threads as there are CPUs.
+        self.threads = options.intra_op_threads or max(1, available_cpus() // self.turns)
+        self._usual = tokens_to_keep(manifest.sparsity.default, self.geometry.tokens)
+        self.selector = self._graph("selector", bundle.selector, SELECTOR_OUTPUTS)
+        self.extractor = self._graph("extractor", bundle.extractor, EXTRACTOR_OUTPUTS)
+        if options.half:
+            self._check_half(bundle.extractor)
+        self.providers = self.extractor.providers
+        self.precision = "fp16" if options.half else "fp32"
+        self.calibration: Calibration | None = None
+        self._rows: dict[StageName, dict[int, int]] = {"select": {}, "extract": {}}
+        self._selector_tokens = max(1, self.geometry.tokens // 8)
+        self._preparation = ThreadPoolExecutor(available_cpus(), "preparation")
+        self.cost = CostModel(
+            {"select": Fit(), "extract": Fit()},
+            self._selector_tokens,
+            self._runs,
+            lambda: self._device.backlog_seconds(),
         )
-        self.providers = self.graphs.providers
-        self.cost = CostModel(bundle.manifest.macs, self._backlog_seconds)
-        self.waiting = 0
-        self._max_batch_tokens = options.max_batch_tokens
-        self._concurrent = options.max_concurrent_inferences
-        self._pending_seconds = 0.0
-        self._turns = asyncio.Semaphore(options.max_concurrent_inferences)
-        self._pool = ThreadPoolExecutor(options.max_concurrent_inferences, "inference")
+        self._select = self._scheduler("select", self.selector, observer)
+        self._extract = self._scheduler("extract", self.extractor, observer)
+        self._device = Device((self._select, self._extract), self.turns)
 
-    def warm_up(self, kept: Sequence[int]) -> None:
-        """Run both graphs at these numbers of kept tokens, the largest first; blocks.
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for a turn."""
+        return self._select.waiting + self._extract.waiting
 
-        The largest first, because allocators keep the largest shape they have seen and fragment
-        when they grow towards it.
+    def waiting_for(self, stage: StageName) -> int:
+        """Jobs that wait for a turn of this stage."""
+        return {"select": self._select, "extract": self._extract}[stage].waiting
+
+    def batch_tokens(self, stage: StageName) -> int:
+        """Tokens that a run may have now; fewer than configured after memory ran out."""
+        return {"select": self._select, "extract": self._extract}[stage].limit.tokens
+
+    def worthwhile_rows(self, stage: StageName, tokens: int) -> int:
+        """How many rows of so many tokens are run together, as far as tokens allow.
+
+        On a CPU only as many as were measured to be clearly faster together than one by one.
         """
-        geometry, graphs = self.geometry, self.graphs
-        half = geometry.size // 2
-        small = np.zeros((1, geometry.frames // 2, half, half, 3), np.uint8)
-        _, context = graphs.select(small)
-        began = time.perf_counter()
-        graphs.select(small)
-        self.cost.measured_select(1, time.perf_counter() - began)
-        for k in sorted(set(kept), reverse=True):
-            feeds = (
-                np.zeros((1, k, geometry.patch_bytes), np.uint8),
-                np.arange(k, dtype=np.int64)[None],
-                np.array([k], np.int64),
-                context,
-            )
-            graphs.extract(*feeds)
-            began = time.perf_counter()
-            graphs.extract(*feeds)
-            self.cost.measured_extract(k, 1, time.perf_counter() - began)
+        if self.options.batching == "always":
+            return UNBOUNDED
+        if self.options.batching == "never":
+            return 1
+        if not self.options.on_cpu:
+            return UNBOUNDED
+        measured = self._rows[stage]
+        if not measured:
+            return 1
+        return measured[min(measured, key=lambda known: abs(math.log(known / tokens)))]
+
+    def calibrate(self, levels: Sequence[int], usual: int) -> Calibration:
+        """Warm both graphs and measure them; blocks, before the first request.
+
+        Args:
+            levels: numbers of kept tokens that will be asked for.
+            usual: the number kept when nobody asks for a sparsity.
+        """
+        calibrator = Calibrator(
+            self.selector,
+            self.extractor,
+            self.geometry,
+            self._macs,
+            self.options.max_batch_tokens,
+        )
+        found = calibrator.run(
+            levels, usual, self.options.warm_up_seconds, self.options.calibration_seconds
+        )
+        self.cost.fits = dict(found.fits)
+        self._rows = found.rows
+        self.calibration = found
+        return found
 
     async def select(self, frames: NDArray[np.uint8], *, deadline: float) -> Selected:
         """Score every token of some views.
 
-        Cancelling the caller takes a job out of the queue, and ends it when it runs.
+        Cancelling the caller takes a job out of the queue, and ends its run unless others share it.
 
         Args:
             frames: uint8 [V, T, H, W, 3].
-            deadline: on the event loop's clock; a job that waits for longer is not run.
+            deadline: on the event loop's clock.
 
         Raises:
-            DeadlinePassed: it waited for longer.
+            DeadlinePassed: it came before all views were run.
+            OutOfMemory: the device has no memory for a run.
         """
-        views = len(frames)
 
-        def work(
-            options: ort.RunOptions,
-        ) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
-            parts = []
-            spent = 0.0
-            for chunk in self.chunks(views, self.geometry.tokens):
-                small = downscale(frames[chunk])
-                began = time.perf_counter()
-                parts.append(self.graphs.select(small, options))
-                spent += time.perf_counter() - began
-            scores, context = (np.concatenate(column) for column in zip(*parts, strict=True))
-            return spent, scores, context
+        def prepare() -> Arrays:
+            return {"clip_small": downscale(frames)}
 
-        (spent, scores, context), waited, ran = await self._take_turn(
-            work, deadline, self.cost.select_seconds(views)
+        (scores, context), waited, ran = await self._run(
+            self._select, prepare, self._selector_tokens, deadline
         )
-        self.cost.measured_select(views, spent)
         return Selected(scores, context, waited, ran)
 
     async def extract(
@@ -164,98 +193,74 @@ class Engine:
     ) -> Extracted:
         """Look at the kept tokens of some views.
 
-        Cancelling the caller takes a job out of the queue, and ends it when it runs.
+        Cancelling the caller takes a job out of the queue, and ends its run unless others share it.
 
         Args:
             frames: uint8 [V, T, H, W, 3].
             positions: int64 [V, K], the kept tokens.
             context: float32 [V, P, D], the selector's.
-            deadline: on the event loop's clock; a job that waits for longer is not run.
+            deadline: on the event loop's clock.
 
         Raises:
-            DeadlinePassed: it waited for longer.
+            DeadlinePassed: it came before all views were run.
+            OutOfMemory: the device has no memory for a run.
         """
-        views, kept = positions.shape
 
-        def work(options: ort.RunOptions) -> tuple[float, NDArray[np.float32]]:
-            parts = []
-            spent = 0.0
-            for chunk in self.chunks(views, kept):
-                patches = gather_patches(frames[chunk], positions[chunk], self.geometry.patch)
-                lengths = np.full(len(patches), kept, np.int64)
-                began = time.perf_counter()
-                logits, _ = self.graphs.extract(
-                    patches, positions[chunk], lengths, context[chunk], options
-                )
-                spent += time.perf_counter() - began
-                parts.append(logits)
-            return spent, np.concatenate(parts)
+        def prepare() -> Arrays:
+            patches = gather_patches(frames, positions, self.geometry.patch)
+            return {"patches": patches, "positions": positions, "context": context}
 
-        (spent, logits), waited, ran = await self._take_turn(
-            work, deadline, self.cost.extract_seconds(kept, views)
+        (logits, _), waited, ran = await self._run(
+            self._extract, prepare, positions.shape[1], deadline
         )
-        self.cost.measured_extract(kept, views, spent)
         return Extracted(logits, waited, ran)
-
-    def chunks(self, views: int, tokens: int) -> list[slice]:
-        """Split views of ``tokens`` tokens each into runs of at most ``max_batch_tokens``."""
-        size = max(1, self._max_batch_tokens // tokens)
-        return [slice(start, min(start + size, views)) for start in range(0, views, size)]
 
     def close(self) -> None:
         """Let what runs end, and the threads with it."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._device.close()
+        self._preparation.shutdown(wait=True, cancel_futures=True)
 
-    def _backlog_seconds(self) -> float:
-        return self._pending_seconds / self._concurrent
-
-    async def _take_turn(
-        self, work: Callable[[ort.RunOptions], _T], deadline: float, predicted: float
-    ) -> tuple[_T, float, float]:
-        """Wait for a turn and do the work; gives its result, seconds waited and seconds run."""
-        self._pending_seconds += predicted
+    async def _run(
+        self, scheduler: Scheduler, prepare: Callable[[], Arrays], tokens: int, deadline: float
+    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], float, float]:
+        """Prepare and run; gives both outputs, seconds waited, and seconds of everything else."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with self._turn(deadline) as waited:
-                began = time.perf_counter()
-                result = await self._run(work)
-                return result, waited, time.perf_counter() - began
-        finally:
-            self._pending_seconds -= predicted
+            with scheduler.preparing():
+                inputs = await loop.run_in_executor(self._preparation, prepare)
+        except MemoryError:
+            raise OutOfMemory from None
+        prepared = loop.time() - began
+        job = await self._device.run(scheduler, inputs, tokens, deadline)
+        scheduler.stage.waited(job.waited)
+        return job.done.result(), job.waited, prepared + job.ran
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, deadline: float) -> AsyncIterator[float]:
-        """Wait for a turn and hold it; gives the seconds waited."""
-        began = time.perf_counter()
-        self.waiting += 1
-        try:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise DeadlinePassed
-            async with asyncio.timeout_at(deadline):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise DeadlinePassed from None
-        finally:
-            self.waiting -= 1
-        try:
-            yield time.perf_counter() - began
-        finally:
-            self._turns.release()
+    def _graph(self, name: str, graph: bytes, outputs: tuple[str, ...]) -> Graph:
+        options = self.options
+        check_installed(options.execution_providers)
+        if options.half and converts(options.execution_providers):
+            graph = to_half(graph)
+        told = provider_options(options, name, self.geometry, self._usual)
+        return Graph(name, graph, outputs, options, self.threads, told)
 
-    async def _run(self, work: Callable[[ort.RunOptions], _T]) -> _T:
-        """Call ``work`` in a thread; cancelling the caller ends the graph that runs in it.
+    def _check_half(self, extractor: bytes) -> None:
+        """Raise EngineError if 16 bits are too few for this network."""
+        single = dataclasses.replace(self.options, execution_providers=(CPU,))
+        reference = Graph("extractor", extractor, EXTRACTOR_OUTPUTS, single, self.threads)
+        check_half(self.extractor, reference, extractor_noise(self.geometry, [self._usual]))
 
-        The thread has really ended when this returns or raises, so that the next turn finds the
-        device free.
-        """
-        options = ort.RunOptions()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work, options)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            options.terminate = True
-            while not future.done():
-                # A second cancellation must not leave the thread behind either.
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({future})
-            future.exception()  # seen: it says that the run was ended
-            raise
+    def _scheduler(self, stage: StageName, graph: Graph, observer: Observer | None) -> Scheduler:
+        dense = self._selector_tokens if stage == "select" else self.geometry.tokens
+        return Scheduler(
+            Stage(stage, graph, self.cost, observer),
+            TokenLimit(self.options.max_batch_tokens, dense),
+            lambda tokens: self.worthwhile_rows(stage, tokens),
+            self.options.max_padding_ratio,
+            0.0 if self.options.on_cpu else self.options.max_batch_wait_seconds,
+        )
+
+    def _runs(self, stage: StageName, tokens: int, views: int) -> tuple[int, int]:
+        """Runs that so many views take on their own, and how many of them run at once."""
+        scheduler = self._select if stage == "select" else self._extract
+        return math.ceil(views / scheduler.rules.room(tokens)), self.turns

@@ -1,77 +1,64 @@
-"""The two graphs as onnxruntime sessions, built from verified bytes on checked providers."""
+"""One graph as an onnxruntime session, built from verified bytes on checked providers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from service.engine.errors import EngineError
+from service.engine.jobs import Arrays, Outputs
+from service.engine.options import EngineOptions
+
+SELECTOR_OUTPUTS = ("scores", "context")
+EXTRACTOR_OUTPUTS = ("logits", "video")
 
 
-class Graphs:
-    """A bundle's selector and extractor; every call blocks until its graph has run."""
+class Graph:
+    """A session and how it is called; every call blocks until the graph has run.
+
+    Attributes:
+        providers: the execution providers really used.
+        arenas: onnxruntime's names of the arenas that keep memory between runs; empty for none.
+    """
 
     def __init__(
-        self, selector: bytes, extractor: bytes, providers: Sequence[str], threads: int
+        self,
+        name: str,
+        graph: bytes,
+        outputs: Sequence[str],
+        options: EngineOptions,
+        threads: int,
+        provider_options: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
-        """Build both sessions.
+        """Build the session.
 
         Raises:
             EngineError: a provider is not installed, or onnxruntime silently took another one.
         """
-        self._selector = _session("selector", selector, providers, threads)
-        self._extractor = _session("extractor", extractor, providers, threads)
-        self.providers: tuple[str, ...] = tuple(self._extractor.get_providers())
+        self._outputs = list(outputs)
+        self._session = _session(name, graph, options, threads, provider_options)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self.arenas = f"gpu:{options.device_id}"
+        if options.on_cpu:
+            self.arenas = "cpu:0" if options.cpu_memory_arena else ""
 
-    def select(
-        self, clip_small: NDArray[np.uint8], options: ort.RunOptions | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Score every token of some views.
+    def run(self, feeds: Arrays, options: ort.RunOptions | None = None) -> Outputs:
+        """Run the graph.
 
         Args:
-            clip_small: uint8 [B, T/2, H/2, W/2, 3].
+            feeds: every input, [B, ...].
             options: onnxruntime's, with which a run can be ended from elsewhere.
 
         Returns:
-            scores float32 [B, N], context float32 [B, P, D].
+            selector: scores float32 [B, N], context float32 [B, P, D]; extractor: logits float32
+            [B, classes], video float32 [B, D].
         """
-        scores, context = self._selector.run(
-            ["scores", "context"], {"clip_small": clip_small}, options
-        )
-        return scores, context
-
-    def extract(
-        self,
-        patches: NDArray[np.uint8],
-        positions: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        context: NDArray[np.float32],
-        options: ort.RunOptions | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Look at the kept tokens of some views.
-
-        Args:
-            patches: uint8 [B, K, patch * patch * 3].
-            positions: int64 [B, K].
-            lengths: int64 [B], kept tokens of each row; the rest of a row is padding.
-            context: float32 [B, P, D], the selector's.
-            options: as in :meth:`select`.
-
-        Returns:
-            logits float32 [B, classes], video float32 [B, D].
-        """
-        feeds = {
-            "patches": patches,
-            "positions": positions,
-            "lengths": lengths,
-            "context": context,
-        }
-        logits, video = self._extractor.run(["logits", "video"], feeds, options)
-        return logits, video
+        first, second = self._session.run(self._outputs, feeds, options)
+        return first, second
 
 
-def _session(name: str, graph: bytes, wanted: Sequence[str], threads: int) -> ort.InferenceSession:
+def check_installed(wanted: Sequence[str]) -> None:
+    """Raise EngineError if onnxruntime does not have a provider at all."""
     installed = ort.get_available_providers()
     if absent := [provider for provider in wanted if provider not in installed]:
         raise EngineError(
@@ -79,14 +66,29 @@ def _session(name: str, graph: bytes, wanted: Sequence[str], threads: int) -> or
             f"onnxruntime has only {', '.join(installed)}. Install the onnxruntime package for "
             "that device, or change the setting"
         )
+
+
+def _session(
+    name: str,
+    graph: bytes,
+    options: EngineOptions,
+    threads: int,
+    provider_options: Sequence[Mapping[str, str]] | None,
+) -> ort.InferenceSession:
+    wanted = options.execution_providers
+    check_installed(wanted)
     configuration = ort.SessionOptions()
     configuration.intra_op_num_threads = threads
     configuration.inter_op_num_threads = 1
     configuration.log_severity_level = 3
-    # Threads that spin while idle take the CPUs that decoding needs.
-    configuration.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    configuration.enable_cpu_mem_arena = options.cpu_memory_arena
+    spinning = "1" if options.intra_op_spinning else "0"
+    configuration.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    providers: list[Any] = list(wanted)
+    if provider_options is not None:
+        providers = list(zip(wanted, map(dict, provider_options), strict=True))
     try:
-        session = ort.InferenceSession(graph, configuration, providers=list(wanted))
+        session = ort.InferenceSession(graph, configuration, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but this
         raise EngineError(f"onnxruntime cannot load the {name}: {error}") from None
     used = session.get_providers()

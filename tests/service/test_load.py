@@ -77,7 +77,7 @@ def test_too_much_is_refused_at_once(
     retry_after = int(refused.headers["retry-after"])
     assert retry_after >= 1
     assert refused.json()["retry_after"] == retry_after
-    waiting = 'lookwhen_queue_depth{queue="inference"}'
+    waiting = 'lookwhen_queue_depth{queue="extract"}'
     assert waiting in server.client.get("/metrics").text
     assert server.client.get("/readyz").status_code == 200, "busy is not broken"
     assert [done.result(60).status_code for done in accepted] == [200, 200]

@@ -78,7 +78,7 @@ def test_metrics_follow_the_conventions() -> None:
     for family in ours:
         assert family.documentation.endswith("."), family.name
         if family.type == "histogram":
-            assert family.name.endswith(("_seconds", "_bytes", "_ratio")), family.name
+            assert family.name.endswith(("_seconds", "_bytes", "_ratio", "_rows")), family.name
         for sample in family.samples:
             if family.type == "counter":
                 assert sample.name.endswith("_total")

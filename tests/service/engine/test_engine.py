@@ -1,8 +1,9 @@
 """What a request asks of the engine: answers, deadlines, cancellation, checked providers."""
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ OPTIONS = EngineOptions(
     intra_op_threads=1,
     max_concurrent_inferences=1,
     max_batch_tokens=512,
+    warm_up_seconds=0,
+    calibration_seconds=0,
 )
 LATER = 60.0
 
@@ -33,7 +36,7 @@ def engine(brightness_bundle: Path) -> Iterator[Engine]:
 @pytest.fixture
 def slow_engine(slow_bundle: Path) -> Iterator[Engine]:
     engine = Engine(read_bundle(slow_bundle), OPTIONS)
-    engine.warm_up([4])
+    engine.calibrate([4], 4)
     yield engine
     engine.close()
 
@@ -58,7 +61,7 @@ def test_scores_are_those_of_the_graph(engine: Engine) -> None:
 
 
 def test_many_views_are_those_of_single_ones(engine: Engine) -> None:
-    """Five views of 256 tokens are three runs of at most 512 tokens."""
+    """Five views in one run, or in five, of 200 tokens in several runs of at most 512."""
     frames = some_frames(5)
     positions = np.tile(np.arange(200, dtype=np.int64), (5, 1))
 
@@ -67,7 +70,7 @@ def test_many_views_are_those_of_single_ones(engine: Engine) -> None:
         logits = await engine.extract(frames, positions, together.context, deadline=deadline())
         small = downscale(frames)
         for view in range(5):
-            scores, context = engine.graphs.select(small[view : view + 1])
+            scores, context = engine.selector.run({"clip_small": small[view : view + 1]})
             np.testing.assert_allclose(together.scores[view], scores[0], rtol=1e-6)
             alone = await engine.extract(
                 frames[view : view + 1], positions[:1], context, deadline=deadline()
@@ -78,7 +81,7 @@ def test_many_views_are_those_of_single_ones(engine: Engine) -> None:
 
 
 def test_cost_is_known_after_warm_up(engine: Engine) -> None:
-    engine.warm_up([26, 256, 26])
+    engine.calibrate([26, 256, 26], 26)
     cost = engine.cost
     assert 0 < cost.select_seconds(1) < cost.select_seconds(2)
     assert 0 < cost.extract_seconds(26, 1) < cost.extract_seconds(256, 1)
@@ -119,9 +122,18 @@ def test_who_waits_too_long_or_leaves_is_never_run(slow_engine: Engine) -> None:
                 slow_engine.extract(frames, positions, context, deadline=until)
             )
 
-        first, late, gone = extract(deadline()), extract(deadline(0.05)), extract(deadline())
-        await asyncio.sleep(0)
-        assert slow_engine.waiting == 2, "the gauge moves when somebody begins to wait"
+        async def until(what: Callable[[], bool]) -> None:
+            async with asyncio.timeout(30):
+                while not what():
+                    await asyncio.sleep(0.001)
+
+        def runs() -> bool:
+            return slow_engine.cost.backlog_seconds() > 0 and not slow_engine.waiting
+
+        first = extract(deadline())
+        await until(runs)
+        late, gone = extract(deadline(0.3)), extract(deadline())
+        await until(lambda: slow_engine.waiting == 2)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -136,8 +148,26 @@ def test_who_waits_too_long_or_leaves_is_never_run(slow_engine: Engine) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.parametrize("arena", [True, False])
+def test_arenas_are_those_that_can_be_shrunk(brightness_bundle: Path, arena: bool) -> None:
+    """onnxruntime refuses a run that is to shrink an arena which does not exist."""
+    options = dataclasses.replace(OPTIONS, cpu_memory_arena=arena)
+    engine = Engine(read_bundle(brightness_bundle), options)
+    feeds = {"clip_small": np.zeros((1, 8, 32, 32, 3), np.uint8)}
+    run = ort.RunOptions()
+    run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    if arena:
+        assert engine.selector.arenas == "cpu:0"
+        engine.selector.run(feeds, run)
+    else:
+        assert engine.selector.arenas == ""
+        with pytest.raises(Exception, match="Did not find an arena"):
+            engine.selector.run(feeds, run)
+    engine.close()
+
+
 def test_a_provider_that_is_not_installed(brightness_bundle: Path) -> None:
-    options = EngineOptions(("CUDAExecutionProvider", "NoSuchProvider"), 1, 1, 512)
+    options = EngineOptions(("CUDAExecutionProvider", "NoSuchProvider"))
     with pytest.raises(EngineError, match=r"asks for .*NoSuchProvider.*has only"):
         Engine(read_bundle(brightness_bundle), options)
 
@@ -154,6 +184,6 @@ def test_a_provider_that_is_silently_replaced(
         "InferenceSession",
         lambda graph, options, providers: session(graph, options, ["CPUExecutionProvider"]),
     )
-    options = EngineOptions(("CUDAExecutionProvider",), 1, 1, 512)
+    options = EngineOptions(("CUDAExecutionProvider",))
     with pytest.raises(EngineError, match="runs the selector on CPUExecutionProvider"):
         Engine(read_bundle(brightness_bundle), options)

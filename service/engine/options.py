@@ -1,0 +1,45 @@
+"""What the engine is told; the settings of the same names say what each means."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+
+Batching = Literal["auto", "always", "never"]
+Precision = Literal["auto", "fp32", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """See the settings of the same names."""
+
+    execution_providers: tuple[str, ...] = (CPU,)
+    precision: Precision = "auto"
+    intra_op_threads: int = 0
+    intra_op_spinning: bool = False
+    cpu_memory_arena: bool = True
+    max_concurrent_inferences: int = 1
+    max_batch_tokens: int = 4096
+    batching: Batching = "auto"
+    max_padding_ratio: float = 0.2
+    max_batch_wait_seconds: float = 0.002
+    warm_up_seconds: float = 10.0
+    calibration_seconds: float = 3.0
+    device_id: int = 0
+    device_memory_bytes: int = 0
+    tensorrt_cache: Path | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the graphs run on the CPU, where waiting threads and batches cost."""
+        return self.execution_providers[0] == CPU
+
+    @property
+    def half(self) -> bool:
+        """Whether the graphs compute in 16 bits: by default where hardware is made for it."""
+        if self.precision == "auto":
+            return self.execution_providers[0] in (CUDA, TENSORRT)
+        return self.precision == "fp16"

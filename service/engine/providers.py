@@ -1,0 +1,122 @@
+"""What each execution provider is told about one graph."""
+
+from collections.abc import Mapping, Sequence
+
+from bundle.schema import Geometry
+from service.engine.options import CUDA, TENSORRT, EngineOptions
+
+# The extractor's TensorRT profiles: bands of kept tokens, each twice as wide as the one before.
+_BANDS = 5
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def provider_options(
+    options: EngineOptions, graph: str, geometry: Geometry, usual: int
+) -> list[Mapping[str, str]]:
+    """Options of every provider of ``options``, in their order.
+
+    Args:
+        options: the engine's.
+        graph: "selector" or "extractor".
+        geometry: the bundle's.
+        usual: tokens kept when nobody asks for a sparsity, for which TensorRT tunes.
+    """
+    known = {CUDA: _cuda(options), TENSORRT: _tensorrt(options, graph, geometry, usual)}
+    return [known.get(provider, {}) for provider in options.execution_providers]
+
+
+def _cuda(options: EngineOptions) -> dict[str, str]:
+    chosen = {
+        "device_id": str(options.device_id),
+        # Blocks as large as they are asked for: doubling would take memory that nothing uses.
+        "arena_extend_strategy": "kSameAsRequested",
+        # The default tries every algorithm for every new shape, and shapes here are many.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # 19 bits are not fp32; who wants speed has fp16.
+        "use_tf32": "0",
+    }
+    if options.device_memory_bytes:
+        chosen["gpu_mem_limit"] = str(options.device_memory_bytes)
+    return chosen
+
+
+def _tensorrt(options: EngineOptions, graph: str, geometry: Geometry, usual: int) -> dict[str, str]:
+    profiles = (
+        _selector_profiles(options, geometry)
+        if graph == "selector"
+        else _extractor_profiles(options, geometry, usual)
+    )
+    chosen = {
+        "device_id": str(options.device_id),
+        # TensorRT narrows by itself, and keeps layer norms wide.
+        "trt_fp16_enable": "1" if options.half else "0",
+        "trt_layer_norm_fp32_fallback": "1",
+    }
+    for index, name in enumerate(("min", "opt", "max")):
+        shapes = [profile[index] for profile in profiles]
+        chosen[f"trt_profile_{name}_shapes"] = ",".join(
+            f"{tensor}:{'x'.join(map(str, shape))}"
+            for profile in shapes
+            for tensor, shape in profile.items()
+        )
+    if options.tensorrt_cache is not None:
+        cache = str(options.tensorrt_cache)
+        chosen |= {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": cache,
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": cache,
+        }
+    return chosen
+
+
+def _selector_profiles(
+    options: EngineOptions, geometry: Geometry
+) -> list[tuple[Shapes, Shapes, Shapes]]:
+    half = geometry.size // 2
+    most = max(1, options.max_batch_tokens // max(1, geometry.tokens // 8))
+
+    def shapes(rows: int) -> Shapes:
+        return {"clip_small": (rows, geometry.frames // 2, half, half, 3)}
+
+    return [(shapes(1), shapes(min(8, most)), shapes(most))]
+
+
+def _extractor_profiles(
+    options: EngineOptions, geometry: Geometry, usual: int
+) -> list[tuple[Shapes, Shapes, Shapes]]:
+    """A profile for each band of K, so that many short rows fit as well as few long ones.
+
+    One profile for all would have to hold as many rows of the densest level as of the sparsest,
+    which no batch ever has.
+    """
+    profiles = []
+    highest = [max(1, geometry.tokens >> band) for band in reversed(range(_BANDS))]
+    lowest = 1
+    for high in dict.fromkeys(highest):
+        most = max(1, options.max_batch_tokens // high)
+        tuned = min(max(usual, lowest), high)
+        profiles.append(
+            (
+                _extractor_shapes(geometry, 1, lowest),
+                _extractor_shapes(geometry, max(1, min(8, most)), tuned),
+                _extractor_shapes(geometry, most, high),
+            )
+        )
+        lowest = high
+    return profiles
+
+
+def _extractor_shapes(geometry: Geometry, rows: int, kept: int) -> Shapes:
+    return {
+        "patches": (rows, kept, geometry.patch_bytes),
+        "positions": (rows, kept),
+        "lengths": (rows,),
+        "context": (rows, geometry.context, geometry.width),
+    }
+
+
+def converts(providers: Sequence[str]) -> bool:
+    """Whether a graph has to be made fp16 for them; TensorRT does that itself."""
+    return providers[0] != TENSORRT

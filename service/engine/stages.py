@@ -1,0 +1,91 @@
+"""What a run of each stage is: rows to inputs, inputs to outputs, and what is learnt from it."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.engine.cost import CostModel, StageName
+from service.engine.graphs import Graph
+from service.engine.jobs import Arrays, Outputs, Part
+from service.engine.work import Work
+
+
+class Observer(Protocol):
+    """Is told what happens in the engine; the service's metrics are one."""
+
+    def batch_ran(self, stage: str, work: Work, predicted: float, measured: float) -> None:
+        """A run took ``measured`` seconds of the ``predicted`` ones."""
+
+    def job_waited(self, stage: str, seconds: float) -> None:
+        """A job left the queue; none of its rows ran for so long."""
+
+    def out_of_memory(self, stage: str) -> None:
+        """A run found no memory on the device."""
+
+
+class Stage:
+    """One graph, its cost, and who is told about its runs."""
+
+    def __init__(
+        self, name: StageName, graph: Graph, cost: CostModel, observer: Observer | None
+    ) -> None:
+        self.name, self.arenas = name, graph.arenas
+        self._graph, self._cost, self._observer = graph, cost, observer
+
+    def run(self, parts: Sequence[Part], options: ort.RunOptions) -> tuple[Outputs, float]:
+        """Run the rows together; blocks. Gives the outputs and the graph's seconds."""
+        feeds = assemble(parts)
+        began = time.perf_counter()
+        outputs = self._graph.run(feeds, options)
+        return outputs, time.perf_counter() - began
+
+    def predict(self, work: Work) -> float:
+        return self._cost.seconds(self.name, work)
+
+    def measured(self, work: Work, seconds: float) -> None:
+        predicted = self._cost.measured(self.name, work, seconds)
+        if self._observer is not None:
+            self._observer.batch_ran(self.name, work, predicted, seconds)
+
+    def waited(self, seconds: float) -> None:
+        if self._observer is not None:
+            self._observer.job_waited(self.name, seconds)
+
+    def ran_out_of_memory(self) -> None:
+        if self._observer is not None:
+            self._observer.out_of_memory(self.name)
+
+
+def assemble(parts: Sequence[Part]) -> Arrays:
+    """Put the rows of several jobs together; shorter ones are padded with zeros.
+
+    The extractor is told how many tokens of a row are real (``lengths``), the selector's rows are
+    all alike.
+
+    Returns:
+        the graph's inputs, each [rows, ...].
+    """
+    feeds = {name: _stack([part.input(name) for part in parts]) for name in parts[0].job.inputs}
+    if "positions" in feeds:
+        lengths = np.repeat([part.job.tokens for part in parts], [part.rows for part in parts])
+        feeds["lengths"] = lengths.astype(np.int64)
+    return feeds
+
+
+def _stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    if len(arrays) == 1:
+        return arrays[0]
+    longest = max(array.shape[1] for array in arrays)
+    if all(array.shape[1] == longest for array in arrays):
+        return np.concatenate(arrays)
+    rows = sum(len(array) for array in arrays)
+    stacked = np.zeros((rows, longest, *arrays[0].shape[2:]), arrays[0].dtype)
+    first = 0
+    for array in arrays:
+        stacked[first : first + len(array), : array.shape[1]] = array
+        first += len(array)
+    return stacked

@@ -1,0 +1,204 @@
+"""Several requests on one engine, with the built-in bundle's real graphs."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.tokens import select_top_k
+from service.engine import Engine, EngineOptions, Extracted, Work
+
+
+class Recorder:
+    """Keeps what the engine reports."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, Work]] = []
+        self.waited: list[tuple[str, float]] = []
+
+    def batch_ran(self, stage: str, work: Work, predicted: float, measured: float) -> None:
+        assert predicted > 0
+        assert measured > 0
+        self.runs.append((stage, work))
+
+    def job_waited(self, stage: str, seconds: float) -> None:
+        self.waited.append((stage, seconds))
+
+    def out_of_memory(self, stage: str) -> None:
+        raise AssertionError(f"{stage} ran out of memory")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return read_bundle(default_bundle_path())
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def engine(bundle: Bundle, recorder: Recorder) -> Iterator[Engine]:
+    engine = make(bundle, recorder)
+    yield engine
+    engine.close()
+
+
+def make(bundle: Bundle, recorder: Recorder, **options: object) -> Engine:
+    chosen: dict[str, object] = {
+        "intra_op_threads": 1,
+        "batching": "always",
+        "max_padding_ratio": 0.5,
+        "warm_up_seconds": 0.0,
+        "calibration_seconds": 0.0,
+    }
+    engine = Engine(bundle, EngineOptions(**(chosen | options)), recorder)
+    engine.calibrate([51], 51)
+    return engine
+
+
+def clip(seed: int, views: int = 1) -> NDArray[np.uint8]:
+    """Smooth noise, so that scores differ: uint8 [V, 16, 128, 128, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (views, 16, 8, 8, 3), np.uint8)
+    return np.kron(coarse, np.ones((1, 1, 16, 16, 1), np.uint8))
+
+
+def later(seconds: float = 120.0) -> float:
+    return time.monotonic() + seconds
+
+
+async def classify(engine: Engine, frames: NDArray[np.uint8], kept: int) -> Extracted:
+    selected = await engine.select(frames, deadline=later())
+    positions = select_top_k(selected.scores, kept)
+    return await engine.extract(frames, positions, selected.context, deadline=later())
+
+
+async def hold_up(engine: Engine) -> "asyncio.Task[Extracted]":
+    """A dense extraction that keeps the device busy, once it really runs."""
+    frames = clip(99, views=4)
+    context = np.zeros((4, 9, 192), np.float32)
+    positions = np.tile(np.arange(1024), (4, 1))
+    task = asyncio.create_task(engine.extract(frames, positions, context, deadline=later(60)))
+    while engine.waiting or not engine.cost.backlog_seconds():
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_a_result_does_not_depend_on_its_company(engine: Engine, recorder: Recorder) -> None:
+    """Rows of four lengths, padded in one run, answer what each answers alone."""
+    kept = [102, 51, 102, 72, 31, 102]
+    clips = [clip(seed, views=2 if seed == 2 else 1) for seed in range(len(kept))]
+
+    async def check() -> None:
+        alone = [await classify(engine, *one) for one in zip(clips, kept, strict=True)]
+        assert all(work.runs == 1 and work.padding == 0 for _, work in recorder.runs)
+        recorder.runs.clear()
+        busy = await hold_up(engine)
+        together = asyncio.gather(
+            *(classify(engine, *one) for one in zip(clips, kept, strict=True))
+        )
+        answers = await together
+        await busy
+        for one, other in zip(alone, answers, strict=True):
+            np.testing.assert_allclose(other.logits, one.logits, rtol=2e-4, atol=2e-4)
+            assert (other.logits.argmax(axis=1) == one.logits.argmax(axis=1)).all()
+
+    asyncio.run(check())
+    selections = [work for stage, work in recorder.runs if stage == "select"]
+    extractions = [work for stage, work in recorder.runs if stage == "extract"]
+    assert max(work.rows for work in selections) >= 6, "selected together while they waited"
+    assert any(work.padding > 0 for work in extractions), "unequal lengths shared a run"
+    for work in extractions:
+        longest = (work.pairs / work.rows) ** 0.5
+        assert work.rows * longest <= 4096
+        assert work.padding <= 0.5 * work.rows * longest
+    assert sum(work.rows for work in extractions) == 7 + 4
+
+
+def test_views_of_one_request_are_split_and_spread(bundle: Bundle, recorder: Recorder) -> None:
+    engine = make(bundle, recorder, max_batch_tokens=256, max_concurrent_inferences=2)
+    frames = clip(5, views=6)
+
+    async def check() -> None:
+        together = await classify(engine, frames, 102)
+        assert [work.rows for stage, work in recorder.runs if stage == "extract"] == [2, 2, 2]
+        for view in range(6):
+            alone = await classify(engine, frames[view : view + 1], 102)
+            np.testing.assert_allclose(together.logits[view], alone.logits[0], rtol=2e-4, atol=2e-4)
+
+    asyncio.run(check())
+    engine.close()
+
+
+def test_the_earliest_deadline_goes_first(engine: Engine) -> None:
+    frames = clip(1)
+    context, positions = np.zeros((1, 9, 192), np.float32), np.arange(500)[None]
+    order: list[str] = []
+
+    async def check() -> None:
+        busy = await hold_up(engine)
+
+        async def extract(name: str, kept: int, seconds: float) -> None:
+            await engine.extract(frames, positions[:, :kept], context, deadline=later(seconds))
+            order.append(name)
+
+        # Of such unequal lengths that no two of them share a run.
+        names = (("late", 500, 100.0), ("soon", 20, 80.0), ("next", 120, 90.0))
+        await asyncio.gather(*(extract(*one) for one in names))
+        await busy
+
+    asyncio.run(check())
+    assert order == ["soon", "next", "late"]
+
+
+def test_who_shares_a_run_does_not_end_it_for_others(engine: Engine, recorder: Recorder) -> None:
+    async def check() -> None:
+        expected = await classify(engine, clip(2), 102)
+        recorder.runs.clear()
+        busy = await hold_up(engine)
+        gone, stays = (asyncio.create_task(classify(engine, clip(seed), 102)) for seed in (1, 2))
+        while not any(stage == "select" for stage, _ in recorder.runs):
+            await asyncio.sleep(0.001)
+        while engine.waiting_for("extract") == 0 and not stays.done():
+            await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        answer = await stays
+        np.testing.assert_allclose(answer.logits, expected.logits, rtol=2e-4, atol=2e-4)
+        await busy
+
+    asyncio.run(check())
+
+
+def test_time_is_told_apart(engine: Engine, recorder: Recorder) -> None:
+    async def check() -> tuple[Extracted, float, float]:
+        busy = await hold_up(engine)
+        assert engine.cost.backlog_seconds() > 0
+        began = time.monotonic()
+        selected = await engine.select(clip(3), deadline=later())
+        elapsed = time.monotonic() - began
+        assert selected.waited + selected.ran <= elapsed
+        assert selected.waited + selected.ran > 0.8 * elapsed
+        assert selected.waited > selected.ran, "it stood behind a long run"
+        return await busy, selected.waited, elapsed
+
+    held, waited, _ = asyncio.run(check())
+    assert held.ran > waited
+    assert ("select", waited) in recorder.waited
+
+
+@pytest.mark.parametrize("batching", ["never", "auto"])
+def test_without_batching_views_run_one_by_one(
+    bundle: Bundle, recorder: Recorder, batching: str
+) -> None:
+    """On a CPU `auto` batches nothing that was not measured to be faster together."""
+    engine = make(bundle, recorder, batching=batching)
+    asyncio.run(classify(engine, clip(4, views=3), 51))
+    assert [work.rows for _, work in recorder.runs] == [1] * 6
+    engine.close()
