@@ -1,32 +1,51 @@
-"""``python -m benchmarks.report``: fill the tables of ``docs/benchmarks.md``, draw its plots.
+"""``python -m benchmarks.report``: fill the tables of the pages in ``docs``, draw their plots.
 
-The page holds the words; between ``<!-- NAME -->`` and ``<!-- end NAME -->`` stands what this
+The pages hold the words; between ``<!-- NAME -->`` and ``<!-- end NAME -->`` stands what this
 command makes of ``benchmarks/results/NAME.json``.
 """
 
 import importlib.util
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmarks.record import RESULTS, ROOT
-from benchmarks.report.plots import PLOTS, draw
-from benchmarks.report.tables import TABLES
+from benchmarks.report import experiments, plots, tables
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows: by name of the result, its table, and its plot if it has one."""
+
+    tables: Mapping[str, Callable[[Result], str]]
+    plots: Mapping[str, "Callable[[Result, Figure], None]"]
+
+
+DOCS = ROOT / "docs"
+PAGES = {
+    "benchmarks": Page(tables.TABLES, plots.PLOTS),
+    "experiments": Page(experiments.TABLES, experiments.PLOTS),
+}
 
 
 class ReportError(Exception):
     """The page or a result is not what it should be; the text says which, and why."""
 
 
-def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """The results that are there, by name."""
+def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
+    """Those of the results that are there, by name."""
     found = {}
-    for name in TABLES:
+    for name in names:
         path = folder / f"{name}.json"
         if path.exists():
             try:
@@ -36,8 +55,8 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def fill(page: str, results: dict[str, dict[str, Any]], plots: Path) -> str:
-    """The page with its tables made anew.
+def fill(text: str, page: Page, results: Mapping[str, Result], plots: str) -> str:
+    """The page's text with its tables made anew.
 
     Args:
         plots: folder of the plots, relative to the page; those of results that are there are shown.
@@ -45,23 +64,23 @@ def fill(page: str, results: dict[str, dict[str, Any]], plots: Path) -> str:
     Raises:
         ReportError: a place that the page lacks, or a result of another form.
     """
-    for name, table in TABLES.items():
-        content = f"Not measured yet: `python -m benchmarks.{name}`."
+    for name, table in page.tables.items():
+        content = "Not measured yet."
         if name in results:
             try:
                 content = table(results[name])
             except (KeyError, TypeError, IndexError) as error:
                 raise ReportError(f"{name}.json has another form: {error!r}") from None
-            if name in PLOTS:
+            if name in page.plots:
                 content += f"\n\n![{name}]({plots}/{name}.svg)"
         place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
-        page, count = place.subn(
+        text, count = place.subn(
             lambda found, content=content: f"{found[1]}\n{content}\n{found[2]}",  # type: ignore[misc]
-            page,
+            text,
         )
         if count != 1:
             raise ReportError(f"the page has {count} places for {name}, it should have one")
-    return page
+    return text
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,26 +91,29 @@ def fill(page: str, results: dict[str, dict[str, Any]], plots: Path) -> str:
     help="Default: benchmarks/results.",
 )
 @click.option(
-    "--page",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=PAGE,
-    help="Default: docs/benchmarks.md.",
+    "--docs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=DOCS,
+    help="Default: docs.",
 )
-def main(results: Path, page: Path) -> None:
-    """Fill PAGE from the results, and draw plots into a folder beside it."""
+def main(results: Path, docs: Path) -> None:
+    """Fill the pages in DOCS from the results, and draw plots into folders beside them."""
+    drawable = importlib.util.find_spec("matplotlib") is not None
     try:
-        found = read_results(results)
-        page.write_text(fill(page.read_text(), found, Path(page.stem)))
+        for stem, page in PAGES.items():
+            path = docs / f"{stem}.md"
+            found = read_results(results, page.tables)
+            path.write_text(fill(path.read_text(), page, found, stem))
+            for name in page.plots:
+                if drawable and name in found:
+                    plots.draw(name, page.plots[name], found[name], docs / stem / f"{name}.svg")
+            missing = [name for name in page.tables if name not in found]
+            more = f"; not measured: {', '.join(missing)}" if missing else ""
+            click.echo(f"wrote {path}{more}")
     except ReportError as error:
         raise click.ClickException(str(error)) from None
-    if importlib.util.find_spec("matplotlib") is None:
+    if not drawable:
         click.echo("no plots: they need matplotlib, `pip install lookwhen[plots]`", err=True)
-    else:
-        for name in PLOTS:
-            if name in found:
-                draw(name, found[name], page.parent / page.stem / f"{name}.svg")
-    missing = [name for name in TABLES if name not in found]
-    click.echo(f"wrote {page}" + (f"; not measured: {', '.join(missing)}" if missing else ""))
 
 
 if __name__ == "__main__":

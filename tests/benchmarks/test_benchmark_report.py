@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.record import RESULTS
-from benchmarks.report.__main__ import PAGE, ReportError, fill, main, read_results
+from benchmarks.report.__main__ import DOCS, PAGES, ReportError, fill, main, read_results
 from benchmarks.report.plots import PLOTS
-from benchmarks.report.tables import TABLES
 
 MACHINE = {
     "measured": "2026-01-02T03:04:05+00:00",
@@ -88,13 +87,45 @@ RESULT: dict[str, dict[str, Any]] = {
             "accuracy": {"int8": {"0.9": {"top1": {"share": 0.91}, "agreement": {"share": 0.98}}}},
         }},
     },
+    "recall": MACHINE | {
+        "sparsities": [0.7, 0.9],
+        "rows": [
+            {"teacher": None, "target": "random", "recall": [0.3, 0.1],
+             "standard_error": [0.01, 0.01], "clips": 40},
+            {"teacher": "trained", "target": "top1_distance", "recall": [0.95, 0.87],
+             "standard_error": [0.01, 0.02], "clips": 40},
+        ],
+    },
+    "pretraining_selection": MACHINE | {
+        "budget": {"pretrain_steps": 5, "finetune_steps": 6}, "clips": {"train": 7, "held_out": 8},
+        "curves": {name: [
+            {"points": [{"sparsity": sparsity, "top1": top1, "recall": top1 / 2,
+                         "macs": 1e9 * (1.1 - sparsity)} for sparsity in (0.0, 0.9)]}
+            for top1 in tops] for name, tops in {"ours": (0.8, 0.9), "chance": (0.3, 0.4)}.items()},
+        "baselines": [{"series": "rlt", "setting": "0.1", "macs": 2e9, "top1": 0.75,
+                       "intervals": {"top1": [0.7, 0.8]}}],
+    },
+    "survfight": {"variants": {"tuned": MACHINE | {
+        "recipe": {"epochs": 40.0}, "parts": ["0", "1"], "column": "fold", "views": "1x1",
+        "intervals": {"groups": 46},
+        "points": [
+            {"sparsity": 0.0, "clips": 300, "top1": 0.8, "intervals": {"top1": [0.75, 0.85]},
+             "differences": {}},
+            {"sparsity": 0.9, "clips": 300, "top1": 0.78, "intervals": {"top1": [0.7, 0.84]},
+             "differences": {"top1": [-0.02, -0.05, 0.01]}},
+        ],
+    }}},
 }  # fmt: skip
 
 
-def test_the_page_is_what_the_results_say() -> None:
+@pytest.mark.parametrize("stem", PAGES)
+def test_the_pages_are_what_the_results_say(stem: str) -> None:
     """Run `python -m benchmarks.report` when this fails."""
-    page = PAGE.read_text()
-    assert fill(page, read_results(RESULTS), Path(PAGE.stem)) == page
+    text, page = (DOCS / f"{stem}.md").read_text(), PAGES[stem]
+    found = read_results(RESULTS, page.tables)
+    assert fill(text, page, found, stem) == text
+    for name in page.plots:
+        assert (DOCS / stem / f"{name}.svg").exists() == (name in found)
 
 
 @pytest.mark.parametrize(
@@ -104,45 +135,69 @@ def test_the_page_is_what_the_results_say() -> None:
         ("serving", ["| ray | 21.0 | 2.00x | none |", "| lookwhen | 5 | 200.0 | 41.0 | 98% |"]),
         ("growth", ["| 4x3 | 10.0 |", "| 8 | 33.3 | 200 | 400 | 900 |", "800 MB"]),
         ("overhead", ["| 0.9 | 22.0 | 20.0 | 1.100 | 1.00 | 0.50 |", "96.0%"]),
+        ("recall", ["| top1_distance, trained teacher | 95.0% ± 1.0 | 87.0% ± 2.0 |"]),
+        (
+            "pretraining_selection",
+            [
+                "| ours | 85.0% (80.0-90.0) |",
+                "| rlt 0.1 | 2.00 | 75.0% |",
+                "| chance | 17.5% (15.0-20.0) |",
+            ],
+        ),
+        (
+            "survfight",
+            ["300 clips of 2 parts", "| 0.9 | 78.0% | 70.0 - 84.0 | -2.0 (-5.0 to +1.0)"],
+        ),
         ("cpu", ["| int8 | 20.0 (2.50x) | 20.0 (2.50x) | 91.0% (98.0%) |", "| 4.0 | 3.0 |"]),
     ],
 )
 def test_tables_show_what_was_measured(name: str, expected: list[str]) -> None:
-    table = TABLES[name](copy.deepcopy(RESULT[name]))
+    tables = {**PAGES["benchmarks"].tables, **PAGES["experiments"].tables}
+    table = tables[name](copy.deepcopy(RESULT[name]))
     for part in ["`abc`", *expected]:
         assert part in table
 
 
 def test_every_result_is_asked_for_and_what_is_missing_is_said() -> None:
-    page = PAGE.read_text()
-    filled = fill(page, {}, Path("plots"))
-    for name in TABLES:
-        assert f"`python -m benchmarks.{name}`" in page.partition("\n## ")[0] + filled
-        assert f"Not measured yet: `python -m benchmarks.{name}`." in filled
+    for stem, page in PAGES.items():
+        text = (DOCS / f"{stem}.md").read_text()
+        filled = fill(text, page, {}, "plots")
+        assert filled.count("\nNot measured yet.\n") == len(page.tables)
+        for name in page.tables:
+            command = {"survfight": "folds", "skateboard": "folds"}.get(name, name.split("_")[0])
+            assert f"benchmarks.{command}" in text
 
 
 def test_a_page_without_a_place_or_a_result_of_another_form_is_refused() -> None:
     with pytest.raises(ReportError, match="0 places for stages"):
-        fill("no places", {}, Path("plots"))
+        fill("no places", PAGES["benchmarks"], {}, "plots")
+    text = (DOCS / "benchmarks.md").read_text()
     with pytest.raises(ReportError, match=r"network\.json has another form"):
-        fill(PAGE.read_text(), {"network": {"runs": []}}, Path("plots"))
+        fill(text, PAGES["benchmarks"], {"network": {"runs": []}}, "plots")
 
 
 def test_the_command_fills_the_page_and_draws(tmp_path: Path) -> None:
-    results, page = tmp_path / "results", tmp_path / "page.md"
+    results, docs = tmp_path / "results", tmp_path / "docs"
     results.mkdir()
-    for name in PLOTS:
+    docs.mkdir()
+    drawn = [*PLOTS, "pretraining_selection"]
+    for name in drawn:
         (results / f"{name}.json").write_text(json.dumps(RESULT[name]))
-    page.write_text(PAGE.read_text())
-    arguments = ["--results", str(results), "--page", str(page)]
+    for stem in PAGES:
+        (docs / f"{stem}.md").write_text((DOCS / f"{stem}.md").read_text())
+    arguments = ["--results", str(results), "--docs", str(docs)]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
-    assert "not measured: stages, cpu, overhead, targets" in done.output
-    assert "6.50 (5.85-7.15)" in page.read_text()
-    drawn = {name: (tmp_path / "page" / f"{name}.svg").read_bytes() for name in PLOTS}
-    for name, content in drawn.items():
-        assert f"](page/{name}.svg)" in page.read_text()
-        assert content.startswith(b"<?xml")
+    assert "benchmarks.md; not measured: stages, cpu, overhead, targets" in done.output
+    assert "6.50 (5.85-7.15)" in (docs / "benchmarks.md").read_text()
+
+    def pictures() -> dict[str, bytes]:
+        return {path.stem: path.read_bytes() for path in docs.glob("*/*.svg")}
+
+    first = pictures()
+    assert set(first) == set(drawn)
+    assert all(content.startswith(b"<?xml") for content in first.values())
+    assert "](experiments/pretraining_selection.svg)" in (docs / "experiments.md").read_text()
     # The same results make the same files, so that a commit shows only what changed.
     CliRunner().invoke(main, arguments)
-    assert drawn == {name: (tmp_path / "page" / f"{name}.svg").read_bytes() for name in PLOTS}
+    assert pictures() == first

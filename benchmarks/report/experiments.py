@@ -1,0 +1,156 @@
+"""The experiments on training as Markdown and plots: for ``docs/experiments.md``."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report.tables import markdown, where
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Result = dict[str, Any]
+
+
+def pretraining(result: Result) -> str:
+    """Top-1 and recall of moving tokens of each variant, mean and range over the seeds."""
+    budget, clips = result["budget"], result["clips"]
+    seeds = {len(curves) for curves in result["curves"].values()}
+    said = (
+        f"{budget['pretrain_steps']} steps of pre-training and {budget['finetune_steps']} of "
+        f"fine-tuning, of 32 clips each; {clips['train']} clips to learn from, "
+        f"{clips['held_out']} held out; {'/'.join(map(str, sorted(seeds)))} seeds, mean and range."
+    )
+    parts = [where(result), said]
+    for figure, title in (("top1", "top-1 at sparsity"), ("recall", "moving tokens kept at")):
+        rows = []
+        for name, curves in result["curves"].items():
+            cells = [name]
+            for at in zip(*(curve["points"] for curve in curves), strict=True):
+                cells.append(_spread([point[figure] for point in at]))
+            rows.append(cells)
+        any_curve = next(iter(result["curves"].values()))[0]
+        header = [title, *(f"{point['sparsity']:g}" for point in any_curve["points"])]
+        parts.append(markdown(header, rows))
+    if baselines := result.get("baselines"):
+        rows = [
+            [
+                f"{point['series']} {point['setting']}".strip(),
+                f"{point['macs'] / 1e9:.2f}",
+                f"{point['top1']:.1%}",
+                _interval(point["intervals"]["top1"]),
+            ]
+            for point in baselines
+        ]
+        parts.append(
+            markdown(["on the dense network", "GMACs a clip", "top-1", "95 % interval"], rows)
+        )
+    return "\n\n".join(parts)
+
+
+def draw_pretraining(result: Result, figure: "Figure") -> None:
+    """Accuracy over multiply-accumulates, and over the share of the moving tokens kept."""
+    left, right = figure.subplots(1, 2)
+    for name, curves in result["curves"].items():
+        points = list(zip(*(curve["points"] for curve in curves), strict=True))
+        _curve(left, [p[0]["macs"] / 1e9 for p in points], points, "top1", name)
+        _curve(right, [100 * p[0]["sparsity"] for p in points], points, "recall", name)
+    by_series: dict[str, list[Result]] = {}
+    for point in result.get("baselines", []):
+        by_series.setdefault(point["series"], []).append(point)
+    for series, points in by_series.items():
+        points = sorted(points, key=lambda point: float(point["macs"]))
+        left.plot(
+            [p["macs"] / 1e9 for p in points], [100 * p["top1"] for p in points], "s--",
+            markersize=4, linewidth=0.8, label=f"{series} (dense network)",
+        )  # fmt: skip
+    left.set(xlabel="G multiply-accumulates a clip", ylabel="top-1 (%)", xscale="log")
+    right.set(xlabel="sparsity (%)", ylabel="moving tokens kept (%)")
+    left.legend(fontsize=6)
+
+
+def _curve(
+    axes: "Axes", x: Sequence[float], points: Sequence[Sequence[Result]], name: str, label: str
+) -> None:
+    values = [[100 * point[name] for point in at] for at in points]
+    (line,) = axes.plot(x, [fmean(at) for at in values], "o-", markersize=3, label=label)
+    axes.fill_between(
+        x, [min(at) for at in values], [max(at) for at in values], color=line.get_color(), alpha=0.2
+    )
+
+
+def folds(result: Result) -> str:
+    """Pooled top-1 of each variant, with intervals by group."""
+    parts = []
+    for name, variant in result["variants"].items():
+        recipe = variant["recipe"]
+        points = variant["points"]
+        parts.append(
+            f"**{name}**: {points[0]['clips']} clips of {len(variant['parts'])} parts "
+            f"(`{variant['column']}`), {variant['intervals']['groups']} groups, "
+            f"{recipe['epochs']:g} epochs, views {variant['views']}. {where(variant)}"
+        )
+        rows = [
+            [
+                f"{point['sparsity']:g}",
+                f"{point['top1']:.1%}",
+                _interval(point["intervals"]["top1"]),
+                _difference(point["differences"].get("top1")),
+            ]
+            for point in points
+        ]
+        parts.append(markdown(["sparsity", "top-1", "95 % interval", "to dense (points)"], rows))
+    return "\n\n".join(parts)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.1%}"
+    return f"{fmean(values):.1%} ({100 * min(values):.1f}-{100 * max(values):.1f})"
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    low, high = bounds
+    return f"{100 * low:.1f} - {100 * high:.1f}"
+
+
+def _difference(estimate: Sequence[float] | None) -> str:
+    if estimate is None:
+        return ""
+    value, low, high = (100 * part for part in estimate)
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def recall(result: Result) -> str:
+    """What each target keeps, with each teacher; the best at 90 % first."""
+    ninety = result["sparsities"].index(0.9)
+    rows = [
+        [
+            row["target"] + (f", {row['teacher']} teacher" if row["teacher"] else ""),
+            *(
+                f"{share:.1%} ± {100 * error:.1f}"
+                for share, error in zip(row["recall"], row["standard_error"], strict=True)
+            ),
+        ]
+        for row in sorted(
+            result["rows"], key=lambda row: -row["recall"][result["sparsities"].index(0.9)]
+        )
+    ]
+    clips = result["rows"][0]["clips"]
+    header = ["moving tokens kept at sparsity", *(f"{s:g}" for s in result["sparsities"])]
+    said = f"{where(result)} Mean and standard error over {clips} clips in which something moves."
+    return "\n\n".join([said, markdown(header, rows)])
+
+
+TABLES: dict[str, Callable[[Result], str]] = {
+    "recall": recall,
+    "pretraining_selection": pretraining,
+    "pretraining_targets": pretraining,
+    "survfight": folds,
+    "skateboard": folds,
+}
+PLOTS: dict[str, Callable[[Result, "Figure"], None]] = {
+    "pretraining_selection": draw_pretraining,
+    "pretraining_targets": draw_pretraining,
+}
