@@ -59,12 +59,12 @@ def draw_pretraining(result: Result, figure: "Figure") -> None:
     by_series: dict[str, list[Result]] = {}
     for point in result.get("baselines", []):
         by_series.setdefault(point["series"], []).append(point)
-    for series, points in by_series.items():
-        points = sorted(points, key=lambda point: float(point["macs"]))
-        left.plot(
-            [p["macs"] / 1e9 for p in points], [100 * p["top1"] for p in points], "s--",
-            markersize=4, linewidth=0.8, label=f"{series} (dense network)",
-        )  # fmt: skip
+    for series, found in by_series.items():
+        ordered = sorted(found, key=lambda point: float(point["macs"]))
+        x = [point["macs"] / 1e9 for point in ordered]
+        y = [100 * point["top1"] for point in ordered]
+        label = f"{series} (dense network)"
+        left.plot(x, y, "s--", markersize=4, linewidth=0.8, label=label)
     left.set(xlabel="G multiply-accumulates a clip", ylabel="top-1 (%)", xscale="log")
     right.set(xlabel="sparsity (%)", ylabel="moving tokens kept (%)")
     left.legend(fontsize=6)
@@ -133,9 +133,7 @@ def recall(result: Result) -> str:
                 for share, error in zip(row["recall"], row["standard_error"], strict=True)
             ),
         ]
-        for row in sorted(
-            result["rows"], key=lambda row: -row["recall"][result["sparsities"].index(0.9)]
-        )
+        for row in sorted(result["rows"], key=lambda row: -row["recall"][ninety])
     ]
     clips = result["rows"][0]["clips"]
     header = ["moving tokens kept at sparsity", *(f"{s:g}" for s in result["sparsities"])]
