@@ -106,6 +106,18 @@ def test_stored_features_are_those_on_the_fly(
     assert stored.target("attention", entries) is None
 
 
+def test_stored_features_are_the_same_where_training_computes_in_bfloat16(
+    stored: FeatureStore,
+) -> None:
+    plain = stored.features([3, 1])
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = stored.features([3, 1])
+        target = stored.target("top1_distance", [3, 1])
+    assert torch.equal(inside.patches, plain.patches)
+    assert torch.equal(inside.frames, plain.frames)
+    assert torch.equal(target, stored.target("top1_distance", [3, 1]))
+
+
 def test_storing_changes_nothing_but_the_digits_of_float16(
     clips: DataSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,7 +205,9 @@ class FeatureStore:
         for entry in entries:
             inside = entry % size
             rows.append(self._file(entry // size).get_slice(name)[inside : inside + 1])
-        return torch.cat(rows)
+        # Stored in half precision, which a CPU's autocast does not know how to join.
+        with torch.autocast("cpu", enabled=False):
+            return torch.cat(rows)
 
     def _file(self, shard: int) -> Any:
         if shard not in self._files:
