@@ -2,7 +2,9 @@
 #
 #     docker build --tag lookwhen:cpu .
 #     docker build --build-arg ACCELERATOR=cuda --tag lookwhen:cuda .
-#     docker run --rm --publish 8000:8000 --read-only --tmpfs /tmp lookwhen:cpu
+#     docker run --rm lookwhen:cpu key me        prints a key and its entry
+#     docker run --rm --publish 8000:8000 --read-only --tmpfs /tmp \
+#         --env LOOKWHEN_API_KEYS=ENTRY lookwhen:cpu
 #
 # Python and FFmpeg are the distribution's: a rebuild with --pull brings its security fixes for
 # both, and for the codecs below them, which is where untrusted clips end up.
@@ -47,6 +49,11 @@ COPY model model
 COPY service service
 COPY training training
 RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation .
+# The list of its packages, by a tool that does not become one of them. Debian's own list is dpkg's.
+RUN python3 -m venv /opt/supply \
+ && /opt/supply/bin/pip install --require-hashes --requirement requirements/supply.txt \
+ && /opt/supply/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+        --output-file /opt/lookwhen/sbom.cdx.json /opt/lookwhen/bin/python
 # What serves nobody goes: headers, tests, symbols, pip itself. The bytecode is compiled here,
 # once, because on a read-only root every decode process would compile torch anew. The last line
 # fails the build if too much went.

@@ -10,6 +10,7 @@ FORMAT := $(if $(findstring podman,$(ENGINE)),--format docker)
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+SUPPLY := build/supply
 PROJECT := benchmarks bundle export model service training deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
@@ -18,7 +19,7 @@ bootstrap = $(find_python) && \
 	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest format lock image check-image check-prometheus \
+.PHONY: help run test lint types pytest format lock audit image check-image check-prometheus \
 	train-default clean
 
 help:  ## list these targets
@@ -48,6 +49,10 @@ format: $(DEVELOPMENT)  ## let ruff fix what it can, and format
 lock: $(DEVELOPMENT)  ## resolve pyproject.toml into requirements/; ARGS=--upgrade for newer versions
 	sh deploy/lock.sh $(VENV) $(ARGS)
 
+audit: $(SUPPLY)  ## look the locked packages up among known advisories; needs a network
+	@$(SUPPLY)/bin/python deploy/audit.py requirements/runtime-cpu.txt \
+		requirements/runtime-cuda.txt requirements/development.txt
+
 image:  ## build the container image; ACCELERATOR=cuda for NVIDIA GPUs
 	$(ENGINE) build $(FORMAT) --build-arg ACCELERATOR=$(ACCELERATOR) --tag $(IMAGE):$(ACCELERATOR) .
 
@@ -75,6 +80,11 @@ clean:  ## remove the environment, caches and build results; never runs/
 
 $(RUNTIME): pyproject.toml requirements/runtime-cpu.txt deploy/bootstrap.py
 	@$(bootstrap) requirements/runtime-cpu.txt
+	@touch $@
+
+$(SUPPLY): requirements/supply.txt
+	@$(find_python) && "$$python" -m venv --clear $@ && \
+		$@/bin/python -m pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
 $(DEVELOPMENT): pyproject.toml requirements/development.txt deploy/bootstrap.py

@@ -15,6 +15,7 @@ _LIMITS = ClipLimits(
     max_clip_seconds=120,
     max_clip_frames=4000,
     max_frames_per_second=120,
+    max_decoded_pixels=4_000_000_000,
 )
 _TIMEOUT_SECONDS = 10.0
 

@@ -47,6 +47,7 @@ class Server:
             "LOOKWHEN_PORT": "0",
             "LOOKWHEN_LOG_FORMAT": "json",
             "LOOKWHEN_DECODE_WORKERS": "1",
+            "LOOKWHEN_DECODE_SPARE_WORKERS": "0",
             "LOOKWHEN_INTRA_OP_THREADS": "1",
             # Importing torch takes minutes on a machine that does much else.
             "LOOKWHEN_DECODE_START_TIMEOUT_SECONDS": "300",
@@ -57,7 +58,7 @@ class Server:
         self._log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen([*command], cwd=ROOT, env={**variables}, stderr=stderr)
-        self.url = self._wait_for_address()
+        self.url = self._wait_for_address().replace("//0.0.0.0:", "//127.0.0.1:")
         self.client = httpx.Client(base_url=self.url, timeout=120)
 
     def logs(self) -> list[dict[str, Any]]:

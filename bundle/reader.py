@@ -5,12 +5,13 @@ that nothing can be swapped between the check and the use.
 """
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError, Message
@@ -140,7 +141,27 @@ def _read(path: Path, name: str, limit: int) -> bytes:
     return content
 
 
+def _refuse_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]!r} is there twice")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _parse_manifest(content: bytes) -> Manifest:
+    # Parsers differ in which of two equal names they take: what a person or another tool reads in
+    # a manifest must be what counts here.
+    try:
+        json.loads(content, object_pairs_hook=_refuse_repetitions, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise BundleError(MANIFEST_FILE, "is nested too deeply") from None
+    except ValueError as error:
+        raise BundleError(MANIFEST_FILE, f"is not a JSON document: {error}") from None
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -158,7 +179,10 @@ def _parse_graph(name: str, content: bytes) -> onnx.GraphProto:
         raise BundleError(name, "is not an ONNX model") from None
     if not model.graph.node:
         raise BundleError(name, "is not an ONNX model: it has no graph")
-    for tensor in _tensors(model):
+    for node in _messages(model, onnx.NodeProto):
+        if node.op_type == "EPContext":
+            raise BundleError(name, "has an EPContext node, which may load code from another file")
+    for tensor in _messages(model, onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise BundleError(
                 name,
@@ -167,16 +191,18 @@ def _parse_graph(name: str, content: bytes) -> onnx.GraphProto:
     return model.graph
 
 
-def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
-    """Every tensor anywhere in a model: initializers, attributes, subgraphs, functions."""
-    if isinstance(message, onnx.TensorProto):
+_Found = TypeVar("_Found", bound=Message)
+
+
+def _messages(message: Message, kind: type[_Found]) -> Iterator[_Found]:
+    """Every message of a kind anywhere in a model: in attributes, subgraphs and functions too."""
+    if isinstance(message, kind):
         yield message
-        return
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
         for part in value if field.is_repeated else (value,):
-            yield from _tensors(part)
+            yield from _messages(part, kind)
 
 
 # A shape's entry is a fixed size, or None where the contract wants it dynamic.

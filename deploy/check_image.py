@@ -21,6 +21,7 @@ from typing import Any
 
 START_SECONDS = 90
 STOP_SECONDS = 30
+SBOM = "/opt/lookwhen/sbom.cdx.json"
 CONFINED = (
     "--read-only",
     "--tmpfs=/tmp:size=64m,mode=1777,noexec,nosuid,nodev",
@@ -50,8 +51,13 @@ class Engine:
             raise CheckError(f"{shlex.join([self.program, *arguments])}:\n{done.stderr.strip()}")
         return done.stdout.strip()
 
-    def start(self) -> None:
-        self("run", "--detach", "--name", self.name, *CONFINED, *self.run_flags, self.image)
+    def once(self, *command: str) -> str:
+        """What the image's own command prints, in a container of its own."""
+        return self("run", "--rm", *CONFINED, *self.run_flags, self.image, *command)
+
+    def start(self, *flags: str) -> None:
+        options = ("--detach", "--name", self.name, *CONFINED, *self.run_flags, *flags)
+        self("run", *options, self.image)
 
     def inside(self, *command: str) -> str:
         return self("exec", self.name, *command)
@@ -103,12 +109,40 @@ def check_confinement(engine: Engine) -> None:
     print(f"runs as user {engine.inside('id', '-u')}; nothing but /tmp can be written")
 
 
-def classify_a_sample(engine: Engine, port: str) -> None:
+def check_keys(engine: Engine) -> tuple[str, str]:
+    """Nobody is served without a key, since a container listens on every address.
+
+    Returns:
+        A key and its entry.
+    """
+    refused = subprocess.run(
+        [engine.program, "run", "--rm", *CONFINED, *engine.run_flags, engine.image],
+        capture_output=True, text=True, check=False, timeout=START_SECONDS,
+    )  # fmt: skip
+    if refused.returncode == 0 or "lookwhen key" not in refused.stdout + refused.stderr:
+        raise CheckError(f"starts without a key:\n{refused.stdout}{refused.stderr}")
+    made = json.loads(engine.once("key", "check", "--json"))
+    print("does not start without a key")
+    return made["key"], made["entry"]
+
+
+def check_supply(engine: Engine) -> None:
+    """The image says what it is made of."""
+    document = json.loads(engine.inside("cat", SBOM))
+    names = {component["name"] for component in document["components"]}
+    if document["bomFormat"] != "CycloneDX" or not {"torch", "onnxruntime"} & names:
+        raise CheckError(f"{SBOM} is not a list of the packages")
+    print(f"{SBOM} lists {len(names)} packages")
+
+
+def classify_a_sample(engine: Engine, port: str, key: str) -> None:
     """Render a clip in the container and have the container's service classify it."""
     drawn = json.loads(engine.inside("lookwhen", "sample", "/tmp/clip.mp4", "--json"))
     url = f"http://127.0.0.1:{port}"
     ask = ("lookwhen", "classify", "/tmp/clip.mp4", "--url", url, "--sparsity", "0.9", "--json")
-    answer = json.loads(engine.inside(*ask))
+    if engine.succeeds(*ask):
+        raise CheckError("classifies without a key")
+    answer = json.loads(engine.inside(*ask, "--key", key))
     answer = answer[0] if isinstance(answer, list) else answer
     best = answer["labels"][0]
     print(f"a clip of {drawn['label']!r} is {best['label']!r} with {best['score']:.2f}")
@@ -134,10 +168,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = configuration(engine)
         variables = dict(entry.split("=", 1) for entry in config["Env"])
-        engine.start()
+        key, entry = check_keys(engine)
+        engine.start("--env", f"LOOKWHEN_API_KEYS={entry}")
         wait_until_healthy(engine, config["Healthcheck"]["Test"])
         check_confinement(engine)
-        classify_a_sample(engine, variables["LOOKWHEN_PORT"])
+        check_supply(engine)
+        classify_a_sample(engine, variables["LOOKWHEN_PORT"], key)
         check_stop(engine)
     except (CheckError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ from bundle.tokens import tokens_to_keep
 from service import describe, schemas
 from service.containers import Container
 from service.control import Outcome
+from service.decoding.pool import DecodePool
 from service.engine import Engine
 from service.parameters import Parameters
 from service.policy import Level
@@ -187,7 +188,9 @@ def _common(done: Done) -> _Common:
     )
 
 
-def model(manifest: Manifest, settings: Settings, engine: Engine | None) -> schemas.Model:
+def model(
+    manifest: Manifest, settings: Settings, engine: Engine | None, pool: DecodePool
+) -> schemas.Model:
     """The answer of ``GET /model``; before warm-up there is no engine to describe."""
     geometry, trained = manifest.geometry, manifest.sparsity
     return schemas.Model(
@@ -217,6 +220,12 @@ def model(manifest: Manifest, settings: Settings, engine: Engine | None) -> sche
             for point in manifest.accuracy
         ],
         engine=describe.engine(engine),
+        decoding=schemas.DecodingAnswer(
+            workers=pool.live,
+            sandbox=pool.sandbox,
+            torchcodec=pool.versions[0],
+            ffmpeg=pool.versions[1],
+        ),
         limits=schemas.LimitsAnswer(
             **{name: getattr(settings, name) for name in schemas.LimitsAnswer.model_fields}
         ),

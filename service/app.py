@@ -4,29 +4,25 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from bundle.reader import Bundle
 from service import __version__, openapi
-from service.errors import (
-    PROBLEM_MEDIA_TYPE,
-    ClientDisconnected,
-    HttpError,
-    InvalidParameter,
-    MethodNotAllowed,
-    NotFound,
-    ServiceError,
-)
+from service.access import Authentication, BrowserRules
+from service.body import UploadMemory
+from service.decoding.protocol import SANDBOXES
+from service.errors import ServiceError
+from service.keys import KeyLimits, Keys
 from service.metrics import Metrics
 from service.middleware import RequestContext
 from service.pipeline import Pipeline, StartError
-from service.routes import router
+from service.problems import answer_http_error, answer_invalid, answer_problem
+from service.routes import metrics_router, router
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +40,19 @@ def create_app(
         settings: the service's.
         on_failed_start: told why the pipeline could not be made ready; what runs the application
             ends it then. Without it the application stays up and not ready.
+
+    Raises:
+        KeyFileError: the settings name keys that cannot be read.
     """
+    keys = Keys(
+        settings.api_keys,
+        settings.api_keys_file,
+        KeyLimits(
+            settings.key_requests_per_minute,
+            settings.key_burst_requests,
+            settings.key_max_requests_in_flight,
+        ),
+    )
     metrics = Metrics(settings.latency_buckets_seconds)
     pipeline = Pipeline(bundle, settings, metrics)
 
@@ -71,13 +79,34 @@ def create_app(
     )
     app.state.pipeline = pipeline
     app.state.metrics = metrics
+    app.state.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
+    app.state.keys = keys
     app.include_router(router)
-    app.add_exception_handler(ServiceError, _answer_problem)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_middleware(RequestContext, metrics=metrics)
+    if settings.metrics_port is None:
+        app.include_router(metrics_router)
+    app.add_exception_handler(ServiceError, answer_problem)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(HTTPException, answer_http_error)
+    _surround(app, pipeline, keys)
     openapi.install(app, pipeline)
     return app
+
+
+def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
+    """Add what is around the routes, from the inside out."""
+    settings = pipeline.settings
+    app.add_middleware(Authentication, keys=keys)
+    if settings.cors_origins:
+        # Outside of authentication: a browser asks beforehand, and without a key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "x-api-key", "content-type", "x-request-id"],
+            expose_headers=["x-request-id", "server-timing", "retry-after"],
+        )
+    app.add_middleware(BrowserRules)
+    app.add_middleware(RequestContext, metrics=pipeline.metrics, draining=lambda: pipeline.draining)
 
 
 async def _warm(pipeline: Pipeline, on_failed_start: Callable[[str], None] | None) -> None:
@@ -91,40 +120,13 @@ async def _warm(pipeline: Pipeline, on_failed_start: Callable[[str], None] | Non
         logger.critical(reason, exc_info=True)
     else:
         torchcodec, ffmpeg = pipeline.pool.versions
-        logger.info("ready", extra={"torchcodec": torchcodec, "ffmpeg": ffmpeg})
+        sandbox = pipeline.pool.sandbox
+        logger.info("ready", extra={"torchcodec": torchcodec, "ffmpeg": ffmpeg, "sandbox": sandbox})
+        if sandbox != SANDBOXES[-1]:
+            logger.warning(
+                f"decode workers are confined by less than {SANDBOXES[-1]}",
+                extra={"sandbox": sandbox, "setting": pipeline.settings.decode_sandbox},
+            )
         return
     if on_failed_start is not None:
         on_failed_start(reason)
-
-
-async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ServiceError)
-    request.app.state.metrics.errors.labels(error.code).inc()
-    if not isinstance(error, ClientDisconnected):
-        request.state.log = {**getattr(request.state, "log", {}), "code": error.code}
-    return JSONResponse(
-        error.problem(request.state.request_id),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=PROBLEM_MEDIA_TYPE,
-    )
-
-
-async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    field = str(first["loc"][-1]) if first["loc"] else "request"
-    problem = InvalidParameter(field, str(first.get("input", "")), str(first["msg"]))
-    return await _answer_problem(request, problem)
-
-
-async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    problem: ServiceError
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        problem = NotFound()
-    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem = MethodNotAllowed((error.headers or {}).get("Allow", ""))
-    else:
-        problem = HttpError(error.status_code)
-    return await _answer_problem(request, problem)

@@ -5,6 +5,8 @@ parser underneath is driven here, part by part.
 """
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,14 +22,19 @@ from service.errors import (
     EmptyBody,
     MalformedMultipart,
     MissingFile,
+    Overloaded,
     SeveralFiles,
     UnsupportedMediaType,
     UploadTimeout,
+    UploadTooSlow,
 )
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 FILE_FIELD = "file"
+
+# Uploads take seconds; how long these will take is not ours to know.
+_RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,33 @@ class BodyLimits:
     max_form_fields: int
     max_form_field_bytes: int
     upload_timeout_seconds: float
+    min_upload_bytes_per_second: int
+    upload_grace_seconds: float
+
+
+class UploadMemory:
+    """Counts the bytes of all bodies that are held at the same time.
+
+    Args:
+        limit_bytes: beyond which a body is refused.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    def take(self, count: int) -> None:
+        """Count ``count`` more bytes.
+
+        Raises:
+            Overloaded: they would be too many.
+        """
+        if self.held_bytes + count > self._limit_bytes:
+            raise Overloaded(_RETRY_SECONDS)
+        self.held_bytes += count
+
+    def give_back(self, count: int) -> None:
+        self.held_bytes -= count
 
 
 @dataclass(slots=True)
@@ -66,18 +100,32 @@ class ClipSink:
 
 
 class RequestBody:
-    """The body of one HTTP request, read once."""
+    """The body of one HTTP request, read once; its bytes count as held until :meth:`release`."""
 
-    def __init__(self, headers: Mapping[str, str], receive: Receive, limits: BodyLimits) -> None:
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        receive: Receive,
+        limits: BodyLimits,
+        memory: UploadMemory | None = None,
+    ) -> None:
         self._headers, self._receive, self._limits = headers, receive, limits
-        self._count = 0
+        self._memory = memory or UploadMemory(limits.max_body_bytes)
+        self._count = self._held = 0
+        self._began = 0.0
         self._started = self._complete = self._gone = False
+
+    def release(self) -> None:
+        """Say that its bytes are held no more."""
+        self._memory.give_back(self._held)
+        self._held = 0
 
     async def read_clip(self, block: Block) -> Received:
         """Read everything; the clip's bytes go to ``block``.
 
         Raises:
             UploadError: too large, too slow, not of a form we know, or empty.
+            Overloaded: too many bytes of other uploads are held already.
             ClipError: the first bytes are not those of a container we accept.
             ClientDisconnected: the client went away.
         """
@@ -87,6 +135,7 @@ class RequestBody:
             raise BodyTooLarge(self._limits.max_body_bytes)
         if length == "0":
             raise EmptyBody
+        self._began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.upload_timeout_seconds):
                 if kind == b"multipart/form-data":
@@ -115,7 +164,7 @@ class RequestBody:
 
     async def _chunk(self) -> bytes:
         self._started = True
-        message = await self._receive()
+        message = await self._receive_in_time()
         if message["type"] == "http.disconnect":
             self._gone = True
             raise ClientDisconnected
@@ -124,7 +173,27 @@ class RequestBody:
         self._count += len(data)
         if self._count > self._limits.max_body_bytes:
             raise BodyTooLarge(self._limits.max_body_bytes)
+        self._memory.take(len(data))
+        self._held += len(data)
         return data
+
+    async def _receive_in_time(self) -> MutableMapping[str, Any]:
+        """The next piece, unless the body falls behind the minimum rate while it is awaited.
+
+        ``count`` bytes may take the grace and ``count / rate`` seconds; each byte that comes moves
+        the deadline by what it is worth, so that one now and then does not keep a slot.
+        """
+        limits = self._limits
+        due = self._began + limits.upload_grace_seconds
+        due += self._count / limits.min_upload_bytes_per_second
+        message = None
+        # A receive that is ready is taken even when the deadline has passed while we did not look.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                message = await self._receive()
+        if message is None:
+            raise UploadTooSlow(limits.min_upload_bytes_per_second)
+        return message
 
     async def drain(self, seconds: float = 1.0) -> bool:
         """Take in and forget the rest of a body that was refused, for a moment.

@@ -41,12 +41,13 @@ def classify_files(
     asked: Asked,
     query: Mapping[str, str],
     url: str | None,
+    key: str | None,
     settings: Settings | None,
     as_json: bool,
 ) -> int:
     """Classify the files and print the answers; returns the exit code."""
     try:
-        return asyncio.run(_classify_all(files, asked, query, url, settings, as_json))
+        return asyncio.run(_classify_all(files, asked, query, url, key, settings, as_json))
     except StartError as error:
         print(f"lookwhen: {error}", file=sys.stderr)
         return 1
@@ -59,12 +60,13 @@ async def _classify_all(
     asked: Asked,
     query: Mapping[str, str],
     url: str | None,
+    key: str | None,
     settings: Settings | None,
     as_json: bool,
 ) -> int:
     failed = False
     local = settings or Settings()
-    connect = _remote(url, asked, query) if url else _local(local, asked, query)
+    connect = _remote(url, key, asked, query) if url else _local(local, asked, query)
     show = _show_sweep if asked == "sweep" else _show
     async with connect as ask:
         with _progress(len(files)) as advance:
@@ -128,9 +130,12 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
 
 
 @contextlib.asynccontextmanager
-async def _remote(url: str, asked: Asked, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
+async def _remote(
+    url: str, key: str | None, asked: Asked, query: Mapping[str, str]
+) -> AsyncIterator[_Ask]:
     address = f"{url.rstrip('/')}/{asked}"
-    async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
 
         async def ask(path: Path) -> Answer:
             try:

@@ -58,6 +58,12 @@ def serve(**options: Any) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--url", metavar="URL", help="Ask this service instead of classifying here.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    envvar="LOOKWHEN_KEY",
+    help="Key of the service at --url. Better in LOOKWHEN_KEY, where no process list shows it.",
+)
 @click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")
 @click.option(
     "--coverage", metavar="C", help="With --sparsity auto: share of the selector's mass to keep."
@@ -93,6 +99,7 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     from service.classify import classify_files
 
     url, bundle, as_json = options.pop("url"), options.pop("bundle"), options.pop("as_json")
+    key = options.pop("key")
     if url and bundle:
         raise click.UsageError("--bundle is for classifying here; with --url the service has one")
     sweep = options.pop("sweep")
@@ -106,7 +113,8 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     _check_parameters(query, sweep=sweep is not None)
     settings = None if url else _settings(bundle=bundle)
     asked: Asked = "sweep" if sweep is not None else "classify"
-    sys.exit(classify_files([Path(file) for file in files], asked, query, url, settings, as_json))
+    paths = [Path(file) for file in files]
+    sys.exit(classify_files(paths, asked, query, url, key, settings, as_json))
 
 
 @main.command(
@@ -119,6 +127,30 @@ def sample(arguments: tuple[str, ...]) -> None:
     # A process of its own, because the service never imports training code.
     command = [sys.executable, "-m", "training.moving_things", "sample", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print key and entry as a JSON document.")
+def key(name: str, as_json: bool) -> None:
+    """Make a key for a client: `lookwhen key NAME >> keys.txt`.
+
+    The entry for LOOKWHEN_API_KEYS_FILE goes to standard output, the key itself, which is stored
+    nowhere, to standard error. NAME is for you; it appears in no log and no metric.
+    """
+    import json
+
+    from service.keys import make_key
+
+    try:
+        secret, entry = make_key(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({"key": secret, "entry": entry}))
+        return
+    click.echo(entry)
+    click.echo(f"the key of {name}, shown once: {secret}", err=True)
 
 
 @main.group()

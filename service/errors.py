@@ -16,10 +16,14 @@ message, a path or a traceback.
     │   ├── ConflictingParameter     422 conflicting_parameter
     │   ├── ContradictoryParameters  422 contradictory_parameters
     │   ├── ClientDisconnected       499 client_disconnected
+    │   ├── Unauthorized             401 unauthorized
+    │   ├── RateLimited              429 rate_limited
+    │   ├── TooManyConcurrent        429 too_many_concurrent
     │   └── UploadError
     │       ├── EmptyBody            422 empty_body
     │       ├── BodyTooLarge         413 body_too_large
     │       ├── UploadTimeout        408 upload_timeout
+    │       ├── UploadTooSlow        408 upload_too_slow
     │       ├── UnsupportedMediaType 415 unsupported_content_type
     │       ├── MalformedMultipart   422 malformed_multipart
     │       ├── MissingFile          422 missing_file
@@ -34,6 +38,7 @@ message, a path or a traceback.
     │   ├── FrameRateTooHigh         413 frame_rate_too_high
     │   ├── TooManyPixels            413 too_many_pixels
     │   ├── TooManyStreams           413 too_many_streams
+    │   ├── TooMuchDecoding          413 too_much_decoding
     │   ├── DecodeMemoryExceeded     413 decode_memory_exceeded
     │   ├── DecoderCrashed           422 decoder_crashed
     │   └── DecodeTimeout            504 decode_timeout
@@ -188,6 +193,40 @@ class ClientDisconnected(RequestError):
         super().__init__("The client closed the connection before the answer.")
 
 
+class Unauthorized(RequestError):
+    status, code, title = 401, "unauthorized", "A key is needed"
+    advice = "Send `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator gives out keys."
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason}. {self.advice}", headers={"www-authenticate": 'Bearer realm="lookwhen"'}
+        )
+
+
+class RateLimited(RequestError):
+    status, code, title = 429, "rate_limited", "The key has asked too often"
+    advice = "Try again after the seconds in Retry-After, and spread requests over time."
+
+    def __init__(self, limit_per_minute: float, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"The key may ask {limit_per_minute:g} times a minute. {self.advice}",
+            members={"limit": limit_per_minute, "retry_after": retry_after_seconds},
+            headers={"retry-after": str(retry_after_seconds)},
+        )
+
+
+class TooManyConcurrent(RequestError):
+    status, code, title = 429, "too_many_concurrent", "The key has too many requests in flight"
+    advice = "Wait for an answer before the next request."
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The key may have {limit} requests in flight. {self.advice}",
+            members={"limit": limit, "retry_after": 1},
+            headers={"retry-after": "1"},
+        )
+
+
 class UploadError(RequestError):
     """The body did not arrive as it should."""
 
@@ -223,6 +262,18 @@ class UploadTimeout(UploadError):
             f"The body had not arrived after {limit_seconds:g} seconds. Send a smaller clip, or "
             "over a faster connection.",
             members={"limit": limit_seconds},
+        )
+
+
+class UploadTooSlow(UploadError):
+    status, code, title = 408, "upload_too_slow", "The body arrives too slowly"
+    advice = "Send a smaller clip, or over a faster connection."
+
+    def __init__(self, limit_bytes_per_second: int) -> None:
+        super().__init__(
+            f"The body arrives at less than {limit_bytes_per_second} bytes per second. Send a "
+            "smaller clip, or over a faster connection.",
+            members={"limit": limit_bytes_per_second},
         )
 
 
@@ -350,6 +401,12 @@ class TooManyStreams(ClipError):
     template = "The clip has {found} streams, the limit is {limit}. " + advice
 
 
+class TooMuchDecoding(ClipError):
+    status, code, title = 413, "too_much_decoding", "Too many pixels have to be decoded"
+    advice = "Scale the clip down, cut it, give it more key frames, or ask for fewer views."
+    template = "The views need {found} pixels to be decoded, the limit is {limit}. " + advice
+
+
 class DecodeMemoryExceeded(ClipError):
     status, code, title = 413, "decode_memory_exceeded", "Decoding the clip takes too much memory"
     advice = "Scale the clip down or encode it anew with common settings."
@@ -438,7 +495,7 @@ def all_errors() -> dict[str, type[ServiceError]]:
 _FROM_WORKER: dict[str, type[ClipError]] = {
     error.code: error
     for error in (Undecodable, NoVideoStream, ClipTooLong, TooManyFrames, FrameRateTooHigh,
-                  TooManyPixels, TooManyStreams, DecodeMemoryExceeded)
+                  TooManyPixels, TooManyStreams, TooMuchDecoding, DecodeMemoryExceeded)
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from bundle.schema import Manifest
 from service import __version__
+from service.decoding.protocol import SANDBOXES
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -208,6 +209,11 @@ class Metrics:
             "lookwhen_cache_evictions", "Clips dropped from the cache for others.",
             registry=registry,
         )  # fmt: skip
+        self.decode_sandbox = Gauge(
+            "lookwhen_decode_sandbox",
+            "1 at what confines the decode workers besides resource limits and a process each.",
+            ["level"], registry=registry,
+        )  # fmt: skip
         self.queue_depth = Gauge(
             "lookwhen_queue_depth", "Classifications waiting, by what they wait for.",
             ["queue"], registry=registry,
@@ -231,6 +237,8 @@ class Metrics:
             self.http_duration.labels(route)
             for status in ("2xx", "4xx", "5xx"):
                 self.http_requests.labels(route, status)
+        for level in SANDBOXES:
+            self.decode_sandbox.labels(level)
         for stage in STAGES:
             self.stages.labels(stage)
         for stage in ("decode", *ENGINE_STAGES):
@@ -298,6 +306,9 @@ class Metrics:
 
     def out_of_memory(self, stage: str) -> None:
         self.memory_failures.labels(stage).inc()
+
+    def watch_sandbox(self, level: str, read: Callable[[], float]) -> None:
+        self.decode_sandbox.labels(level).set_function(read)
 
     def describe_model(self, manifest: Manifest, providers: Sequence[str]) -> None:
         self.model.info(

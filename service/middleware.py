@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,8 +26,8 @@ _UNLOGGED = ("/livez", "/readyz", "/metrics")
 class RequestContext:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
+        self._app, self._metrics, self._draining = app, metrics, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,7 +35,7 @@ class RequestContext:
         request_id = _request_id(scope)
         token = logs.request_id.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, self._draining)
         began = time.perf_counter()
         self._metrics.http_in_flight.inc()
         try:
@@ -77,10 +78,10 @@ class RequestContext:
 
 
 class _Answer:
-    """Adds the request id to an answer and remembers its status."""
+    """Adds the request id to an answer, ends its connection when draining, keeps its status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._request_id = send, request_id
+    def __init__(self, send: Send, request_id: str, draining: Callable[[], bool]) -> None:
+        self._send, self._request_id, self._draining = send, request_id, draining
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
@@ -88,6 +89,9 @@ class _Answer:
             self.status = message["status"]
             headers = [*message.get("headers", ())]
             headers.append((b"x-request-id", self._request_id.encode()))
+            if self._draining():  # the next request belongs elsewhere
+                headers = [header for header in headers if header[0].lower() != b"connection"]
+                headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
 

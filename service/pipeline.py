@@ -5,6 +5,7 @@ HTTP and the command line use the same pipeline; they differ in where the bytes 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
@@ -12,11 +13,10 @@ from service import schemas
 from service.admission import Admission, AdmissionLimits, Reservation
 from service.answers import Done
 from service.body import Received
-from service.cpus import available_cpus
 from service.decoding.blocks import Block
-from service.decoding.pool import DecodePool, PoolLimits
+from service.decoding.configure import decode_pool
 from service.decoding.process import EndReason, WorkerStartError
-from service.decoding.protocol import ClipFacts, ClipLimits
+from service.decoding.protocol import SANDBOXES, ClipFacts, Sandbox
 from service.engine import Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
@@ -77,26 +77,7 @@ class Pipeline:
             )
         )
         self.engine: Engine | None = None
-        self.pool = DecodePool(
-            PoolLimits(
-                workers=settings.decode_workers or min(4, available_cpus()),
-                ffmpeg_threads=settings.decode_ffmpeg_threads,
-                timeout_seconds=settings.decode_timeout_seconds,
-                start_timeout_seconds=settings.decode_start_timeout_seconds,
-                memory_bytes=settings.decode_memory_bytes,
-                recycle_jobs=settings.decode_recycle_jobs,
-                recycle_rss_bytes=settings.decode_recycle_rss_bytes,
-            ),
-            ClipLimits(
-                max_streams=settings.max_streams,
-                max_frame_pixels=settings.max_frame_pixels,
-                max_clip_seconds=settings.max_clip_seconds,
-                max_clip_frames=settings.max_clip_frames,
-                max_frames_per_second=settings.max_frames_per_second,
-            ),
-            self._restarted,
-            self._decoded,
-        )
+        self.pool = decode_pool(settings, self._restarted, self._decoded)
         self.stages = Stages(
             self.manifest,
             self.pool,
@@ -118,9 +99,7 @@ class Pipeline:
             return "it is shutting down"
         if self.engine is None:
             return "it is warming up"
-        if not self.pool.live:
-            return "no decode worker is running"
-        return None
+        return self.pool.not_ready_because()
 
     async def start(self) -> None:
         """Start the decode workers, build the sessions and warm both.
@@ -300,6 +279,9 @@ class Pipeline:
             self.metrics.clip_decoded(decoding.seconds(pixels), seconds)
             decoding.measured(pixels, seconds)
 
+    def _is_confined_by(self, level: Sandbox) -> bool:
+        return self.pool.sandbox == level
+
     def _restarted(self, reason: EndReason) -> None:
         self.metrics.decode_restarts.labels(reason).inc()
 
@@ -313,6 +295,8 @@ class Pipeline:
         metrics.watch("lookwhen_cache_bytes", lambda: self.stages.cache.bytes)
         metrics.watch("lookwhen_cache_entries", lambda: len(self.stages.cache))
         metrics.watch("lookwhen_decode_workers", lambda: self.pool.live)
+        for level in SANDBOXES:
+            metrics.watch_sandbox(level, partial(self._is_confined_by, level))
         metrics.watch_queue("decode", lambda: self.pool.waiting)
         for stage in ENGINE_STAGES:
             metrics.watch_engine(stage, lambda: self.engine)

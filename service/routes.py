@@ -1,10 +1,6 @@
 """The addresses of the service; what happens behind them is elsewhere."""
 
-import base64
-import hashlib
-import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +16,8 @@ from service.pipeline import Pipeline, Source
 from service.trace import Trace
 
 router = APIRouter()
+# Apart, because metrics may have a port of their own.
+metrics_router = APIRouter()
 
 _Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep, covariant=True)
 
@@ -29,6 +27,19 @@ _PAGE = Path(__file__).parent / "pages" / "index.html"
 def _pipeline(request: Request) -> Pipeline:
     pipeline: Pipeline = request.app.state.pipeline
     return pipeline
+
+
+def _body(request: Request) -> RequestBody:
+    settings = _pipeline(request).settings
+    limits = BodyLimits(
+        max_body_bytes=settings.max_body_bytes,
+        max_form_fields=settings.max_form_fields,
+        max_form_field_bytes=settings.max_form_field_bytes,
+        upload_timeout_seconds=settings.upload_timeout_seconds,
+        min_upload_bytes_per_second=settings.min_upload_bytes_per_second,
+        upload_grace_seconds=settings.upload_grace_seconds,
+    )
+    return RequestBody(request.headers, request.receive, limits, request.app.state.upload_memory)
 
 
 _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -105,17 +116,7 @@ class _Ask(Protocol[_Answer]):
 
 
 async def _about_a_clip(request: Request, response: Response, ask: _Ask[_Answer]) -> _Answer:
-    settings, trace = _pipeline(request).settings, Trace()
-    body = RequestBody(
-        request.headers,
-        request.receive,
-        BodyLimits(
-            max_body_bytes=settings.max_body_bytes,
-            max_form_fields=settings.max_form_fields,
-            max_form_field_bytes=settings.max_form_field_bytes,
-            upload_timeout_seconds=settings.upload_timeout_seconds,
-        ),
-    )
+    trace, body = Trace(), _body(request)
     store = "no-store" not in _directives(request.headers.get("cache-control", ""))
     try:
         answer = await ask(
@@ -127,6 +128,7 @@ async def _about_a_clip(request: Request, response: Response, ask: _Ask[_Answer]
             error.headers["connection"] = "close"
         raise
     finally:
+        body.release()
         stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
         request.state.log = {"stages": stages}
     request.state.log["cache"] = answer.cache
@@ -150,7 +152,7 @@ def _cache_status(use: schemas.CacheUse, store: bool) -> str:
 async def model(request: Request) -> schemas.Model:
     """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
     pipeline = _pipeline(request)
-    return answers.model(pipeline.manifest, pipeline.settings, pipeline.engine)
+    return answers.model(pipeline.manifest, pipeline.settings, pipeline.engine, pipeline.pool)
 
 
 @router.get(
@@ -175,7 +177,9 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(health.model_dump(), 503 if reason else 200)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", tags=["health"], response_class=Response)
+@metrics_router.get(
+    "/metrics", summary="Metrics for Prometheus", tags=["health"], response_class=Response
+)
 async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
@@ -198,21 +202,4 @@ async def problem(code: str) -> schemas.ProblemDescription:
 
 @router.get("/", include_in_schema=False, response_class=HTMLResponse)
 async def index() -> HTMLResponse:
-    page, policy = _page()
-    headers = {"content-security-policy": policy, "x-content-type-options": "nosniff"}
-    return HTMLResponse(page, headers=headers)
-
-
-@cache
-def _page() -> tuple[str, str]:
-    """The page, and a policy under which nothing runs on it but its own script, by hash."""
-    page = _PAGE.read_text("utf-8")
-    script, style = (
-        base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
-        for tag in ("script", "style")
-        for part in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-    )
-    return page, (
-        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    return HTMLResponse(_PAGE.read_text("utf-8"))

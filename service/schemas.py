@@ -238,6 +238,7 @@ class LimitsAnswer(_Answer):
     max_clip_frames: int
     max_frames_per_second: float
     max_streams: int
+    max_decoded_pixels: int
     max_views: int
 
 
@@ -307,6 +308,19 @@ class EngineAnswer(_Answer):
     cost: CostAnswer | None = Field(description="null before warm-up")
 
 
+class DecodingAnswer(_Answer):
+    """What reads strangers' clips, and what it is confined by."""
+
+    workers: int = Field(description="decode processes that are warm")
+    sandbox: str | None = Field(
+        description="what confines them besides a process each and resource limits; null before "
+        "the first is warm",
+        examples=["landlock+seccomp"],
+    )
+    torchcodec: str = Field(examples=["0.13.0"])
+    ffmpeg: str = Field(examples=["5.1.6"])
+
+
 class Model(_Answer):
     """The answer of ``GET /model``."""
 
@@ -317,6 +331,7 @@ class Model(_Answer):
     sparsity: SparsityRangeAnswer
     accuracy: list[AccuracyAnswer] = Field(description="measured on held-out clips; may be empty")
     engine: EngineAnswer
+    decoding: DecodingAnswer
     limits: LimitsAnswer
 
 

@@ -24,6 +24,9 @@ ENVIRONMENT_PREFIX = "LOOKWHEN_"
 # `lookwhen` would otherwise look like misspelt settings of ours.
 _SERVICE_LINK = re.compile(r"LOOKWHEN_(SERVICE_|PORT_)|LOOKWHEN_[A-Z0-9_]+_(SERVICE_|PORT)")
 
+# What `lookwhen classify --url` reads: no setting, and no mistake either.
+_OF_CLIENTS = {"LOOKWHEN_KEY"}
+
 MiB = 1024 * 1024
 
 DEFAULT_LEVELS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95,
@@ -53,8 +56,8 @@ class Settings(BaseSettings):
     host: str = _setting(
         "127.0.0.1",
         "Server",
-        "Address to listen on. Anything but a loopback address is reachable by others, and the "
-        "service asks nobody for a key.",
+        "Address to listen on. Anything but a loopback address is reachable by others: the "
+        "service then refuses to start without a key.",
         min_length=1,
     )
     port: int = _setting(
@@ -62,6 +65,42 @@ class Settings(BaseSettings):
     )
     shutdown_grace_seconds: Seconds = _setting(
         20.0, "Server", "After SIGTERM, accepted requests have this long to finish."
+    )
+    shutdown_notice_seconds: float = _setting(
+        0.0,
+        "Server",
+        "After SIGTERM the service answers, with 503, for at least this long, so that a load "
+        "balancer sees that it is not ready before connections are refused.",
+        ge=0,
+        le=3600,
+    )
+    max_connections: int = _setting(
+        1000,
+        "Server",
+        "Open connections. Beyond them the oldest that has no request under way makes room, so "
+        "that connections which only wait cannot lock others out.",
+        ge=8,
+        le=100_000,
+    )
+    header_timeout_seconds: Seconds = _setting(
+        10.0,
+        "Server",
+        "A connection that has not sent the whole head of a request after this long is closed.",
+    )
+    metrics_port: int | None = _setting(
+        None,
+        "Server",
+        "TCP port for `/metrics` alone, without a key; the service's own port then has none. Unset "
+        "means that metrics are at the service's port, behind its keys.",
+        ge=1,
+        le=65535,
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = _setting(
+        (),
+        "Server",
+        "Origins whose pages may ask from a browser, comma-separated, such as "
+        "`https://app.example.com`; `*` is every page of the web. Empty means none.",
+        max_length=100,
     )
     log_format: Literal["auto", "json", "console"] = _setting(
         "auto", "Server", "`auto` writes lines for people on a terminal and JSON elsewhere."
@@ -75,6 +114,32 @@ class Settings(BaseSettings):
         "Upper bounds of the latency histograms in `/metrics`, ascending, comma-separated.",
         min_length=1,
         max_length=40,
+    )
+
+    # --- Keys ------------------------------------------------------------------------------
+    api_keys_file: Path | None = _setting(
+        None,
+        "Keys",
+        "File of `NAME:HASH` lines, as `lookwhen key NAME` prints them; read again when it "
+        "changes. With keys, every address but probes and pages asks for one.",
+    )
+    api_keys: Annotated[tuple[str, ...], NoDecode] = _setting(
+        (), "Keys", "The same entries, comma-separated, for where a file is a nuisance."
+    )
+    allow_public_without_key: bool = _setting(
+        False,
+        "Keys",
+        "Listen on an address that others can reach although there is no key: for where something "
+        "in front asks who comes, or nobody but this machine gets through.",
+    )
+    key_requests_per_minute: float = _setting(
+        600, "Keys", "Requests of one key, on average; 0 means any number.", ge=0, le=1_000_000
+    )
+    key_burst_requests: int = _setting(
+        60, "Keys", "Requests that a key may make at once after a pause.", ge=1, le=1_000_000
+    )
+    key_max_requests_in_flight: int = _setting(
+        8, "Keys", "Requests of one key at the same time; 0 means any number.", ge=0, le=10_000
     )
 
     # --- Model -----------------------------------------------------------------------------
@@ -222,6 +287,14 @@ class Settings(BaseSettings):
     max_views: int = _setting(
         12, "Limits", "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000
     )
+    max_decoded_pixels: int = _setting(
+        4_000_000_000,
+        "Limits",
+        "Pixels of all frames that have to be decoded for the views of one clip, those between a "
+        "key frame and the frames wanted included: 4 billion are 452 frames of 4096x2160.",
+        ge=4096,
+        le=1_000_000_000_000,
+    )
     max_form_fields: int = _setting(
         16, "Limits", "Parts of a multipart body, the file included.", ge=1, le=100
     )
@@ -234,6 +307,16 @@ class Settings(BaseSettings):
     upload_timeout_seconds: Seconds = _setting(
         30.0, "Deadlines", "From the first byte of a request to the last byte of its body."
     )
+    upload_grace_seconds: Seconds = _setting(
+        5.0, "Deadlines", "So long a body may arrive as slowly as it likes."
+    )
+    min_upload_bytes_per_second: int = _setting(
+        8192,
+        "Deadlines",
+        "Least mean rate of a body after the grace: n bytes may take the grace and n/rate seconds.",
+        ge=1,
+        le=1024 * MiB,
+    )
     decode_timeout_seconds: Seconds = _setting(
         10.0, "Deadlines", "Decoding one clip; the worker is killed when it takes longer."
     )
@@ -245,10 +328,17 @@ class Settings(BaseSettings):
     max_requests_in_flight: int = _setting(
         16,
         "Admission",
-        "Classifications accepted at the same time, from upload to answer. Together with "
-        "`max_body_bytes` it bounds the memory of uploads.",
+        "Classifications accepted at the same time, from upload to answer; more are refused at "
+        "once. What is not at work of them is the queue.",
         ge=1,
         le=10_000,
+    )
+    max_upload_memory_bytes: int = _setting(
+        512 * MiB,
+        "Admission",
+        "Bytes of all bodies held at the same time; a body that would exceed it is refused.",
+        ge=1024,
+        le=1024 * 1024 * MiB,
     )
     max_tokens_in_flight: int = _setting(
         131_072,
@@ -326,6 +416,38 @@ class Settings(BaseSettings):
         ge=64 * MiB,
         le=1024 * 1024 * MiB,
     )
+    decode_spare_workers: int = _setting(
+        1,
+        "Decoding",
+        "Decode processes kept warm beyond those that work, so that a clip which kills its process "
+        "does not make the next wait for a new one.",
+        ge=0,
+        le=64,
+    )
+    decode_sandbox: Literal["require", "prefer", "off"] = _setting(
+        "prefer",
+        "Decoding",
+        "Landlock and seccomp around decode processes: `require` refuses to start on a kernel "
+        "that lacks either, `prefer` takes what there is and says so in the log, `/model` and the "
+        "metrics, `off` leaves it at resource limits. `prefer`, because a laptop has to run too; "
+        "set `require` where strangers send clips.",
+    )
+    decode_storm_deaths: int = _setting(
+        10,
+        "Decoding",
+        "Decode processes that die within the storm's window before the service is not ready: "
+        "replacing them takes the CPU, and clips that kill them keep coming.",
+        ge=1,
+        le=10_000,
+    )
+    decode_storm_window_seconds: Seconds = _setting(
+        30.0, "Decoding", "The window in which deaths of decode processes are counted."
+    )
+    decode_storm_calm_seconds: Seconds = _setting(
+        10.0,
+        "Decoding",
+        "Without a death for this long, a storm is over and clips are taken again.",
+    )
     decode_start_timeout_seconds: Seconds = _setting(
         60.0, "Decoding", "A decode process that is not warm after this long is killed."
     )
@@ -338,7 +460,12 @@ class Settings(BaseSettings):
         return EngineOptions(**{name: getattr(self, name) for name in names})
 
     @field_validator(
-        "latency_buckets_seconds", "execution_providers", "sparsity_levels", mode="before"
+        "latency_buckets_seconds",
+        "execution_providers",
+        "sparsity_levels",
+        "api_keys",
+        "cors_origins",
+        mode="before",
     )
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
@@ -389,12 +516,13 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
         SettingsError: a value outside its limits, or a variable that is no setting.
     """
     known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    known |= _OF_CLIENTS
     for variable in os.environ:
         name = variable.upper()
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             if _SERVICE_LINK.match(name):
                 continue
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known - _OF_CLIENTS, n=1)
             hint = f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
             raise SettingsError(f"{variable} is not a setting{hint}")
     try:

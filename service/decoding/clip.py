@@ -14,6 +14,7 @@ than there are come out right. "Approximate" trusts the header for all of these.
 import mmap
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -33,6 +34,7 @@ from service.errors import (
     TooManyFrames,
     TooManyPixels,
     TooManyStreams,
+    TooMuchDecoding,
     Undecodable,
 )
 
@@ -67,9 +69,10 @@ def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bo
     began = time.monotonic()
     decoder = _open(clip, job.ffmpeg_threads)
     facts = _check(decoder, job.limits)
-    reader = _FrameReader(decoder, job.plan, job.limits.max_frame_pixels, cancelled)
+    reader = _FrameReader(decoder, job.plan, job.limits, cancelled)
 
     wanted = frame_indices(facts.frames, job.plan.frames, job.plan.temporal)
+    reader.check_cost(sorted(set(wanted.ravel().tolist())), facts.width * facts.height)
     missing = [index for index in sorted(set(wanted.ravel().tolist())) if not reader.read(index)]
     if missing:
         reader.search(facts.frames, until=began + _SEARCH_SHARE * job.timeout_seconds)
@@ -93,13 +96,38 @@ class _FrameReader:
         self,
         decoder: VideoDecoder,
         plan: ViewPlan,
-        max_frame_pixels: int,
+        limits: ClipLimits,
         cancelled: Callable[[], bool],
     ) -> None:
         self.views: dict[int, Tensor] = {}
         self._decoder, self._plan = decoder, plan
-        self._max_frame_pixels, self._cancelled = max_frame_pixels, cancelled
+        self._limits, self._cancelled = limits, cancelled
         self._failed: set[int] = set()
+        # The packets were read when the clip was opened; the public decoder keeps it to itself.
+        self._key_frames = [int(index) for index in decoder._get_key_frame_indices()]
+        self._last, self._decoded_pixels = -1, 0
+
+    def check_cost(self, indices: list[int], frame_pixels: int) -> None:
+        """Refuse what takes too many decoded pixels before any is, by the size in the header.
+
+        The sum over frames as they are read, by their real sizes, is checked in :meth:`read`.
+        """
+        pixels, last = 0, -1
+        for index in indices:
+            pixels += self._frames_to_decode(index, last) * frame_pixels
+            last = index
+        self._check_pixels(pixels)
+
+    def _frames_to_decode(self, index: int, last: int) -> int:
+        """Frames between the one decoded last, or the nearest key frame, and the one wanted."""
+        position = bisect_right(self._key_frames, index) - 1
+        key_frame = self._key_frames[position] if position >= 0 else 0
+        begin = max(last + 1, key_frame) if last < index else key_frame
+        return index - begin + 1
+
+    def _check_pixels(self, pixels: int) -> None:
+        if pixels > self._limits.max_decoded_pixels:
+            raise TooMuchDecoding(pixels, self._limits.max_decoded_pixels)
 
     def read(self, index: int) -> bool:
         """Decode the frame and keep its crops; False if it cannot be decoded."""
@@ -117,8 +145,11 @@ class _FrameReader:
             self._failed.add(index)
             return False
         height, width = frame.shape[-2:]
-        if height * width > self._max_frame_pixels:
-            raise TooManyPixels(height * width, self._max_frame_pixels)
+        if height * width > self._limits.max_frame_pixels:
+            raise TooManyPixels(height * width, self._limits.max_frame_pixels)
+        self._decoded_pixels += self._frames_to_decode(index, self._last) * height * width
+        self._last = index
+        self._check_pixels(self._decoded_pixels)
         small = resize(frame, *resized_shape(height, width, self._plan.short_side))
         self.views[index] = crop(small, self._plan.size, self._plan.spatial)[:, 0]
         return True

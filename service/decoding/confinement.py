@@ -1,19 +1,26 @@
 """What a decode worker may not do: the one place where it gives up its powers.
 
 Called after imports and warm-up, when the worker needs no more files, and before it reads a
-stranger's first byte. Resource limits for now; a system call filter belongs here too, and nothing
-a worker does after this point needs to open a file, start a process or reach the network.
+stranger's first byte. Nothing a worker does after this point opens a file, starts a process or
+reaches the network; what tries to was sent by the stranger.
 """
 
-import ctypes
 import math
 import os
 import resource
 import signal
 import sys
+from pathlib import Path
+from typing import Literal
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+from service.decoding import kernel, landlock, seccomp
+from service.decoding.protocol import SANDBOXES, Sandbox
+
+SandboxPolicy = Literal["require", "prefer", "off"]
+
+
+class SandboxError(Exception):
+    """The kernel does not give what the settings require; the text says what and what to do."""
 
 
 def die_with(parent: int) -> None:
@@ -22,20 +29,56 @@ def die_with(parent: int) -> None:
     Where the kernel cannot, the worker still ends at its next look at the closed socket.
     """
     if sys.platform == "linux":
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(0)
 
 
-def confine() -> None:
-    """Give up what no clip needs: core dumps, new files, further descriptors, new privileges."""
+def confine(policy: SandboxPolicy) -> Sandbox:
+    """Give up what no clip needs: files, programs, the network, processes, new privileges.
+
+    Args:
+        policy: ``require`` fails without both Landlock and seccomp, ``prefer`` takes what there
+            is, ``off`` leaves it at resource limits.
+
+    Returns:
+        What the worker is confined by.
+
+    Raises:
+        SandboxError: a sandbox is required and the kernel has no such thing.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Blocks arrive with their size; nothing may grow, so that no decoder writes a file.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     # The socket, two blocks, and the few that libraries opened while they were imported.
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    active: Sandbox = "rlimits"
     if sys.platform == "linux":
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        kernel.no_new_privileges()
+        if policy != "off":
+            active = _sandbox()
+    if policy == "require" and active != SANDBOXES[-1]:
+        raise SandboxError(
+            f"LOOKWHEN_DECODE_SANDBOX=require, but this kernel gives a decode worker no more than "
+            f"{active}; {SANDBOXES[-1]} needs Linux 5.13 or newer on x86_64 or aarch64 with "
+            "Landlock switched on. Use such a kernel, or accept this one with "
+            "LOOKWHEN_DECODE_SANDBOX=prefer"
+        )
+    return active
+
+
+def _sandbox() -> Sandbox:
+    # Landlock first: it opens a descriptor, which the filter would refuse. It does not reach
+    # threads that are there already, so that with some it would only seem to confine.
+    landlocked = _threads() == 1 and landlock.restrict()
+    filtered = seccomp.supported() and seccomp.restrict(os.getpid())
+    if landlocked:
+        return "landlock+seccomp" if filtered else "landlock"
+    return "seccomp" if filtered else "rlimits"
+
+
+def _threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def limit_job(memory_bytes: int, cpu_seconds: float) -> None:
@@ -68,10 +111,3 @@ def _statm() -> bytes:
 
 
 _statm_descriptor: int | None = None
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

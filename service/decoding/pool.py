@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.decoding.blocks import Block
+from service.decoding.confinement import SandboxPolicy
 from service.decoding.process import (
     DecodeProcess,
     EndReason,
@@ -24,14 +25,18 @@ from service.decoding.process import (
     WorkerTimeout,
 )
 from service.decoding.protocol import (
+    SANDBOXES,
     ClipFacts,
     ClipLimits,
     Decoded,
     Failed,
     Job,
     Refused,
+    Reply,
+    Sandbox,
     ViewPlan,
 )
+from service.decoding.storm import Storm
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
 
 logger = logging.getLogger(__name__)
@@ -50,13 +55,19 @@ class PoolLimits:
     memory_bytes: int
     recycle_jobs: int
     recycle_rss_bytes: int
+    sandbox: SandboxPolicy = "prefer"
+    spare_workers: int = 0
+    storm_deaths: int = 10
+    storm_window_seconds: float = 30.0
+    storm_calm_seconds: float = 10.0
 
 
 class DecodePool:
     """Decodes clips in worker processes.
 
     A clip that kills its worker fails alone: it is not tried again, and the next clip finds another
-    worker. A worker due for replacement goes on until its successor is warm.
+    worker: spare ones are warm beyond those that may work. A worker due for replacement goes on
+    until its successor is warm.
 
     Attributes:
         clip_limits: what the next clip may be.
@@ -76,12 +87,25 @@ class DecodePool:
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        # The spare ones are not there to use more CPUs: as many clips at a time as workers.
+        self._turns = asyncio.Semaphore(limits.workers)
+        self._storm = Storm(
+            limits.storm_deaths, limits.storm_window_seconds, limits.storm_calm_seconds
+        )
         self.waiting = 0
 
     @property
     def live(self) -> int:
         """Workers that are warm and can take a clip now or after their present one."""
         return sum(worker.alive and worker.ready is not None for worker in self._workers)
+
+    def not_ready_because(self) -> str | None:
+        """Why no clip can be decoded, or None when they can."""
+        if not self.live:
+            return "no decode worker is running"
+        if self._storm.raging():
+            return "decode workers die faster than is sound"
+        return None
 
     @property
     def pids(self) -> list[int]:
@@ -93,6 +117,12 @@ class DecodePool:
         ready = next((worker.ready for worker in self._workers if worker.ready), None)
         return (ready.torchcodec, ready.ffmpeg) if ready else ("", "")
 
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """What confines the worker that is confined least, or None before the first is warm."""
+        found = [worker.ready.sandbox for worker in self._workers if worker.ready]
+        return min(found, key=SANDBOXES.index, default=None)
+
     async def start(self) -> None:
         """Start all workers and wait until they are warm.
 
@@ -102,7 +132,7 @@ class DecodePool:
         failures: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._limits.workers):
+                for _ in range(self._limits.workers + self._limits.spare_workers):
                     group.create_task(self._add())
         except* WorkerStartError as errors:
             failures += errors.exceptions
@@ -146,23 +176,10 @@ class DecodePool:
             return frames.array(plan.shape), facts
 
     async def _run(self, job: Job, clip: Block, frames: Block) -> ClipFacts:
-        while True:
-            worker = await self._take()
-            began = time.monotonic()
-            try:
-                reply = await worker.run(job, clip, frames)
-                break
-            except WorkerLost:
-                if worker.started:
-                    raise DecoderCrashed from None
-                # It had ended before it saw the clip, which therefore is not to blame.
-            except WorkerTimeout:
-                raise DecodeTimeout(job.timeout_seconds) from None
-            finally:
-                self._give_back(worker)
+        worker, reply, seconds = await self._reply(job, clip, frames)
         match reply:
             case Decoded(facts):
-                self._on_decoded(facts, time.monotonic() - began)
+                self._on_decoded(facts, seconds)
                 return facts
             case Refused(code, found, limit):
                 raise self._refusal(worker, code, found, limit)
@@ -172,6 +189,34 @@ class DecodePool:
             case _:
                 worker.kill("protocol")
                 raise DecoderCrashed
+
+    async def _reply(
+        self, job: Job, clip: Block, frames: Block
+    ) -> tuple[DecodeProcess, Reply, float]:
+        """A worker's reply, and the seconds it took from when it had the clip."""
+        async with contextlib.AsyncExitStack() as held:
+            await self._turn(held)
+            while True:
+                worker = await self._take()
+                began = time.monotonic()
+                try:
+                    reply = await worker.run(job, clip, frames)
+                    return worker, reply, time.monotonic() - began
+                except WorkerLost:
+                    if worker.started:
+                        raise DecoderCrashed from None
+                    # It had ended before it saw the clip, which therefore is not to blame.
+                except WorkerTimeout:
+                    raise DecodeTimeout(job.timeout_seconds) from None
+                finally:
+                    self._give_back(worker)
+
+    async def _turn(self, held: contextlib.AsyncExitStack) -> None:
+        self.waiting += 1
+        try:
+            await held.enter_async_context(self._turns)
+        finally:
+            self.waiting -= 1
 
     def _refusal(
         self, worker: DecodeProcess, code: str, found: float | None, limit: float | None
@@ -231,7 +276,9 @@ class DecodePool:
                 await worker.stop("recycled")
 
     async def _add(self) -> None:
-        worker = await DecodeProcess.start(self._limits.start_timeout_seconds, self._ended)
+        worker = await DecodeProcess.start(
+            self._limits.start_timeout_seconds, self._ended, self._limits.sandbox
+        )
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line
@@ -245,6 +292,8 @@ class DecodePool:
             reason = worker.end_reason or "crashed"
             logger.warning("a decode worker ended", extra={"reason": reason, "pid": worker.pid})
             self._on_restart(reason)
+            if reason in ("crashed", "protocol"):  # the others we killed, at their deadline
+                self._storm.death()
             if not worker.replaced:
                 self._spawn(self._restart())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from service.decoding.blocks import Block
+from service.decoding.confinement import SandboxPolicy
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
@@ -62,7 +63,9 @@ class DecodeProcess:
         ready: what it said when it was warm.
     """
 
-    def __init__(self, on_end: Callable[["DecodeProcess"], None]) -> None:
+    def __init__(
+        self, on_end: Callable[["DecodeProcess"], None], sandbox: SandboxPolicy = "prefer"
+    ) -> None:
         """Start the process; it must be on the thread that lives longest.
 
         The kernel's death signal follows the thread that started the child, and the event loop's
@@ -81,7 +84,7 @@ class DecodeProcess:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.decoding.worker", str(theirs.fileno()),
-                 str(os.getpid())],
+                 str(os.getpid()), sandbox],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # FFmpeg's messages quote the clip; what matters comes through the socket.
@@ -93,13 +96,23 @@ class DecodeProcess:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, timeout_seconds: float, on_end: Callable[[Self], None]) -> Self:
+    async def start(
+        cls,
+        timeout_seconds: float,
+        on_end: Callable[[Self], None],
+        sandbox: SandboxPolicy = "prefer",
+    ) -> Self:
         """Start a worker and wait until it is warm.
+
+        Args:
+            timeout_seconds: how long that may take.
+            on_end: called when it has ended, for whatever reason.
+            sandbox: how it is to be confined; see :func:`service.decoding.confinement.confine`.
 
         Raises:
             WorkerStartError: it failed, ended, or took too long.
         """
-        worker = cls(on_end)  # type: ignore[arg-type]
+        worker = cls(on_end, sandbox)  # type: ignore[arg-type]
         try:
             reply = await worker._exchange(None, timeout_seconds)
             if isinstance(reply, Ready):
@@ -250,6 +263,8 @@ def _environment() -> dict[str, str]:
 
 def _explain_start(report: str) -> str:
     """Turn the usual reasons into what to do about them."""
+    if report.startswith("LOOKWHEN_"):
+        return report
     if "libpython" in report:
         return (
             "torchcodec needs Python's shared library, which could not be loaded. Install it "

@@ -8,7 +8,11 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
+
+# What confines a worker, from little to much; "rlimits" are there in each case.
+Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
+SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 
 # The largest message is a worker's report of why it could not start.
 MAX_MESSAGE_BYTES = 16 * 1024
@@ -27,6 +31,7 @@ class ClipLimits:
     max_clip_seconds: float
     max_clip_frames: int
     max_frames_per_second: float
+    max_decoded_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,11 @@ class ClipFacts:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has imported everything and decoded its first clip."""
+    """A worker has imported everything, decoded its first clip, and given up its powers."""
 
     torchcodec: str
     ffmpeg: str
+    sandbox: Sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,9 @@ def decode_reply(line: bytes) -> Reply:
             _word(message["code"]), _measure(message["found"]), _measure(message["limit"])
         )
     if cls is Ready:
-        return Ready(_word(message["torchcodec"]), _word(message["ffmpeg"]))
+        return Ready(
+            _word(message["torchcodec"]), _word(message["ffmpeg"]), _sandbox(message["sandbox"])
+        )
     if cls is Failed:
         if not isinstance(message["report"], str):
             raise ProtocolError("report is not text")
@@ -197,6 +205,12 @@ def _word(value: Any) -> str:
     if not isinstance(value, str) or not _WORD.fullmatch(value):
         raise ProtocolError("not a word")
     return value
+
+
+def _sandbox(value: Any) -> Sandbox:
+    if value not in SANDBOXES:
+        raise ProtocolError("not a known sandbox")
+    return cast(Sandbox, value)
 
 
 def _whole(value: Any, low: int, high: int) -> int:

@@ -1,4 +1,4 @@
-"""The decode worker: ``python -m service.decoding.worker SOCKET PARENT``, started by the pool.
+"""The decode worker: ``python -m service.decoding.worker SOCKET PARENT SANDBOX``, of the pool.
 
 It decodes one clip at a time until its socket closes. It is told to stop between two frames by a
 message or by the end of the socket, and killed by its parent when that is not enough.
@@ -12,6 +12,7 @@ import socket
 import sys
 import traceback
 from pathlib import Path
+from typing import cast
 
 from service.decoding import confinement
 from service.decoding.protocol import (
@@ -34,11 +35,12 @@ from service.decoding.protocol import (
 WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
 _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
-_NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6)
+_NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6, 1 << 40)
 
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    policy = cast(confinement.SandboxPolicy, sys.argv[3])
     # Ctrl-C and a supervisor's SIGTERM reach the whole group; accepted clips are finished all the
     # same, and the parent says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,8 +48,11 @@ def main() -> None:
     confinement.die_with(parent)
     with socket.socket(fileno=descriptor) as channel:
         try:
-            ready = _warm_up()
-            confinement.confine()
+            torchcodec, ffmpeg = _warm_up()
+            ready = Ready(torchcodec, ffmpeg, confinement.confine(policy))
+        except confinement.SandboxError as error:
+            _send(channel, Failed(str(error)))
+            return
         except Exception:
             _send(channel, _failure())
             return
@@ -55,8 +60,12 @@ def main() -> None:
         _serve(channel)
 
 
-def _warm_up() -> Ready:
-    """Import everything and decode a clip, so that the first real one finds all of it loaded."""
+def _warm_up() -> tuple[str, str]:
+    """Import everything and decode a clip, so that the first real one finds all of it loaded.
+
+    Returns:
+        Versions of torchcodec and FFmpeg.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -75,7 +84,7 @@ def _warm_up() -> Ready:
     confinement.limit_job(memory_bytes=1 << 40, cpu_seconds=3600)
     versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
-    return Ready(torchcodec=torchcodec.__version__, ffmpeg=ffmpeg.split()[0][:64])
+    return torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
 def _serve(channel: socket.socket) -> None:

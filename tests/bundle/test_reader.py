@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -168,6 +169,103 @@ def test_a_manifest_that_is_no_document(bundle: Path, text: str) -> None:
     with pytest.raises(BundleError) as caught:
         read_bundle(bundle)
     assert caught.value.file == "bundle.json"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"name":', '"name": "other", "name":', "'name' is there twice"),
+        ('"frames":', '"frames": 2, "frames":', "'frames' is there twice"),
+        ('"selector.onnx":', '"selector.onnx": {}, "selector.onnx":', "is there twice"),
+        ('"lowest": 0.0', '"lowest": NaN', "NaN is no number"),
+        ('"lowest": 0.0', '"lowest": -Infinity', "-Infinity is no number"),
+        ('"lowest": 0.0', '"lowest": 1e999', r"sparsity\.lowest"),
+        ('"seed": 0', '"seed": ' + "9" * 5000, "is not a JSON document"),
+        ('"seed": 0', '"seed": ' + "[" * 200_000, "nested too deeply"),
+        ('"seed": 0', '"seed": "\\ud800"', "."),
+    ],
+)
+def test_a_manifest_that_parsers_read_differently(
+    bundle: Path, old: str, new: str, reason: str
+) -> None:
+    path = bundle / "bundle.json"
+    document = json.loads(path.read_text())
+    document["sparsity"]["lowest"] = 0.0
+    document["provenance"]["seed"] = 0
+    text = json.dumps(document)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BundleError, match=reason) as caught:
+        read_bundle(bundle)
+    assert caught.value.file == "bundle.json"
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "selector.onnx", "extractor.onnx"])
+def test_files_that_are_none(bundle: Path, tmp_path: Path, name: str) -> None:
+    """Each of the three: a symbolic link, a pipe, a socket, and a file of a terabyte."""
+    path, kept = bundle / name, tmp_path / "kept"
+    path.rename(kept)
+    for target in (kept, Path("/dev/zero"), Path("/proc/self/mem")):
+        path.symlink_to(target)
+        with pytest.raises(BundleError, match="cannot be opened as a regular file"):
+            read_bundle(bundle)
+        path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match="is not a regular file"):
+        read_bundle(bundle)
+    path.unlink()
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), 1 << 40)
+    with pytest.raises(BundleError, match=r"has \d+ bytes, the limit is") as caught:
+        read_bundle(bundle)
+    assert caught.value.file == name
+
+
+def test_a_link_put_there_after_the_folder_was_looked_at(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes((bundle / "selector.onnx").read_bytes())
+    real = os.open
+
+    def swap_then_open(path: Any, *rest: Any, **more: Any) -> int:
+        if Path(path).name == "selector.onnx":
+            Path(path).unlink()
+            Path(path).symlink_to(secret)
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(reader.os, "open", swap_then_open)
+    with pytest.raises(BundleError, match="cannot be opened as a regular file"):
+        read_bundle(bundle)
+
+
+def test_what_was_hashed_is_what_runs(
+    bundle: Path, tiny_graphs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files change between their check and the making of sessions: nobody looks again."""
+    found = read_bundle(bundle)
+    for name in ("selector.onnx", "extractor.onnx"):
+        (bundle / name).write_bytes(b"changed")
+    session = onnxruntime.InferenceSession(found.selector, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_outputs()] == ["scores", "context"]
+    assert (found.selector, found.extractor) == tiny_graphs
+    with pytest.raises(BundleError):
+        read_bundle(bundle)
+
+
+def test_a_graph_that_names_a_compiled_file(bundle: Path, tiny_graphs: tuple[bytes, bytes]) -> None:
+    """Execution providers load what an EPContext node names, wherever it lies."""
+    model = onnx.load_from_string(tiny_graphs[0])
+    node = helper.make_node("EPContext", [], ["blob"], domain="com.microsoft", embed_mode=0,
+                            ep_cache_context="../../elsewhere.bin")  # fmt: skip
+    branch = helper.make_graph([node], "branch", [], [])
+    model.graph.node.append(
+        helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    )
+    replace_graph(bundle, "selector.onnx", model.SerializeToString())
+    with pytest.raises(BundleError, match=r"selector\.onnx: has an EPContext node"):
+        read_bundle(bundle)
 
 
 @pytest.mark.parametrize(

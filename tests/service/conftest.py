@@ -1,6 +1,7 @@
 """A real server in a process of its own, a bundle that can be told by eye, and clips."""
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def start_server(brightness_bundle: Path, tmp_path: Path) -> Iterator[StartServe
     yield start
     for server in servers:
         server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @pytest.fixture(scope="session")

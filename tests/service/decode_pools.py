@@ -20,6 +20,7 @@ LIMITS = ClipLimits(
     max_clip_seconds=120,
     max_clip_frames=4000,
     max_frames_per_second=120,
+    max_decoded_pixels=4_000_000_000,
 )
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 
@@ -31,7 +32,7 @@ async def pool_of(
     """A pool and the reasons for which it replaced workers."""
     settings = {
         "timeout_seconds": 20,
-        "start_timeout_seconds": 60,
+        "start_timeout_seconds": 300,
         "memory_bytes": 2048 * MiB,
         "recycle_jobs": 10_000,
         "recycle_rss_bytes": 4096 * MiB,

@@ -1,7 +1,9 @@
 """Bodies, however they are cut into pieces."""
 
 import asyncio
+import time
 from collections.abc import Iterable, MutableMapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body import BodyLimits, Received, RequestBody
+from service.body import BodyLimits, Received, RequestBody, UploadMemory
 from service.decoding.blocks import Block
 from service.errors import (
     BodyTooLarge,
@@ -18,14 +20,21 @@ from service.errors import (
     MalformedMultipart,
     MissingFile,
     NotAVideo,
+    Overloaded,
     ServiceError,
     SeveralFiles,
     UnsupportedMediaType,
     UploadTimeout,
+    UploadTooSlow,
 )
 
 LIMITS = BodyLimits(
-    max_body_bytes=20_000, max_form_fields=4, max_form_field_bytes=100, upload_timeout_seconds=0.2
+    max_body_bytes=20_000,
+    max_form_fields=4,
+    max_form_field_bytes=100,
+    upload_timeout_seconds=1.5,
+    min_upload_bytes_per_second=1000,
+    upload_grace_seconds=10,
 )
 CLIP = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 20
 BOUNDARY = b"----edge"
@@ -48,9 +57,11 @@ def read(
     *,
     ends: str = "complete",
     limits: BodyLimits = LIMITS,
+    pause: float = 0.0,
+    memory: UploadMemory | None = None,
     **headers: str,
 ) -> tuple[bytes, Received]:
-    """Read a body that arrives in these pieces; ``ends`` says how."""
+    """Read a body that arrives in these pieces, ``pause`` seconds apart; ``ends`` says how."""
     messages: list[MutableMapping[str, Any]] = [
         {"type": "http.request", "body": piece, "more_body": True} for piece in pieces
     ]
@@ -61,16 +72,21 @@ def read(
 
     async def receive() -> MutableMapping[str, Any]:
         if messages:
+            if pause:
+                await asyncio.sleep(pause)
             return messages.pop(0)
         await asyncio.sleep(60)
         raise AssertionError("read on after the end")
 
     async def run() -> tuple[bytes, Received]:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
-        body = RequestBody({"content-type": content_type, **named}, receive, limits)
-        with Block("clip") as block:
-            received = await body.read_clip(block)
-            return block.read(block.size), received
+        body = RequestBody({"content-type": content_type, **named}, receive, limits, memory)
+        try:
+            with Block("clip") as block:
+                received = await body.read_clip(block)
+                return block.read(block.size), received
+        finally:
+            body.release()
 
     return asyncio.run(run())
 
@@ -169,6 +185,40 @@ def test_what_is_not_a_video_is_refused_before_all_of_it_is_there() -> None:
 def test_a_body_that_dribbles_is_given_up() -> None:
     with pytest.raises(UploadTimeout):
         read([CLIP], ends="never")
+
+
+def test_a_body_may_be_slow_for_the_grace_and_then_has_to_keep_up() -> None:
+    """After 0.4 s of grace a byte is worth a millisecond: 5000 bytes may take 5.4 s, not 400 s."""
+    slow = replace(
+        LIMITS,
+        upload_timeout_seconds=60,
+        min_upload_bytes_per_second=1000,
+        upload_grace_seconds=0.4,
+    )
+    # 100 bytes every 20 ms are five times the rate: all of it comes in.
+    pieces = [CLIP[start : start + 100] for start in range(0, len(CLIP), 100)]
+    assert read(pieces, limits=slow, pause=0.02)[0] == CLIP
+    # 4 bytes every 20 ms are a fifth of it: they get the grace, and what those bytes are worth.
+    began = time.monotonic()
+    with pytest.raises(UploadTooSlow) as caught:
+        read([CLIP[:4]] * 1000, limits=slow, pause=0.02)
+    assert 0.4 <= time.monotonic() - began < 20
+    assert caught.value.members["limit"] == 1000
+    with pytest.raises(UploadTooSlow):
+        read([CLIP[:12]], limits=slow, ends="never")
+
+
+def test_all_bodies_together_have_so_much_memory() -> None:
+    memory = UploadMemory(len(CLIP) + 10)
+    memory.take(10)
+    assert read([CLIP], memory=memory)[0] == CLIP
+    assert memory.held_bytes == 10, "given back, also the last time"
+    memory.take(1)
+    with pytest.raises(Overloaded):
+        read([CLIP], memory=memory)
+    assert memory.held_bytes == 11
+    with pytest.raises(ClientDisconnected):
+        read([CLIP], ends="disconnect", memory=UploadMemory(len(CLIP)))
 
 
 def test_a_client_that_leaves() -> None:

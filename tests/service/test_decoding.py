@@ -25,6 +25,7 @@ from service.errors import (
     TooManyFrames,
     TooManyPixels,
     TooManyStreams,
+    TooMuchDecoding,
     Undecodable,
 )
 
@@ -261,13 +262,16 @@ def test_limits_at_their_edges(
         ({"max_frame_pixels": 160 * 120 - 1}, TooManyPixels),
         ({"max_frames_per_second": 9}, FrameRateTooHigh),
         ({"max_streams": 1}, TooManyStreams),
+        ({"max_decoded_pixels": 20 * 160 * 120 - 1}, TooMuchDecoding),
     ]
     lying, pool = _lying_header(tmp_path / "lying.mp4"), shared_pool
     clip = tmp_path / "clip.mp4"
     clips.ffmpeg("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=10:duration=2", "-f", "lavfi",
                  "-i", "sine=duration=2", *H264, "-c:a", "aac", "-shortest", clip)  # fmt: skip
     at = {"max_clip_seconds": 2.0, "max_clip_frames": 20, "max_frame_pixels": 160 * 120,
-          "max_frames_per_second": 10, "max_streams": 2}  # fmt: skip
+          "max_frames_per_second": 10, "max_streams": 2,
+          # one key frame and 16 of 20 frames wanted, the last among them: all 20 are decoded
+          "max_decoded_pixels": 20 * 160 * 120}  # fmt: skip
 
     async def check() -> None:
         for changed, error in beyond:
@@ -281,6 +285,12 @@ def test_limits_at_their_edges(
             assert f"{limit:g}" in caught.value.detail
         pool.clip_limits = replace(LIMITS, max_frame_pixels=512 * 512)
         with pytest.raises(TooManyPixels):
+            await decode_in(pool, lying)
+        # 5 frames of 64x64 by the header, of 1024x1024 in truth.
+        pool.clip_limits = replace(LIMITS, max_decoded_pixels=5 * 1024 * 1024)
+        await decode_in(pool, lying)
+        pool.clip_limits = replace(LIMITS, max_decoded_pixels=5 * 1024 * 1024 - 1)
+        with pytest.raises(TooMuchDecoding):
             await decode_in(pool, lying)
 
     try:

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import pytest
 from service_server import Server, wait_for
 
 StartServer = Callable[..., Server]
@@ -37,12 +36,12 @@ def in_background(server: Server, clip: Path, **query: object) -> "Future[httpx.
     return done
 
 
-def open_upload(server: Server, content: bytes, length: int) -> socket.socket:
+def open_upload(server: Server, content: bytes, length: int, query: str = "") -> socket.socket:
     """Begin a request of ``length`` bytes and send only ``content`` of them."""
     host, port = server.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
     head = (
-        "POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: video/mp4\r\n"
+        f"POST /classify?{query} HTTP/1.1\r\nHost: test\r\nContent-Type: video/mp4\r\n"
         f"Content-Length: {length}\r\n\r\n"
     )
     connection.sendall(head.encode() + content)
@@ -145,6 +144,53 @@ def test_who_leaves_or_takes_too_long_frees_the_slot(
     assert is_free(server)
 
 
+def test_who_leaves_while_waiting_is_gone_at_once(
+    start_server: StartServer, slow_bundle: Path, white: Path
+) -> None:
+    server = start_server(
+        slow_bundle, decode_timeout_seconds=600, max_batch_tokens=256,
+        request_timeout_seconds=3600,
+    ).wait_until_ready()  # fmt: skip
+    data = white.read_bytes()
+
+    def in_flight(count: int) -> bool:
+        return server.metric("lookwhen_requests_in_flight") == count
+
+    def waiting(queue: str) -> float:
+        return server.metric("lookwhen_queue_depth", queue=queue)
+
+    # For a decode worker: the only one has a clip and does nothing.
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGSTOP)
+    with open_upload(server, data, len(data)):
+        wait_for(lambda: in_flight(1), "the first to be in")
+        with open_upload(server, data, len(data)):
+            wait_for(lambda: waiting("decode") == 1, "the second to wait for a worker")
+        wait_for(lambda: waiting("decode") == 0 and in_flight(1), "the second to be gone")
+    # The first is gone as well, and so is the worker that did not stop when it was told to.
+    wait_for(lambda: is_free(server), "the first to be gone")
+    wait_for(
+        lambda: server.metric("lookwhen_decode_worker_restarts_total", reason="abandoned") == 1,
+        "the worker to be replaced",
+    )
+    server.wait_until_ready()
+    assert server.classify(white).status_code == 200
+
+    # For the engine: twelve views of a second each are in its hands.
+    with open_upload(server, data, len(data), "views=4x3&sparsity=0"):
+        wait_for(lambda: in_flight(1), "the first to be in")
+        time.sleep(1)
+        with open_upload(server, data, len(data)):
+            wait_for(
+                lambda: in_flight(2) and waiting("select") + waiting("extract") >= 1,
+                "the second to wait for its turn",
+            )
+        wait_for(lambda: in_flight(1), "the second to be gone")
+    wait_for(lambda: is_free(server), "the first to be gone")
+    assert server.classify(white).status_code == 200
+    assert server.metric("lookwhen_classifications_total", outcome="disconnected") == 4
+
+
 def test_killed_workers_fail_their_own_clip_alone(
     start_server: StartServer, long_clip: Path, white: Path, tmp_path: Path
 ) -> None:
@@ -207,8 +253,15 @@ def test_accepted_requests_finish(
         os.kill(pid, signal.SIGINT)
     server.process.send_signal(signal.SIGTERM)
     server.wait_for_log("shutting down")
-    with pytest.raises(httpx.TransportError):
-        wait_for(lambda: httpx.get(server.url + "/readyz").status_code == 200 and None, "refusal")
+    # New ones are told, over new connections and old ones, and the connections end.
+    for ask in (httpx.Client(base_url=server.url), server.client):
+        ready = ask.get("/readyz")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "it is shutting down")
+        assert ask.get("/livez").status_code == 200
+        refused = ask.post("/classify", content=white.read_bytes(), headers={
+            "content-type": "video/mp4"})  # fmt: skip
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert ready.headers["connection"] == refused.headers["connection"] == "close"
     assert [done.result(60).status_code for done in accepted] == [200, 200, 200]
     assert server.process.wait(20) == 0
     assert server.logs()[-1]["message"] == "stopped"
@@ -232,12 +285,29 @@ def test_the_second_signal_ends_it_at_once(
 
 
 def test_the_grace_is_an_end(start_server: StartServer, slow_bundle: Path, white: Path) -> None:
-    server = start_server(slow_bundle, shutdown_grace_seconds=1).wait_until_ready()
+    server = start_server(
+        slow_bundle, shutdown_grace_seconds=1, decode_timeout_seconds=600,
+        request_timeout_seconds=3600,
+    ).wait_until_ready()  # fmt: skip
     in_background(server, white, views="4x3", sparsity=0)
     wait_for(lambda: server.metric("lookwhen_requests_in_flight") == 1, "the clip to be in")
-    began = time.monotonic()
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGSTOP)  # nothing that is asked of it is ever done
+    stuck = in_background(server, white)
+    wait_for(lambda: server.metric("lookwhen_requests_in_flight") >= 1, "the second to be in")
     assert server.stop() == 0
-    assert time.monotonic() - began < 6
+    assert server.logs()[-1]["message"] == "stopped"
+    # No answer, or one that says that it is none; the first may have made it in time.
+    assert stuck.exception(60) is not None or stuck.result().status_code >= 500
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_load_balancer_may_be_given_notice(start_server: StartServer) -> None:
+    server = start_server(shutdown_notice_seconds=600, shutdown_grace_seconds=3)
+    server.process.send_signal(signal.SIGTERM)
+    server.wait_for_log("shutting down")
+    assert httpx.get(server.url + "/readyz").status_code == 503, "idle, and it answers all the same"
+    assert server.process.wait(60) == 0, "the grace is the end of the notice, too"
 
 
 def test_not_ready_before_it_is_warm_but_alive(start_server: StartServer, white: Path) -> None:

@@ -1,0 +1,184 @@
+"""A seccomp filter: the system calls that decoding needs, and no others.
+
+An allow-list, because what a decoder does is known and small, and what a kernel offers grows with
+every release. What is not on it fails with EPERM, so that a library which tries something optional
+goes on without. The process is killed only for calling by another architecture's numbers.
+
+The filter is installed with TSYNC: every thread of the process has it, or installing fails.
+
+Of our own, because ``pyseccomp`` needs libseccomp at run time, which images and laptops lack, and
+has not changed for years; the filter is some ninety instructions of a machine with three registers.
+"""
+
+import ctypes
+import errno
+import platform
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.decoding import kernel
+
+
+@dataclass(frozen=True, slots=True)
+class _Architecture:
+    audit: int  # AUDIT_ARCH_*: what the kernel says a call's numbers are of
+    seccomp: int  # number of seccomp(2)
+    numbers: dict[str, int]
+
+
+_X86_64 = {
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
+    "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+    "pread64": 17, "pwrite64": 18, "select": 23, "sched_yield": 24, "mremap": 25, "madvise": 28,
+    "dup": 32, "nanosleep": 35, "getpid": 39, "sendto": 44, "recvfrom": 45, "sendmsg": 46,
+    "recvmsg": 47, "shutdown": 48, "clone": 56, "exit": 60, "fcntl": 72, "gettimeofday": 96,
+    "getrusage": 98, "sysinfo": 99, "sigaltstack": 131, "gettid": 186, "futex": 202,
+    "sched_getaffinity": 204, "restart_syscall": 219, "clock_gettime": 228, "clock_nanosleep": 230,
+    "exit_group": 231, "tgkill": 234, "newfstatat": 262, "pselect6": 270, "ppoll": 271,
+    "set_robust_list": 273, "prlimit64": 302, "getcpu": 309, "getrandom": 318, "membarrier": 324,
+    "rseq": 334, "clone3": 435,
+}  # fmt: skip
+_AARCH64 = {
+    "dup": 23, "fcntl": 25, "close": 57, "lseek": 62, "read": 63, "write": 64, "pread64": 67,
+    "pwrite64": 68, "pselect6": 72, "ppoll": 73, "newfstatat": 79, "fstat": 80, "exit": 93,
+    "exit_group": 94, "futex": 98, "set_robust_list": 99, "nanosleep": 101, "clock_gettime": 113,
+    "clock_nanosleep": 115, "sched_getaffinity": 123, "sched_yield": 124, "restart_syscall": 128,
+    "tgkill": 131, "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135,
+    "rt_sigreturn": 139, "getrusage": 165, "getcpu": 168, "gettimeofday": 169, "getpid": 172,
+    "gettid": 178, "sysinfo": 179, "sendto": 206, "recvfrom": 207, "shutdown": 210, "sendmsg": 211,
+    "recvmsg": 212, "brk": 214, "munmap": 215, "mremap": 216, "clone": 220, "mmap": 222,
+    "mprotect": 226, "madvise": 233, "prlimit64": 261, "getrandom": 278, "membarrier": 283,
+    "rseq": 293, "clone3": 435,
+}  # fmt: skip
+ARCHITECTURES = {
+    "x86_64": _Architecture(0xC000003E, 317, _X86_64),
+    "aarch64": _Architecture(0xC00000B7, 277, _AARCH64),
+}
+
+# Instructions of the classic Berkeley packet filter: load a word, compare, test bits, return.
+_LOAD, _EQUAL, _BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+_ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+# Offsets in struct seccomp_data; both architectures are little-endian.
+_NUMBER, _AUDIT = 0, 4
+
+_SET_MODE_FILTER = 1
+_TSYNC = 1
+
+_PROT_EXEC = 4
+_CLONE_THREAD = 0x10000
+_AT_EMPTY_PATH = 0x1000
+# Duplicate a descriptor, and its close-on-exec flag: what mmap takes. F_SETOWN would send signals.
+_FCNTL_COMMANDS = (0, 1, 2, 3, 1030)
+
+
+def _argument(index: int) -> int:
+    """Offset of the lower half of an argument."""
+    return 16 + 8 * index
+
+
+def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+_PERMIT = _instruction(_RETURN, _ALLOW)
+_REFUSE = _instruction(_RETURN, _ERRNO | errno.EPERM)
+
+
+def _only_with(argument: int, bits: int) -> list[bytes]:
+    return [
+        _instruction(_LOAD, _argument(argument)), _instruction(_BITS, bits, 0, 1), _PERMIT, _REFUSE,
+    ]  # fmt: skip
+
+
+def _only_without(argument: int, bits: int) -> list[bytes]:
+    return [
+        _instruction(_LOAD, _argument(argument)), _instruction(_BITS, bits, 1, 0), _PERMIT, _REFUSE,
+    ]  # fmt: skip
+
+
+def _only_among(argument: int, values: tuple[int, ...]) -> list[bytes]:
+    to_permit = range(len(values), 0, -1)
+    return [
+        _instruction(_LOAD, _argument(argument)),
+        *(_instruction(_EQUAL, value, skip) for value, skip in zip(values, to_permit, strict=True)),
+        _REFUSE,
+        _PERMIT,
+    ]
+
+
+def _rules(pid: int) -> dict[str, list[bytes]]:
+    """What is allowed with some arguments alone."""
+    return {
+        # Threads, but no processes: FFmpeg may have some. clone3 keeps its flags in memory, where a
+        # filter cannot look; without it the C library takes clone.
+        "clone": _only_with(0, _CLONE_THREAD),
+        "clone3": [_instruction(_RETURN, _ERRNO | errno.ENOSYS)],
+        # Nothing that was written may ever be run.
+        "mmap": _only_without(2, _PROT_EXEC),
+        "mprotect": _only_without(2, _PROT_EXEC),
+        # This process alone: neither the service's limits nor its life are the worker's to change.
+        "prlimit64": _only_among(0, (0, pid)),
+        "tgkill": _only_among(0, (pid,)),
+        "fcntl": _only_among(1, _FCNTL_COMMANDS),
+        # How the C library asks for the size of an open file.
+        "newfstatat": _only_with(3, _AT_EMPTY_PATH),
+    }
+
+
+def program(architecture: str, pid: int) -> bytes:
+    """The filter as the kernel takes it.
+
+    Args:
+        architecture: a key of ``ARCHITECTURES``.
+        pid: the process that it is for.
+    """
+    known = ARCHITECTURES[architecture]
+    return b"".join(_instructions(known, _rules(pid)))
+
+
+def _instructions(known: _Architecture, rules: dict[str, list[bytes]]) -> Iterator[bytes]:
+    yield _instruction(_LOAD, _AUDIT)
+    yield _instruction(_EQUAL, known.audit, 1, 0)
+    yield _instruction(_RETURN, _KILL_PROCESS)
+    yield _instruction(_LOAD, _NUMBER)
+    for name, number in known.numbers.items():
+        body = rules.get(name, [_PERMIT])
+        yield _instruction(_EQUAL, number, 0, len(body))
+        yield from body
+    yield _REFUSE
+
+
+def supported() -> bool:
+    """Whether this is a system whose calls are known here; the kernel may still lack seccomp."""
+    return sys.platform == "linux" and platform.machine() in ARCHITECTURES
+
+
+def restrict(pid: int) -> bool:
+    """Install the filter in every thread of this process, for good.
+
+    Needs :func:`service.decoding.kernel.no_new_privileges` first.
+
+    Returns:
+        False where the kernel has no filters.
+
+    Raises:
+        OSError: the kernel has them and refused this one; another thread's filter differs.
+    """
+    architecture = platform.machine()
+    code = program(architecture, pid)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: the number of instructions, padding, a pointer
+    head = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    number = ARCHITECTURES[architecture].seccomp
+    try:
+        # With TSYNC a thread that cannot follow is returned as a positive number.
+        thread = kernel.syscall(number, _SET_MODE_FILTER, _TSYNC, head)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EINVAL):
+            return False
+        raise
+    if thread > 0:
+        raise OSError(errno.ESRCH, f"thread {thread} could not be given the filter")
+    return True
