@@ -23,6 +23,9 @@ _SINGLE_LEVELS, _BATCH_LEVELS = 7, 3
 # A shape is not timed when one run of it would take more than this share of the time there is.
 _LARGEST_SHARE = 0.2
 
+# Times that each shape is run at most: the shortest of so many is hardly ever a bad one.
+_TURNS = 5
+
 Table = dict[int, dict[int, float]]
 
 
@@ -160,7 +163,7 @@ class Calibrator:
         """
         shapes = [shape for shape in shapes if shape.expected <= _LARGEST_SHARE * seconds]
         until = time.perf_counter() + seconds
-        for turn in range(1000):
+        for turn in range(_TURNS):
             # The first run of a shape warms it, where that makes a difference.
             for shape in sorted(shapes, key=lambda shape: shape.expected):
                 if time.perf_counter() + shape.expected > until:
