@@ -19,7 +19,8 @@ bootstrap = $(find_python) && \
 	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest format lock audit image check-image check-prometheus \
+.PHONY: help run test lint types pytest fuzz soak drain format lock audit image check-image \
+	check-prometheus \
 	train-default clean
 
 help:  ## list these targets
@@ -41,6 +42,15 @@ types: $(DEVELOPMENT)  ## mypy, strict
 
 pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+fuzz: $(DEVELOPMENT)  ## post 3,000 damaged clips to a service; ARGS='--mutants 100000 --seed 1'
+	$(VENV)/bin/python -m benchmarks.safety.fuzz $(ARGS)
+
+soak: $(DEVELOPMENT)  ## 20 minutes of traffic, a fifth of it hostile; ARGS='--minutes 60'
+	$(VENV)/bin/python -m benchmarks.safety.soak $(ARGS)
+
+drain: $(DEVELOPMENT)  ## stop a loaded service 20 times and count what gets lost
+	$(VENV)/bin/python -m benchmarks.safety.drain $(ARGS)
 
 format: $(DEVELOPMENT)  ## let ruff fix what it can, and format
 	$(VENV)/bin/ruff check --fix $(PROJECT)

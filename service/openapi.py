@@ -36,6 +36,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             limit = pipeline.settings.max_body_bytes
             _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
             _describe_clip_route(document, "/sweep", SWEEP | shared, limit)
+            _drop_framework_errors(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -75,23 +76,36 @@ def _describe_clip_route(
     }
 
 
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """FastAPI lists a validation error of its own for every parameter; none is ever answered."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].get("422", {})
+            if "HTTPValidationError" in str(answer):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
 def problem_responses(*without: str) -> dict[int | str, dict[str, Any]]:
     """Every problem but these as OpenAPI responses, by status, with an example each."""
     by_status: dict[int, list[type[ServiceError]]] = {}
     for code, error in all_errors().items():
         if code not in without:
             by_status.setdefault(error.status, []).append(error)
+    return {status: problem_response(*errors) for status, errors in sorted(by_status.items())}
+
+
+def problem_response(*errors: type[ServiceError]) -> dict[str, Any]:
+    """One OpenAPI response that may be any of these problems, with an example each."""
     return {
-        status: {
-            "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
-            "content": {
-                PROBLEM_MEDIA_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {error.code: {"value": _example(error)} for error in errors},
-                }
-            },
-        }
-        for status, errors in sorted(by_status.items())
+        "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {error.code: {"value": _example(error)} for error in errors},
+            }
+        },
     }
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service import answers, schemas
 from service.body import BodyLimits, RequestBody
 from service.errors import NotFound, ServiceError, all_errors
-from service.openapi import problem_responses
+from service.openapi import problem_response, problem_responses
 from service.pipeline import Pipeline, Source
 from service.trace import Trace
 
@@ -187,6 +187,7 @@ async def metrics(request: Request) -> Response:
 @router.get(
     "/problems/{code}",
     response_model=schemas.ProblemDescription,
+    responses={404: problem_response(NotFound)},
     summary="What a problem's code means",
     tags=["problems"],
 )

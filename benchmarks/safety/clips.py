@@ -1,6 +1,7 @@
 """Well-formed clips of many kinds, rendered by the project and encoded by FFmpeg."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def ffmpeg(*arguments: str | Path) -> None:
         raise EncodingFailed(done.stderr.strip() or f"ffmpeg ended with {done.returncode}")
 
 
-def write_clips(folder: Path, seed: int = 0) -> dict[str, bytes]:
-    """Write a clip of each kind into ``folder``; returns their bytes by file name.
+def write_clips(folder: Path, seed: int = 0, only: Sequence[str] = ()) -> dict[str, bytes]:
+    """Write a clip of each kind into ``folder``, or ``only`` those; their bytes by file name.
 
     The pictures are the same for the same seed; so are the bytes, with the same FFmpeg.
 
@@ -61,12 +62,15 @@ def write_clips(folder: Path, seed: int = 0) -> dict[str, bytes]:
         EncodingFailed: FFmpeg lacks one of the encoders.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(seed)
     pictures = folder / "pictures.mp4"
     found = {}
     for number, (name, inputs, options) in enumerate(_KINDS):
         label = LABELS[number % len(LABELS)]
-        scene = sample_scene(label, generator, frames=_FRAMES, fps=_FPS, aspect=1.0)
+        if only and name not in only:
+            continue
+        scene = sample_scene(
+            label, np.random.default_rng([seed, number]), frames=_FRAMES, fps=_FPS, aspect=1.0
+        )
         pictures.write_bytes(encode(render(scene, _SIZE).frames, _FPS))
         # Bit-exact: no encoder writes its version or the time of day.
         exact = ("-shortest", "-fflags", "+bitexact", "-flags:v", "+bitexact")

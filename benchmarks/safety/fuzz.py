@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,12 @@ from rich.progress import (
 from benchmarks.record import RESULTS, ROOT, describe_run, write_result
 from benchmarks.safety.answers import Verdict, judge
 from benchmarks.safety.clips import EncodingFailed, write_clips
+from benchmarks.safety.flatness import Growth, growth
 from benchmarks.safety.mutations import mutant
-from benchmarks.safety.trend import Trend, trend
 from benchmarks.safety.watch import Sample, Watch
 from benchmarks.served import Server
 from bundle.reader import default_bundle_path
 
-# Growth of the serving process that a run must rule out. A mutant is some 20 KB on average, so
-# that keeping one in ten of them for good would be found.
-MAX_BYTES_PER_REQUEST = 2048
 _DEADLINE_SECONDS = 30.0
 # What passes between a deadline of the service and its answer on a busy machine.
 _SLACK_SECONDS = 5.0
@@ -65,9 +62,9 @@ class Findings:
     def requests(self) -> int:
         return self.answered.total()
 
-    def growth(self) -> Trend:
-        """Bytes of the serving process for each request."""
-        return trend([s.requests for s in self.samples], [s.rss_bytes for s in self.samples])
+    def growth(self) -> list[Growth]:
+        """Of the serving process and its workers; ValueError if too few samples say nothing."""
+        return growth(self.samples)
 
 
 class Fuzzer:
@@ -79,20 +76,29 @@ class Fuzzer:
         self.findings = Findings()
         self._url, self._clips, self._seed, self._saved = url, clips, seed, saved
         self._deadline_seconds = deadline_seconds + _SLACK_SECONDS
+        self._waiting: Iterator[int] = iter(())
 
-    async def run(self, numbers: range, at_once: int, done: Any = lambda: None) -> None:
+    async def run(
+        self, numbers: range, at_once: int, done: Callable[[], object] = lambda: None
+    ) -> None:
         """Post these mutants; ``done`` is called after each."""
-        waiting = iter(numbers)
+        self._waiting = iter(numbers)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self.stop)
         limits = httpx.Limits(max_connections=at_once)
         timeout = httpx.Timeout(2 * self._deadline_seconds)
         async with httpx.AsyncClient(base_url=self._url, timeout=timeout, limits=limits) as client:
 
             async def work() -> None:
-                for number in waiting:
+                # Asked for anew each time, because `stop` puts an empty one in its place.
+                while (number := next(self._waiting, None)) is not None:
                     await self._try(client, number)
                     done()
 
             await asyncio.gather(*(work() for _ in range(at_once)))
+
+    def stop(self) -> None:
+        """Post no more than those that are on their way; what was found until then counts."""
+        self._waiting = iter(())
 
     async def _try(self, client: httpx.AsyncClient, number: int) -> None:
         what, data = mutant(self._clips, self._seed, number)
@@ -144,7 +150,7 @@ def fuzz(
     saved: Path,
     deadline_seconds: float,
     at_once: int = 4,
-    done: Any = lambda: None,
+    done: Callable[[], object] = lambda: None,
 ) -> Findings:
     """Post mutants to a running service and watch it."""
     fuzzer = Fuzzer(server.url, clips, seed, saved, deadline_seconds)
@@ -171,16 +177,9 @@ def faults(findings: Findings, workers: int) -> list[str]:
     if findings.workers_at_end < workers:
         found.append(f"{findings.workers_at_end} of {workers} workers were left")
     try:
-        growth = findings.growth()
+        return found + [str(each) for each in findings.growth() if not each.is_flat]
     except ValueError as error:
-        found.append(str(error))
-    else:
-        if not growth.is_flat(MAX_BYTES_PER_REQUEST):
-            found.append(
-                f"the serving process may grow by up to {growth.high:.0f} bytes a request, "
-                f"the limit is {MAX_BYTES_PER_REQUEST}"
-            )
-    return found
+        return [*found, str(error)]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,7 +190,7 @@ def faults(findings: Findings, workers: int) -> list[str]:
 @click.option("--saved", type=click.Path(path_type=Path), default=ROOT / "runs" / "fuzz")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "fuzz.json")
 def main(mutants: int, first: int, seed: int, workers: int, saved: Path, out: Path) -> None:
-    """Post damaged clips to a service and see whether it bears them."""
+    """Post damaged clips to a service and see whether it bears them; Ctrl-C ends it early."""
     columns = (
         TextColumn("fuzzing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
@@ -233,32 +232,32 @@ def main(mutants: int, first: int, seed: int, workers: int, saved: Path, out: Pa
         **describe_run(torch.device("cpu")),
         "seed": seed,
         "first": first,
-        "mutants": mutants,
+        "mutants": findings.requests,
         "clips": {name: len(data) for name, data in clips.items()},
         "seconds": round(seconds, 1),
         "answered": dict(findings.answered.most_common()),
         "slowest_seconds": round(findings.slowest_seconds, 3),
         "worker_restarts": restarts,
         "crashed": findings.crashed,
-        "growth_bytes_per_request": _growth(findings),
-        "limit_bytes_per_request": MAX_BYTES_PER_REQUEST,
+        "growth": _growth(findings),
         "failures": findings.failures,
         "faults": wrong,
     }
     write_result(out, result)
-    click.echo(f"{mutants} mutants in {seconds:.0f} s: {dict(findings.answered.most_common())}")
+    click.echo(
+        f"{findings.requests} mutants in {seconds:.0f} s: {dict(findings.answered.most_common())}"
+    )
     click.echo(f"wrote {out}")
     if wrong:
         click.echo("\n".join(wrong), err=True)
         sys.exit(1)
 
 
-def _growth(findings: Findings) -> dict[str, float] | None:
+def _growth(findings: Findings) -> dict[str, Any]:
     try:
-        growth = findings.growth()
+        return {each.what: each.record() for each in findings.growth()}
     except ValueError:
-        return None
-    return {name: round(getattr(growth, name), 1) for name in ("slope", "low", "high")}
+        return {}
 
 
 if __name__ == "__main__":

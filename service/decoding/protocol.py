@@ -5,7 +5,6 @@ code, so every field is checked for its type and range before it is used. Standa
 """
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
@@ -162,11 +161,12 @@ def decode_reply(line: bytes) -> Reply:
     """
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProtocolError("not JSON") from None
-    if not isinstance(message, dict) or message.get("kind") not in _KINDS:
+    kind = message.pop("kind", None) if isinstance(message, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ProtocolError("not a known kind of message")
-    cls = _KINDS[message.pop("kind")]
+    cls = _KINDS[kind]
     if set(message) != {field.name for field in fields(cls)}:
         raise ProtocolError(f"not the fields of {cls.__name__}")
     if cls is Decoded:
@@ -220,7 +220,8 @@ def _whole(value: Any, low: int, high: int) -> int:
 
 
 def _number(value: Any, low: float, high: float) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+    # No number compares with NaN, and whole numbers of any size do without becoming a float.
+    if type(value) not in (int, float) or not low <= value <= high:
         raise ProtocolError(f"not a number from {low} to {high}")
     return float(value)
 

@@ -112,9 +112,13 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket) -> Reply:
     from service.decoding.clip import DecodingCancelled, decode_views
     from service.errors import ClipError
 
+    # Not select(): the socket keeps the number it had in the service, which may be above 1023.
+    arrivals = select.poll()
+    arrivals.register(channel, select.POLLIN)
+
     def cancelled() -> bool:
         # Whatever arrives during a job, the end of the socket included, means: stop.
-        return bool(select.select([channel], [], [], 0)[0])
+        return bool(arrivals.poll(0))
 
     confinement.limit_job(job.memory_bytes, job.timeout_seconds * job.ffmpeg_threads)
     clip_descriptor, frames_descriptor = descriptors

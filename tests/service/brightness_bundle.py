@@ -34,12 +34,17 @@ DEFAULT_SPARSITY = 0.5
 MACS = Macs(selector=1000, extractor_fixed=100, extractor_per_token=10, extractor_per_token_pair=1)
 
 
-def write_brightness_bundle(path: Path, slow: int = 0) -> Path:
-    """Write the bundle; ``slow`` adds so many large matrix products to each extraction."""
+def write_brightness_bundle(path: Path, slow: int = 0, fails_at: float | None = None) -> Path:
+    """Write the bundle.
+
+    ``slow`` adds so many large matrix products to each extraction. An extraction of tokens that are
+    brighter than ``fails_at`` on average (0 to 255) reads beyond a tensor, which onnxruntime
+    answers with an exception of its own.
+    """
     path.mkdir(parents=True, exist_ok=True)
     graphs = {
         SELECTOR_FILE: _selector().SerializeToString(),
-        EXTRACTOR_FILE: _extractor(slow).SerializeToString(),
+        EXTRACTOR_FILE: _extractor(slow, fails_at).SerializeToString(),
     }
     for name, graph in graphs.items():
         (path / name).write_bytes(graph)
@@ -98,7 +103,7 @@ def _selector() -> onnx.ModelProto:
     )
 
 
-def _extractor(slow: int) -> onnx.ModelProto:
+def _extractor(slow: int, fails_at: float | None) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["patches"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels", "all_but_rows"], ["mean"], keepdims=0),
@@ -124,6 +129,18 @@ def _extractor(slow: int) -> onnx.ModelProto:
         "scale": np.array(-0.002, np.float32),
         "zero": np.array(0.0, np.float32),
     }
+    if fails_at is not None:
+        constants["fails_at"] = np.array(fails_at, np.float32)
+        constants["single"] = np.zeros(1, np.float32)
+        last = nodes.pop()
+        nodes += [
+            helper.make_node("Greater", ["brightness", "fails_at"], ["is_beyond"]),
+            helper.make_node("Cast", ["is_beyond"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["single", "index"], ["gathered"]),  # 0 is there, 1 is not
+            helper.make_node("Add", ["nothing", "gathered"], ["and_nothing"]),
+        ]
+        last.input[1] = "and_nothing"
+        nodes.append(last)
     if slow:
         # Starts from the input, so that constant folding cannot do it beforehand.
         constants["square"] = np.full((1024, 1024), 1e-3, np.float32)

@@ -1,7 +1,16 @@
 """Holes that were found and closed, each with its arithmetic."""
 
+import asyncio
+import os
+import resource
 import socket
+from contextlib import ExitStack
+from pathlib import Path
 
+import pytest
+from decode_pools import decode_in, pool_of
+
+from service.decoding.protocol import MAX_MESSAGE_BYTES, ProtocolError, decode_reply
 from service.server import _listen
 
 
@@ -15,3 +24,51 @@ def test_an_address_that_was_announced_refuses_nobody() -> None:
         socket.create_connection(listener.getsockname(), timeout=5) as connection,
     ):
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        # 16 KiB, the most that a worker may say at once, hold 16,383 brackets; Python's parser ends
+        # at a thousand with RecursionError, which is no ValueError.
+        b"[" * (MAX_MESSAGE_BYTES - 1),
+        # A list cannot be looked up among the kinds: TypeError.
+        b'{"kind": ["decoded"]}',
+        # 400 digits are a whole number in JSON and in Python, and 10 ** 308 is the largest float:
+        # OverflowError.
+        b'{"kind": "refused", "code": "x", "found": ' + b"9" * 400 + b', "limit": null}',
+    ],
+    ids=["nested", "unhashable", "beyond_float"],
+)
+def test_a_worker_cannot_stop_its_own_supervision(line: bytes) -> None:
+    """What escaped here ended the task that listens to the worker.
+
+    Nobody then noticed the worker's end: its clip waited for its whole deadline, and the pool had
+    one worker less for good.
+    """
+    with pytest.raises(ProtocolError):
+        decode_reply(line)
+
+
+def test_a_worker_that_is_started_among_a_thousand_connections(white: Path) -> None:
+    """select() takes descriptors up to 1023, and a worker's socket keeps its number.
+
+    A service with 1,030 connections that replaced a worker then (after 200 clips, say) gave it the
+    number 1,040 or so; from there on each clip was an internal error.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1100
+    if hard != resource.RLIM_INFINITY and hard < wanted + 100:
+        pytest.skip(f"this machine allows {hard} descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted + 100), hard))
+
+    async def check() -> None:
+        async with pool_of(start_timeout_seconds=300, timeout_seconds=120) as (pool, _):
+            _, facts = await decode_in(pool, white)
+            assert facts.frames == 20
+
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(wanted):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        asyncio.run(check())
