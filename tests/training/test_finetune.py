@@ -272,6 +272,21 @@ def test_rare_classes_are_shown_as_often_as_the_largest(clips: Path) -> None:
         balanced(data, 2.0, 0)
 
 
+def test_labels_that_take_longer_are_shown_more_often(clips: Path) -> None:
+    data = read_class_folders(clips).subset([0, 1, 2, 3, 4])
+
+    def count(strength: float, times: float) -> list[int]:
+        shown = balanced(data, strength, 0, {data.labels[1]: times}).entries
+        return [sum(entry.labels[0] == label for entry in shown) for label in (0, 1)]
+
+    assert count(0.0, 3) == [4, 3]
+    assert count(1.0, 2) == [4, 8]
+    with pytest.raises(ValueError, match="no such label"):
+        balanced(data, 0.0, 0, {"flying": 2})
+    with pytest.raises(ValueError, match="at least 1"):
+        balanced(data, 0.0, 0, {data.labels[0]: 0.5})
+
+
 def test_too_many_unreadable_clips_stop_the_run(start: Path, clips: Path, tmp_path: Path) -> None:
     broken = tmp_path / "clips"
     for event in LABELS:

@@ -75,6 +75,13 @@ def _options() -> Iterator[click.Option]:
 @click.option(
     "--train-selector/--freeze-selector", default=None, help="[default: the recipe's, frozen]"
 )
+@click.option(
+    "--emphasise",
+    type=(str, click.FloatRange(1)),
+    multiple=True,
+    metavar="LABEL TIMES",
+    help="Show a label so many times as often; may be repeated.",
+)
 @click.option("--keep-head", is_flag=True, help="Go on with the checkpoint's head.")
 @click.option(
     "--sparsities",
@@ -86,6 +93,9 @@ def _options() -> Iterator[click.Option]:
     "--crop-area", type=_SHARE, nargs=2, help="Least and most of the picture in a training view."
 )
 @click.option("--close-ups", type=_SHARE, help="Training views cut out around what changes.")
+@click.option(
+    "--close-up", type=_SHARE, nargs=2, help="Least and most of the short side in such a view."
+)
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
 @click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
 @loop_options(workers=2)
@@ -99,10 +109,12 @@ def main(
     validate_at: tuple[float, ...],
     recipe: str,
     train_selector: bool | None,
+    emphasise: tuple[tuple[str, float], ...],
     keep_head: bool,
     sparsities: tuple[float, float] | None,
     crop_area: tuple[float, float] | None,
     close_ups: float | None,
+    close_up: tuple[float, float] | None,
     colours: float | None,
     flip: bool | None,
     workers: int,
@@ -118,12 +130,14 @@ def main(
     changes = {
         **turned,
         "train_selector": train_selector,
+        "emphasis": emphasise or None,
         "keep_head": keep_head or None,
         "sparsities": sparsities,
     }
     views = {
         "area": crop_area,
         "close_ups": close_ups,
+        "close_up": close_up,
         "flip": flip,
         **dict.fromkeys(("brightness", "contrast", "saturation"), colours),
     }

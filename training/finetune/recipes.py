@@ -21,6 +21,7 @@ class Recipe:
         layer_decay: see :func:`training.optimizers.layer_scales`.
         mixup: alpha of the Beta distribution, 0 for none; mixup_share: of the clips.
         balance: how much more often rare classes are shown, from 0 to 1.
+        emphasis: labels, and how many times as often they are shown, for those that take longer.
         select_by: "selector", or "random" tokens, to compare with.
         train_selector: through the context that it hands on; choosing has no gradient.
         selector_rate: share that the selector's rates are of the extractor's.
@@ -51,6 +52,7 @@ class Recipe:
     mixup_share: float = 1.0
     drop_path: float = 0.1
     balance: float = 0.0
+    emphasis: tuple[tuple[str, float], ...] = ()
     select_by: Literal["selector", "random"] = "selector"
     train_selector: bool = False
     selector_rate: float = 0.1

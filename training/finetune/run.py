@@ -56,7 +56,7 @@ def finetune(
     parent, before = load_checkpoint(start)
     model, optimizers = with_head(parent, train.labels, recipe)
     settings = recipe.loop(len(train))
-    shown = balanced(train, recipe.balance, recipe.seed)
+    shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
     commit = current_commit()  # of the code that runs, not of what is there when it ends
 
     def facts(done: int) -> dict[str, Any]:
