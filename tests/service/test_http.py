@@ -260,7 +260,7 @@ def test_the_documentation_needs_no_other_server(server: Server) -> None:
     for address in loaded:
         assert address.startswith("/docs/assets/")
         assert server.client.get(address).status_code == 200
-    assert server.client.get("/docs/assets/../../settings.py").status_code == 404
+    assert server.client.get("/docs/assets/../../app.py").status_code == 404
 
 
 def test_many_at_once(server: Server, white: Path, square: Path) -> None:

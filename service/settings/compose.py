@@ -1,0 +1,84 @@
+"""All settings together, and what is asked of their values beyond limits."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.settings.decoding import Cache, Decoding
+from service.settings.limits import Admission, Deadlines, Limits
+from service.settings.model import Engine, Model
+from service.settings.server import Keys, Server
+
+if TYPE_CHECKING:
+    from service.engine import EngineOptions
+
+ENVIRONMENT_PREFIX = "LOOKWHEN_"
+
+
+# The last base comes first among the fields: in docs/settings.md, and where values are judged.
+class Settings(
+    Decoding, Cache, Admission, Deadlines, Limits, Engine, Model, Keys, Server, BaseSettings
+):
+    """The service's settings; see ``docs/settings.md`` for the same as a table."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    def engine_options(self) -> "EngineOptions":
+        """What of this is the engine's."""
+        from service.engine import EngineOptions
+
+        names = [field.name for field in dataclasses.fields(EngineOptions)]
+        return EngineOptions(**{name: getattr(self, name) for name in names})
+
+    @field_validator(
+        "latency_buckets_seconds",
+        "execution_providers",
+        "sparsity_levels",
+        "api_keys",
+        "cors_origins",
+        mode="before",
+    )
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("latency_buckets_seconds")
+    @classmethod
+    def _ascending(cls, buckets: tuple[float, ...]) -> tuple[float, ...]:
+        if list(buckets) != sorted(set(buckets)) or buckets[0] <= 0:
+            raise ValueError("bounds must be positive and strictly ascending")
+        return buckets
+
+    @field_validator("sparsity_levels")
+    @classmethod
+    def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0.0 <= level <= 0.99 for level in levels):
+            raise ValueError("levels must lie between 0 and 0.99")
+        if levels and 0.0 not in levels:
+            raise ValueError("levels must include 0, which no request finds too sparse")
+        return tuple(sorted(set(levels)))
+
+    @model_validator(mode="after")
+    def _marks(self) -> Self:
+        if self.degrade_from_load >= self.degrade_full_load:
+            raise ValueError(
+                "LOOKWHEN_DEGRADE_FROM_LOAD must be below LOOKWHEN_DEGRADE_FULL_LOAD, got "
+                f"{self.degrade_from_load:g} and {self.degrade_full_load:g}"
+            )
+        return self
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("tcp://"):
+            raise ValueError(
+                "looks like Kubernetes' link to a Service called `lookwhen`; set "
+                "`enableServiceLinks: false` in the pod, or LOOKWHEN_PORT itself"
+            )
+        return value

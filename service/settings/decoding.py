@@ -1,0 +1,78 @@
+"""Settings of decoding, and of what is kept of it."""
+
+from typing import Literal
+
+from service.settings.group import Group, MiB, Seconds, setting
+
+
+class Cache(Group):
+    """What is kept of clips after their answer."""
+
+    cache_bytes: int = setting(
+        0,
+        "Memory for decoded views, selections and results of clips that were sent before, by their "
+        "content; 0 keeps nothing. It is off by default, because the time of an answer tells "
+        "whether somebody sent the same clip before, and because frames of clips stay in memory "
+        "after their answer.",
+        ge=0,
+        le=1024 * 1024 * MiB,
+    )
+
+
+class Decoding(Group):
+    """The processes that decode clips."""
+
+    decode_workers: int = setting(
+        0,
+        "Decode processes; 0 means as many as there are CPUs, up to 4. One takes about 0.4 GB.",
+        ge=0,
+        le=256,
+    )
+    decode_ffmpeg_threads: int = setting(1, "FFmpeg's threads in one decode process.", ge=1, le=64)
+    decode_memory_bytes: int = setting(
+        2048 * MiB,
+        "Address space that one clip may take in a decode process, beyond what the idle process "
+        "occupies.",
+        ge=64 * MiB,
+        le=1024 * 1024 * MiB,
+    )
+    decode_recycle_jobs: int = setting(
+        200, "Clips after which a decode process is replaced.", ge=1, le=1_000_000
+    )
+    decode_recycle_rss_bytes: int = setting(
+        800 * MiB,
+        "Resident memory above which a decode process is replaced after its clip.",
+        ge=64 * MiB,
+        le=1024 * 1024 * MiB,
+    )
+    decode_spare_workers: int = setting(
+        1,
+        "Decode processes kept warm beyond those that work, so that a clip which kills its process "
+        "does not make the next wait for a new one.",
+        ge=0,
+        le=64,
+    )
+    decode_sandbox: Literal["require", "prefer", "off"] = setting(
+        "prefer",
+        "Landlock and seccomp around decode processes: `require` refuses to start on a kernel "
+        "that lacks either, `prefer` takes what there is and says so in the log, `/model` and the "
+        "metrics, `off` leaves it at resource limits. `prefer`, because a laptop has to run too; "
+        "set `require` where strangers send clips.",
+    )
+    decode_storm_deaths: int = setting(
+        10,
+        "Decode processes that die within the storm's window before the service is not ready: "
+        "replacing them takes the CPU, and clips that kill them keep coming.",
+        ge=1,
+        le=10_000,
+    )
+    decode_storm_window_seconds: Seconds = setting(
+        30.0, "The window in which deaths of decode processes are counted."
+    )
+    decode_storm_calm_seconds: Seconds = setting(
+        10.0,
+        "Without a death for this long, a storm is over and clips are taken again.",
+    )
+    decode_start_timeout_seconds: Seconds = setting(
+        60.0, "A decode process that is not warm after this long is killed."
+    )

@@ -1,0 +1,124 @@
+"""Settings of what is accepted: of one clip, in which time, and of all together."""
+
+from service.settings.group import Group, MiB, Seconds, setting
+
+
+class Limits(Group):
+    """What a clip and a request may be at most."""
+
+    max_body_bytes: int = setting(
+        64 * MiB,
+        "Bytes of a request body, counted as they arrive.",
+        ge=1024,
+        le=4096 * MiB,
+    )
+    max_frame_pixels: int = setting(
+        4096 * 2160,
+        "Pixels of one frame, checked against the header and against every decoded frame.",
+        ge=64,
+        le=16384 * 16384,
+    )
+    max_clip_seconds: Seconds = setting(
+        120.0, "Duration of a clip, from its first packet to the end of its last."
+    )
+    max_clip_frames: int = setting(
+        4000,
+        "Frames of a clip, counted in the file and not believed from its header.",
+        ge=1,
+        le=1_000_000,
+    )
+    max_frames_per_second: float = setting(
+        120.0,
+        "Mean frame rate of a clip; clips of at most this many frames are exempt, because the "
+        "rate of so few frames says nothing.",
+        ge=1,
+        le=100_000,
+    )
+    max_streams: int = setting(
+        8, "Streams of a clip: video, sound, subtitles, data.", ge=1, le=1000
+    )
+    max_views: int = setting(
+        12, "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000
+    )
+    max_decoded_pixels: int = setting(
+        4_000_000_000,
+        "Pixels of all frames that have to be decoded for the views of one clip, those between a "
+        "key frame and the frames wanted included: 4 billion are 452 frames of 4096x2160.",
+        ge=4096,
+        le=1_000_000_000_000,
+    )
+    max_form_fields: int = setting(
+        16, "Parts of a multipart body, the file included.", ge=1, le=100
+    )
+    max_form_field_bytes: int = setting(
+        1024, "Bytes of a form field other than the file, and of a part's headers.",
+        ge=64, le=65536,
+    )  # fmt: skip
+
+
+class Deadlines(Group):
+    """How long each part of a request may take."""
+
+    upload_timeout_seconds: Seconds = setting(
+        30.0, "From the first byte of a request to the last byte of its body."
+    )
+    upload_grace_seconds: Seconds = setting(5.0, "So long a body may arrive as slowly as it likes.")
+    min_upload_bytes_per_second: int = setting(
+        8192,
+        "Least mean rate of a body after the grace: n bytes may take the grace and n/rate seconds.",
+        ge=1,
+        le=1024 * MiB,
+    )
+    decode_timeout_seconds: Seconds = setting(
+        10.0, "Decoding one clip; the worker is killed when it takes longer."
+    )
+    request_timeout_seconds: Seconds = setting(
+        60.0, "From the last byte of the body to the answer."
+    )
+
+
+class Admission(Group):
+    """How much may be under way at the same time, and when it is served sparser."""
+
+    max_requests_in_flight: int = setting(
+        16,
+        "Classifications accepted at the same time, from upload to answer; more are refused at "
+        "once. What is not at work of them is the queue.",
+        ge=1,
+        le=10_000,
+    )
+    max_upload_memory_bytes: int = setting(
+        512 * MiB,
+        "Bytes of all bodies held at the same time; a body that would exceed it is refused.",
+        ge=1024,
+        le=1024 * 1024 * MiB,
+    )
+    max_tokens_in_flight: int = setting(
+        131_072,
+        "Tokens (views times kept tokens) accepted and not yet answered. A request that alone "
+        "exceeds it is still accepted when nothing else is in flight.",
+        ge=1,
+        le=1_000_000_000,
+    )
+    degrade_max_sparsity: float | None = setting(
+        None,
+        "Under load, requests that say neither `max_sparsity` nor `strict=true` may be served up "
+        "to this sparsity instead of being refused; unset degrades only those that allow it.",
+        ge=0,
+        le=0.99,
+    )
+    degrade_from_load: float = setting(
+        0.5,
+        "Load above which requests that allow it are served sparser: the largest of the requests "
+        "and the tokens in flight, each as a share of its bound, and of the wait for these tokens "
+        "as a share of `LOOKWHEN_REQUEST_TIMEOUT_SECONDS`.",
+        ge=0,
+        le=1,
+    )
+    degrade_full_load: float = setting(
+        0.9,
+        "Load from which on they are served as sparse as they allow; above "
+        "`LOOKWHEN_DEGRADE_FROM_LOAD`.",
+        gt=0,
+        le=1,
+    )
