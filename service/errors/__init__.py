@@ -1,0 +1,152 @@
+"""Everything that can go wrong with a request, as one tree.
+
+Every error becomes an RFC 9457 problem document. Its ``code`` is stable: clients may branch on it.
+The text says what was wrong, what the limit is, and what to do; it never repeats a library's
+message, a path or a traceback.
+
+::
+
+    ServiceError
+    ├── RequestError
+    │   ├── NotFound                 404 not_found
+    │   ├── MethodNotAllowed         405 method_not_allowed
+    │   ├── HttpError                4xx http_error
+    │   ├── InvalidParameter         422 invalid_parameter
+    │   ├── UnknownParameter         422 unknown_parameter
+    │   ├── ConflictingParameter     422 conflicting_parameter
+    │   ├── ContradictoryParameters  422 contradictory_parameters
+    │   ├── ClientDisconnected       499 client_disconnected
+    │   ├── Unauthorized             401 unauthorized
+    │   ├── RateLimited              429 rate_limited
+    │   ├── TooManyConcurrent        429 too_many_concurrent
+    │   └── UploadError
+    │       ├── EmptyBody            422 empty_body
+    │       ├── BodyTooLarge         413 body_too_large
+    │       ├── UploadTimeout        408 upload_timeout
+    │       ├── UploadTooSlow        408 upload_too_slow
+    │       ├── UnsupportedMediaType 415 unsupported_content_type
+    │       ├── MalformedMultipart   422 malformed_multipart
+    │       ├── MissingFile          422 missing_file
+    │       └── SeveralFiles         422 several_files
+    ├── ClipError
+    │   ├── NotAVideo                415 not_a_video
+    │   ├── ContainerNotAccepted     415 container_not_accepted
+    │   ├── Undecodable              422 undecodable
+    │   ├── NoVideoStream            422 no_video_stream
+    │   ├── ClipTooLong              413 clip_too_long
+    │   ├── TooManyFrames            413 too_many_frames
+    │   ├── FrameRateTooHigh         413 frame_rate_too_high
+    │   ├── TooManyPixels            413 too_many_pixels
+    │   ├── TooManyStreams           413 too_many_streams
+    │   ├── TooMuchDecoding          413 too_much_decoding
+    │   ├── DecodeMemoryExceeded     413 decode_memory_exceeded
+    │   ├── DecoderCrashed           422 decoder_crashed
+    │   └── DecodeTimeout            504 decode_timeout
+    └── Unavailable
+        ├── Overloaded               503 overloaded
+        ├── NotReady                 503 not_ready
+        ├── RequestTimeout           504 request_timeout
+        └── InternalError            500 internal_error
+
+Only the standard library is imported here, because decode workers raise these errors as well.
+"""
+
+from service.errors.base import PROBLEM_MEDIA_TYPE, Member, ServiceError
+from service.errors.clip import (
+    ClipError,
+    ClipTooLong,
+    ContainerNotAccepted,
+    DecodeMemoryExceeded,
+    DecoderCrashed,
+    DecodeTimeout,
+    FrameRateTooHigh,
+    NotAVideo,
+    NoVideoStream,
+    TooManyFrames,
+    TooManyPixels,
+    TooManyStreams,
+    TooMuchDecoding,
+    Undecodable,
+    clip_error,
+)
+from service.errors.request import (
+    ClientDisconnected,
+    ConflictingParameter,
+    ContradictoryParameters,
+    HttpError,
+    InvalidParameter,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    RequestError,
+    TooManyConcurrent,
+    Unauthorized,
+    UnknownParameter,
+)
+from service.errors.tree import all_errors
+from service.errors.unavailable import (
+    InternalError,
+    NotReady,
+    Overloaded,
+    RequestTimeout,
+    Unavailable,
+)
+from service.errors.upload import (
+    BodyTooLarge,
+    EmptyBody,
+    MalformedMultipart,
+    MissingFile,
+    SeveralFiles,
+    UnsupportedMediaType,
+    UploadError,
+    UploadTimeout,
+    UploadTooSlow,
+)
+
+__all__ = [
+    "PROBLEM_MEDIA_TYPE",
+    "BodyTooLarge",
+    "ClientDisconnected",
+    "ClipError",
+    "ClipTooLong",
+    "ConflictingParameter",
+    "ContainerNotAccepted",
+    "ContradictoryParameters",
+    "DecodeMemoryExceeded",
+    "DecodeTimeout",
+    "DecoderCrashed",
+    "EmptyBody",
+    "FrameRateTooHigh",
+    "HttpError",
+    "InternalError",
+    "InvalidParameter",
+    "MalformedMultipart",
+    "Member",
+    "MethodNotAllowed",
+    "MissingFile",
+    "NoVideoStream",
+    "NotAVideo",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "RateLimited",
+    "RequestError",
+    "RequestTimeout",
+    "ServiceError",
+    "SeveralFiles",
+    "TooManyConcurrent",
+    "TooManyFrames",
+    "TooManyPixels",
+    "TooManyStreams",
+    "TooMuchDecoding",
+    "Unauthorized",
+    "Unavailable",
+    "Undecodable",
+    "UnknownParameter",
+    "UnsupportedMediaType",
+    "UploadError",
+    "UploadTimeout",
+    "UploadTooSlow",
+    "all_errors",
+    "clip_error",
+]

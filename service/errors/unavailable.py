@@ -1,0 +1,50 @@
+"""Errors of the service itself."""
+
+from service.errors.base import ServiceError
+
+
+class Unavailable(ServiceError):
+    """The service is at fault, or has too much to do."""
+
+
+class Overloaded(Unavailable):
+    status, code, title = 503, "overloaded", "Too much is being classified already"
+    advice = "Try again after the seconds in Retry-After, or ask for a higher sparsity."
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"Too much is being classified already. Try again in {retry_after_seconds} seconds, "
+            "ask for a higher sparsity or fewer views, or allow a higher sparsity with "
+            "max_sparsity.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
+class NotReady(Unavailable):
+    status, code, title = 503, "not_ready", "The service is not ready"
+    advice = "Wait until /readyz answers 200."
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The service is not ready: {reason}. Wait until /readyz answers 200.",
+            headers={"retry-after": "5"},
+        )
+
+
+class RequestTimeout(Unavailable):
+    status, code, title = 504, "request_timeout", "The answer takes too long"
+    advice = "Ask for a higher sparsity or fewer views, or again when the service is less busy."
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(
+            f"There was no answer within {limit_seconds:g} seconds. {self.advice}",
+            members={"limit": limit_seconds},
+        )
+
+
+class InternalError(Unavailable):
+    status, code, title = 500, "internal_error", "Something went wrong here"
+    advice = "Report it with the request id; the logs have the rest."
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong here. Report it with the request id.")

@@ -1,0 +1,94 @@
+"""Errors of a body on its way here."""
+
+from service.errors.request import RequestError
+
+
+class UploadError(RequestError):
+    """The body did not arrive as it should."""
+
+
+class EmptyBody(UploadError):
+    status, code, title = 422, "empty_body", "The body is empty"
+    advice = "Send the video's bytes as the body, or as the form field `file`."
+
+    def __init__(self, what: str = "The body") -> None:
+        super().__init__(
+            f"{what} is empty. Send the video's bytes as the body, or as the form field `file`."
+        )
+
+
+class BodyTooLarge(UploadError):
+    status, code, title = 413, "body_too_large", "The body is too large"
+    advice = "Send a shorter clip, a smaller resolution or a lower bit rate."
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The body has more than the {limit_bytes} bytes that are accepted. Send a shorter "
+            "clip, a smaller resolution or a lower bit rate.",
+            members={"limit": limit_bytes},
+        )
+
+
+class UploadTimeout(UploadError):
+    status, code, title = 408, "upload_timeout", "The body took too long to arrive"
+    advice = "Send a smaller clip, or over a faster connection."
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(
+            f"The body had not arrived after {limit_seconds:g} seconds. Send a smaller clip, or "
+            "over a faster connection.",
+            members={"limit": limit_seconds},
+        )
+
+
+class UploadTooSlow(UploadError):
+    status, code, title = 408, "upload_too_slow", "The body arrives too slowly"
+    advice = "Send a smaller clip, or over a faster connection."
+
+    def __init__(self, limit_bytes_per_second: int) -> None:
+        super().__init__(
+            f"The body arrives at less than {limit_bytes_per_second} bytes per second. Send a "
+            "smaller clip, or over a faster connection.",
+            members={"limit": limit_bytes_per_second},
+        )
+
+
+class UnsupportedMediaType(UploadError):
+    status, code, title = 415, "unsupported_content_type", "The Content-Type is not accepted"
+    advice = "Use video/*, application/octet-stream, or multipart/form-data with a field `file`."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The Content-Type must be video/* or application/octet-stream for a video as the "
+            "body, or multipart/form-data with a field `file`."
+        )
+
+
+class MalformedMultipart(UploadError):
+    status, code, title = 422, "malformed_multipart", "The multipart body is malformed"
+    advice = "Let an HTTP library build the form: `curl -F file=@clip.mp4`."
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The multipart body is malformed: {reason}.")
+
+
+class MissingFile(UploadError):
+    status, code, title = 422, "missing_file", "The form has no field `file`"
+    advice = "Put the video into a field called `file`."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The form has no field `file`. Put the video there: `curl -F file=@clip.mp4`.",
+            members={"field": "file"},
+        )
+
+
+class SeveralFiles(UploadError):
+    status, code, title = 422, "several_files", "The form has more than one file"
+    advice = "Send one request for each clip."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The form has more than one file. Send one request for each clip.",
+            members={"field": "file"},
+        )
