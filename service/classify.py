@@ -20,9 +20,8 @@ from service.body import ClipSink, Received
 from service.decoding.blocks import Block
 from service.errors import BodyTooLarge, ServiceError
 from service.metrics import Metrics
-from service.pipeline import Pipeline, StartError
+from service.pipeline import Call, Pipeline, StartError
 from service.settings import Settings
-from service.trace import Trace
 
 Answer = dict[str, Any]
 Asked = Literal["classify", "sweep"]
@@ -118,9 +117,10 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
 
     async def ask(path: Path) -> Answer:
         source = _FileSource(path, settings.max_body_bytes)
+        call = Call(source, list(query.items()), uuid.uuid4().hex)
         run = pipeline.sweep if asked == "sweep" else pipeline.classify
         try:
-            answer = await run(source, query.items(), uuid.uuid4().hex, Trace())
+            answer = await run(call)
         except ServiceError as error:
             raise FileError(f"{error.detail} ({error.code})") from None
         except OSError as error:

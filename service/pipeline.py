@@ -4,7 +4,8 @@ HTTP and the command line use the same pipeline; they differ in where the bytes 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -50,6 +51,25 @@ class Source(Protocol):
     async def gone(self) -> None:
         """Return when nobody waits for the answer any more; or never."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One time that the pipeline is asked about a clip.
+
+    Attributes:
+        source: where the clip's bytes come from.
+        query: parameters that are known before the body is read.
+        request_id: repeated in the answer.
+        trace: filled with the time of each stage, also when it fails on the way.
+        store: False passes the cache by, if there is one.
+    """
+
+    source: Source
+    query: Sequence[tuple[str, str]]
+    request_id: str
+    trace: Trace = field(default_factory=Trace)
+    store: bool = True
 
 
 class Pipeline:
@@ -127,55 +147,22 @@ class Pipeline:
             await asyncio.to_thread(self.engine.close)
             self.engine = None
 
-    async def classify(
-        self,
-        source: Source,
-        query: Iterable[tuple[str, str]],
-        request_id: str,
-        trace: Trace,
-        *,
-        store: bool = True,
-    ) -> schemas.Classification:
+    async def classify(self, call: Call) -> schemas.Classification:
         """Take one clip all the way.
-
-        Args:
-            source: where its bytes come from.
-            query: parameters that are known before the body is read.
-            request_id: repeated in the answer.
-            trace: filled with the time of each stage, also when this raises.
-            store: False passes the cache by, if there is one.
 
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
         """
-        request = ClassifyRequest(self.terms)
-        return await self._recorded(request, source, list(query), request_id, trace, store)
+        return await self._recorded(ClassifyRequest(self.terms), call)
 
-    async def sweep(
-        self,
-        source: Source,
-        query: Iterable[tuple[str, str]],
-        request_id: str,
-        trace: Trace,
-        *,
-        store: bool = True,
-    ) -> schemas.Sweep:
+    async def sweep(self, call: Call) -> schemas.Sweep:
         """Take one clip through several sparsities; everything else as in :meth:`classify`."""
-        request = SweepRequest(self.terms)
-        return await self._recorded(request, source, list(query), request_id, trace, store)
+        return await self._recorded(SweepRequest(self.terms), call)
 
-    async def _recorded(
-        self,
-        request: ClipRequest[_T],
-        source: Source,
-        query: list[tuple[str, str]],
-        request_id: str,
-        trace: Trace,
-        store: bool,
-    ) -> _T:
+    async def _recorded(self, request: ClipRequest[_T], call: Call) -> _T:
         error: ServiceError | None = None
         try:
-            return await self._serve(request, source, query, request_id, trace, store)
+            return await self._serve(request, call)
         except ServiceError as caught:
             error = caught
             raise
@@ -186,52 +173,42 @@ class Pipeline:
             error = InternalError()
             raise
         finally:
-            self._record(error, trace)
+            self._record(error, call.trace)
 
-    async def _serve(
-        self,
-        request: ClipRequest[_T],
-        source: Source,
-        query: list[tuple[str, str]],
-        request_id: str,
-        trace: Trace,
-        store: bool,
-    ) -> _T:
+    async def _serve(self, request: ClipRequest[_T], call: Call) -> _T:
+        source, trace = call.source, call.trace
         with trace.stage("admit"):
             if reason := self.not_ready_because():
                 raise NotReady(reason)
-            request.read(query)
+            request.read(call.query)
             reservation = self.admission.admit(request.costs)
         with reservation, Block("clip") as clip:
             with trace.stage("upload"):
                 received = await source.read_clip(clip)
-            request.read([*query, *received.form])
+            request.read([*call.query, *received.form])
             reservation.decide_again(request.costs)
             reservation.begin()
             self.metrics.clip_bytes.observe(clip.size)
             work = await self._while_wanted(
-                self._compute(request, clip, reservation, trace, store), source.gone
+                self._compute(request, call, clip, reservation), source.gone
             )
             reservation.answered(work.tokens)
             self._count(work)
             request.count(self.metrics)
             return request.answer(
-                Done(self.manifest, work, received.container, clip.size, trace, request_id)
+                Done(self.manifest, work, received.container, clip.size, trace, call.request_id)
             )
 
     async def _compute(
-        self,
-        request: ClipRequest[_T],
-        clip: Block,
-        reservation: Reservation,
-        trace: Trace,
-        store: bool,
+        self, request: ClipRequest[_T], call: Call, clip: Block, reservation: Reservation
     ) -> ClipWork:
         clock = asyncio.get_running_loop().time
         arrived = clock()
         deadline = arrived + self.settings.request_timeout_seconds
         try:
-            work = await self.stages.select(clip, request.views, trace, deadline, store=store)
+            work = await self.stages.select(
+                clip, request.views, call.trace, deadline, store=call.store
+            )
             await request.work(work, reservation, lambda: clock() - arrived)
         except OutOfMemory:
             raise self.admission.overloaded() from None

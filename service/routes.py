@@ -1,8 +1,8 @@
 """The addresses of the service; what happens behind them is elsewhere."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -12,14 +12,13 @@ from service import answers, schemas
 from service.body import BodyLimits, RequestBody
 from service.errors import NotFound, ServiceError, all_errors
 from service.openapi import problem_response, problem_responses
-from service.pipeline import Pipeline, Source
-from service.trace import Trace
+from service.pipeline import Call, Pipeline
 
 router = APIRouter()
 # Apart, because metrics may have a port of their own.
 metrics_router = APIRouter()
 
-_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep, covariant=True)
+_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
 
 _PAGE = Path(__file__).parent / "pages" / "index.html"
 
@@ -101,27 +100,19 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
     return answer
 
 
-class _Ask(Protocol[_Answer]):
-    """:meth:`Pipeline.classify` or :meth:`Pipeline.sweep`."""
-
-    async def __call__(
-        self,
-        source: Source,
-        query: Iterable[tuple[str, str]],
-        request_id: str,
-        trace: Trace,
-        *,
-        store: bool,
-    ) -> _Answer: ...
-
-
-async def _about_a_clip(request: Request, response: Response, ask: _Ask[_Answer]) -> _Answer:
-    trace, body = Trace(), _body(request)
-    store = "no-store" not in _directives(request.headers.get("cache-control", ""))
+async def _about_a_clip(
+    request: Request, response: Response, ask: Callable[[Call], Awaitable[_Answer]]
+) -> _Answer:
+    body = _body(request)
+    call = Call(
+        source=body,
+        query=request.query_params.multi_items(),
+        request_id=request.state.request_id,
+        store="no-store" not in _directives(request.headers.get("cache-control", "")),
+    )
+    trace = call.trace
     try:
-        answer = await ask(
-            body, request.query_params.multi_items(), request.state.request_id, trace, store=store
-        )
+        answer = await ask(call)
     except ServiceError as error:
         error.headers.setdefault("server-timing", trace.server_timing())
         if not await body.drain():
@@ -133,7 +124,7 @@ async def _about_a_clip(request: Request, response: Response, ask: _Ask[_Answer]
         request.state.log = {"stages": stages}
     request.state.log["cache"] = answer.cache
     response.headers["server-timing"] = trace.server_timing()
-    response.headers["cache-status"] = _cache_status(answer.cache, store)
+    response.headers["cache-status"] = _cache_status(answer.cache, call.store)
     return answer
 
 

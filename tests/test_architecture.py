@@ -76,8 +76,8 @@ from pathlib import Path
 from bundle.reader import default_bundle_path, read_bundle
 from service.app import create_app
 from service.body import ClipSink, Received
+from service.pipeline import Call
 from service.settings import load_settings
-from service.trace import Trace
 
 clip = Path(sys.argv[1])
 
@@ -95,7 +95,7 @@ async def main():
     app = create_app(read_bundle(default_bundle_path()), settings)
     pipeline = app.state.pipeline
     await pipeline.start()
-    answer = await pipeline.classify(Source(), [("sparsity", "0.9")], "id", Trace())
+    answer = await pipeline.classify(Call(Source(), [("sparsity", "0.9")], "id"))
     assert len(answer.labels) == 5
     await pipeline.stop()
 
