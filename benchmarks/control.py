@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from bundle.reader import BundleError, read_bundle
 from bundle.schema import SparsityRange
 from export.unpack import unpack
@@ -217,12 +218,7 @@ def _show(rows: Sequence[dict[str, Any]], clips: int) -> None:
 @click.argument("store", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--clips", type=click.IntRange(2), help="So many of them. Default: all.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "control.json",
-    help="Default: benchmarks/results/control.json.",
-)
+@out_option("control")
 def main(network: Path, store: Path, clips: int | None, threads: int, out: Path) -> None:
     """Play the rules of sparsity of NETWORK, a checkpoint or a bundle, on the clips of STORE."""
     torch.set_num_threads(threads)

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.tokens import select_top_k, tokens_to_keep
@@ -260,12 +261,7 @@ def gpu_name() -> str:
 @click.option("--runs", type=click.IntRange(3), default=20, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True)
 @click.option("--max-batch-tokens", type=click.IntRange(1), default=262_144, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "gpu.json",
-    help="Default: benchmarks/results/gpu.json.",
-)
+@out_option("gpu")
 def main(bundle: Path, runs: int, seconds: float, max_batch_tokens: int, out: Path) -> None:
     """Measure BUNDLE (default: the built-in one) on this machine's first GPU."""
     if CUDA not in ort.get_available_providers():

@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import bundle_option, out_option
+from benchmarks.record import describe_run, write_result
 from benchmarks.samples import percentile, spread
 from benchmarks.serving.client import Client, request_bytes
 from benchmarks.serving.servers import (
@@ -245,13 +246,8 @@ def show(result: dict[str, Any]) -> None:
 @click.option(
     "--highest", type=int, default=HEIGHTS[-1], show_default=True, help="Lines of the largest clip."
 )
-@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "growth.json",
-    help="Default: benchmarks/results/growth.json.",
-)
+@bundle_option()
+@out_option("growth")
 def main(
     rounds: int, seconds: float, callers: tuple[int, ...], requests: int, longest: float,
     highest: int, bundle: Path | None, out: Path,

@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import bundle_option, clips_option, out_option
+from benchmarks.record import describe_run, write_result
 from benchmarks.samples import ratios, spread
 from benchmarks.serving.arrivals import MIX, draw
 from benchmarks.serving.client import Client, request_bytes
@@ -201,14 +202,9 @@ def served_loop(
     show_default=True,
     help="At saturation, of each side.",
 )
-@click.option("--clips", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "overhead.json",
-    help="Default: benchmarks/results/overhead.json.",
-)
+@clips_option()
+@bundle_option()
+@out_option("overhead")
 def main(
     rounds: int, sparsities: tuple[float, ...], callers: int, seconds: float, turns: int,
     clips: int, bundle: Path | None, out: Path,

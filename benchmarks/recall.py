@@ -18,7 +18,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from bundle.tokens import tokens_to_keep
 from model.config import get_config
 from training.data import StoreViews
@@ -81,12 +82,7 @@ def recalls(
 @click.option("--clips", default=360, show_default=True, type=click.IntRange(1))
 @click.option("--batch", default=12, show_default=True, type=click.IntRange(1))
 @click.option("--device", default="auto", show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "recall.json",
-    help="Default: benchmarks/results/recall.json.",
-)
+@out_option("recall")
 def main(store: Path, image: Path, clips: int, batch: int, device: str, out: Path) -> None:
     """Measure all targets of the local image teacher IMAGE on the first clips of STORE."""
     try:

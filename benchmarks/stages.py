@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 STAGES = ("upload", "decode", "queue", "select", "extract", "total")
@@ -75,12 +76,7 @@ def spread(values: list[float]) -> dict[str, float]:
     show_default=True,
 )
 @click.option("--rounds", type=click.IntRange(2), default=25, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "stages.json",
-    help="Default: benchmarks/results/stages.json.",
-)
+@out_option("stages")
 def main(clip: Path, url: str, sparsities: tuple[float, ...], rounds: int, out: Path) -> None:
     """Measure a running service on CLIP."""
     samples = measure(clip.read_bytes(), url, sparsities, rounds)

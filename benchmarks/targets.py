@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from training.targets.nearest import CHUNK, topk_distance
 
 
@@ -114,12 +115,7 @@ def _summary(values: list[float]) -> dict[str, float]:
     "--chunk", default=CHUNK, show_default=True, type=click.IntRange(1), help="Numbers at a time."
 )
 @click.option("--device", default="cpu", show_default=True, help="Such as cuda.")
-@click.option(
-    "--out",
-    default=RESULTS / "targets.json",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the result goes. Default: benchmarks/results/targets.json.",
-)
+@out_option("targets")
 def main(
     tokens: int, width: int, batch: int, pairs: int, chunk: int, device: str, out: Path
 ) -> None:

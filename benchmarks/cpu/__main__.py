@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import out_option
 from benchmarks.cpu.accuracy import measure as measure_accuracy
 from benchmarks.cpu.engines import BASE, Engine, Graphs, Run, build, has_openvino, ways
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.record import describe_run, write_result
 from benchmarks.samples import ratios, spread, take_turns
 from bundle.reader import default_bundle_path, read_bundle
 from bundle.tokens import tokens_to_keep
@@ -202,10 +203,7 @@ def show(name: str, measured: dict[str, Any], accuracy: dict[str, Any] | None) -
     "--cache", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/graphs/cpu"),
     show_default=True, help="Folder for exported graphs; delete it when the exporter has changed.",
 )  # fmt: skip
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS / "cpu.json",
-    help="Default: benchmarks/results/cpu.json.",
-)  # fmt: skip
+@out_option("cpu")
 def main(
     models: tuple[str, ...], only: tuple[str, ...], sparsities: tuple[float, ...], rounds: int,
     threads: int | None, caller_seconds: float, held_out: Path | None, clips: int, cache: Path,

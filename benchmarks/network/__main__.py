@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import out_option
 from benchmarks.decoding import decode
 from benchmarks.network.contenders import FAMILIES, contenders
 from benchmarks.network.runners import CEILING, DTYPES, Plan, Runner, RunnerError, running
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.record import describe_run, write_result
 from benchmarks.samples import ratios, spread, take_turns
 from service.decoding.protocol import ViewPlan
 from service.errors import ClipError
@@ -169,12 +170,7 @@ def _megabytes(count: int | None) -> str:
     show_default=True,
     help="Folder for exported graphs, about 4 GB for b16.",
 )
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "network.json",
-    help="Default: benchmarks/results/network.json.",
-)
+@out_option("network")
 def main(
     family: str, engines: tuple[Any, ...], device: str, dtype: str | None,
     batches: tuple[int, ...], only: tuple[str, ...], rounds: int, threads: int | None,

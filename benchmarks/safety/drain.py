@@ -22,7 +22,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from benchmarks.safety.clips import EncodingFailed, write_clips
 from benchmarks.safety.load import Reply, Shot, arrive
 from benchmarks.served import Server
@@ -114,7 +115,7 @@ def clip_for(folder: Path) -> Shot:
     "--rate", type=click.FloatRange(0.1), default=20.0, show_default=True, help="A second."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "drain.json")
+@out_option("drain")
 def main(times: int, rate: float, seed: int, out: Path) -> None:
     """Stop a loaded service many times and count what gets lost."""
     moments = random.Random(seed)

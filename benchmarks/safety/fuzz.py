@@ -29,7 +29,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks.record import RESULTS, ROOT, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import ROOT, describe_run, write_result
 from benchmarks.safety.answers import Verdict, judge
 from benchmarks.safety.clips import EncodingFailed, write_clips
 from benchmarks.safety.flatness import Growth, growth
@@ -188,7 +189,7 @@ def faults(findings: Findings, workers: int) -> list[str]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--saved", type=click.Path(path_type=Path), default=ROOT / "runs" / "fuzz")
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "fuzz.json")
+@out_option("fuzz")
 def main(mutants: int, first: int, seed: int, workers: int, saved: Path, out: Path) -> None:
     """Post damaged clips to a service and see whether it bears them; Ctrl-C ends it early."""
     columns = (

@@ -21,7 +21,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import out_option
+from benchmarks.record import describe_run, write_result
 from benchmarks.safety.clips import EncodingFailed, write_clips
 from benchmarks.safety.flatness import LIMITS, growth
 from benchmarks.safety.hostile import Hostile, make_hostile
@@ -134,7 +135,7 @@ def soak(
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "soak.json")
+@out_option("soak")
 def main(minutes: float, rate: float, seed: int, workers: int, out: Path) -> None:
     """Send traffic for a long time and see whether anything grows."""
     columns = (TextColumn("soaking"), BarColumn(), TimeRemainingColumn())

@@ -18,7 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import RESULTS, describe_run, write_result
+from benchmarks.command_line import bundle_option, clips_option, out_option
+from benchmarks.record import describe_run, write_result
 from benchmarks.serving.arrivals import MIX, Arrival, poisson
 from benchmarks.serving.environments import RIVALS, python_of
 from benchmarks.serving.hosted import Classifier
@@ -276,28 +277,19 @@ def _show(result: dict[str, Any]) -> None:
     show_default=True,
     help="Seconds; throughput is compared at this 99th percentile.",
 )
-@click.option("--clips", type=click.IntRange(1), default=16, show_default=True)
+@clips_option()
 @click.option("--workers", type=click.IntRange(1), help="CPUs they share. Default: all there are.")
 @click.option(
     "--capacity-seconds", type=click.FloatRange(0, min_open=True), default=10, show_default=True
 )
-@click.option(
-    "--bundle",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Default: the built-in one.",
-)
+@bundle_option()
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--logs",
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep what the servers print in this folder.",
 )
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=RESULTS / "serving.json",
-    help="Default: benchmarks/results/serving.json.",
-)
+@out_option("serving")
 def main(
     environments: Path, rivals: tuple[str, ...], seconds: float, rounds: int,
     rates: tuple[float, ...], overloads: tuple[float, ...], deadline: float, p99: float,
