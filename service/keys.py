@@ -64,6 +64,7 @@ def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
         KeyFileError: an entry of another form, or a name or hash that is there twice.
     """
     found: dict[str, str] = {}
+    names: set[str] = set()
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -75,9 +76,10 @@ def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
                 f"{source}: entry {number} is not NAME:HASH as `lookwhen key NAME` prints it"
             )
         name, digest = match.groups()
-        if digest in found or name in found.values():
+        if digest in found or name in names:
             raise KeyFileError(f"{source}: entry {number} repeats a name or a key")
         found[digest] = name
+        names.add(name)
         if len(found) > _MAX_KEYS:
             raise KeyFileError(f"{source}: more than {_MAX_KEYS} keys")
     return found
