@@ -1,6 +1,5 @@
 """What a service takes while it runs: memory, descriptors and processes, from /proc."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+from benchmarks.processes import parents, rss_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +22,6 @@ class Sample:
     descriptors: int
     processes: int
     threads: int
-
-
-def children(pid: int) -> list[int]:
-    """Processes whose parent is ``pid``, those that ended and were not waited for included."""
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                status = (path / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(status[1]) == pid:
-                found.append(int(path.name))
-    return found
-
-
-def rss_bytes(pid: int) -> int:
-    """Resident memory, or 0 when the process has ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0
-
-
-def peak_rss_bytes(pid: int) -> int:
-    """The most resident memory since the start, or since :func:`reset_peak`."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def reset_peak(pid: int) -> None:
-    """Have :func:`peak_rss_bytes` count from now on."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @dataclass
@@ -94,7 +60,7 @@ class Watch:
 
     def _sample(self) -> Sample:
         proc = Path(f"/proc/{self.pid}")
-        pids = children(self.pid)
+        pids = [pid for pid, parent in parents().items() if parent == self.pid]
         return Sample(
             seconds=time.monotonic() - self._began,
             requests=self.requests(),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.processes import parents, rss_bytes
 from benchmarks.record import ROOT
 from benchmarks.serving.client import request_bytes
 from benchmarks.serving.environments import python_of
@@ -106,13 +107,13 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Resident memory of all its processes; pages that they share count in each."""
-        return sum(_rss(pid) for pid in self.pids())
+        return sum(rss_bytes(pid) for pid in self.pids())
 
     def pids(self) -> list[int]:
         """All its processes: those that bear the mark, and their descendants."""
-        parents = {pid: parent for pid in _all_pids() if (parent := _parent(pid)) is not None}
-        ours = {pid for pid in parents if _is_marked(pid, self._mark)} | {self.process.pid}
-        while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        parent_of = parents()
+        ours = {pid for pid in parent_of if _is_marked(pid, self._mark)} | {self.process.pid}
+        while more := {pid for pid, parent in parent_of.items() if parent in ours} - ours:
             ours |= more
         return sorted(ours)
 
@@ -284,24 +285,7 @@ def _free_port() -> int:
         return port
 
 
-def _all_pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _parent(pid: int) -> int | None:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return None
-
-
 def _is_marked(pid: int, mark: str) -> bool:
     with contextlib.suppress(OSError):
         return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
     return False
-
-
-def _rss(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return 0

@@ -10,9 +10,9 @@ import service_clips as clips
 from canaries import CanaryFile, CanaryServer, canaries
 from service_server import Server
 
+from benchmarks.processes import peak_rss_bytes, reset_peak, rss_bytes
 from benchmarks.safety.answers import judge
 from benchmarks.safety.hostile import NAMES, Hostile, make_hostile, reference_movie, scripts
-from benchmarks.safety.watch import peak_rss_bytes, reset_peak, rss_bytes
 from service.errors import all_errors
 
 MiB = 1024 * 1024
