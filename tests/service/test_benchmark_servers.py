@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import growth, overhead
-from benchmarks.serving.__main__ import Material, Plan, main, measure_round, verify
+from benchmarks.serving.__main__ import main
 from benchmarks.serving.load import Outcome
+from benchmarks.serving.measuring import Material, Plan, measure_round, verify
 from benchmarks.serving.servers import KINDS, LOOKWHEN, SetUp, command_of, request_to, running
 
 
