@@ -1,6 +1,5 @@
-"""Decoding and augmentation on real, tiny clips: each frame's grey value tells its number."""
+"""Decoding and batches of real, tiny clips: each frame's grey value tells its number."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from augmentations import PLAIN
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bundle.geometry import downscale
@@ -35,12 +33,6 @@ from training.datasets import (
 )
 from training.datasets import views as views_module
 from training.datasets.__main__ import main
-from training.datasets.augment import (
-    close_up_box,
-    jitter_colours,
-    jittered_indices,
-    random_box,
-)
 from training.datasets.decoding import open_clip
 from training.datasets.lists import read_index, read_store
 from training.moving_things.encode import encode
@@ -49,9 +41,6 @@ from training.moving_things.store import write_store
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "survfight"
 CONFIG = ModelConfig(name="tiny", frames=4, size=32, width=32, heads=2, rope=False)
 FRAMES, FPS, STEP = 24, 8.0, 10
-PLAIN = Augmentation(
-    jitter=False, area=(1, 1), aspect=(1, 1), flip=False, brightness=0, contrast=0, saturation=0
-)
 
 
 def numbered(frames: int = FRAMES, height: int = 32, width: int = 48) -> NDArray[np.uint8]:
@@ -321,98 +310,6 @@ def test_worker_processes_load_the_same(clip: Path, tmp_path: Path) -> None:
         assert torch.equal(one.frames, other.frames)
         assert torch.equal(one.target, torch.tensor([[0.0, 1.0]] * len(one.entry)))
         assert torch.equal(one.target, other.target)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 32), st.integers(0, 99))
-def test_jitter_stays_in_its_segments(frames: int, view_frames: int, seed: int) -> None:
-    chosen = jittered_indices(frames, view_frames, np.random.default_rng(seed))
-    edges = np.arange(view_frames + 1) * frames / view_frames
-    assert (chosen >= np.floor(edges[:-1])).all()
-    assert (chosen <= np.ceil(edges[1:])).all()
-    assert (np.diff(chosen) >= 0).all()
-    assert chosen.max() < frames
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 99))
-def test_boxes_lie_in_the_picture(height: int, width: int, seed: int) -> None:
-    augmentation = Augmentation(area=(0.3, 0.8))
-    box = random_box(height, width, augmentation, np.random.default_rng(seed))
-    assert min(box.top, box.left) >= 0
-    assert min(box.height, box.width) >= 1
-    assert box.top + box.height <= height
-    assert box.left + box.width <= width
-    frame = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-    assert box.cut(frame, 16).shape == (1, 3, 16, 16)
-    if min(height, width) > 50 and max(height, width) < 2 * min(height, width):
-        assert 0.28 < box.height * box.width / (height * width) < 0.82
-        assert 0.7 < box.width / box.height < 1.45
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(40, 300), st.integers(40, 300), st.integers(0, 99))
-def test_close_ups_are_of_what_changes(height: int, width: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    frames = np.repeat(rng.integers(0, 200, (1, 64, 64, 3), dtype=np.uint8), 4, axis=0)
-    y, x = rng.integers(0, 64 - 8, 2)
-    frames[1::2, y : y + 8, x : x + 8] = 250
-    augmentation = Augmentation(close_ups=1.0, close_up=(0.4, 0.7))
-    box = close_up_box(frames, 8, height, width, augmentation, rng)
-    assert min(box.top, box.left) >= 0
-    assert box.top + box.height <= height
-    assert box.left + box.width <= width
-    assert box.height == box.width
-    assert 0.39 * min(height, width) - 1 <= box.height <= 0.71 * min(height, width) + 1
-    assert box.top <= (y + 4) / 64 * height <= box.top + box.height
-    assert box.left <= (x + 4) / 64 * width <= box.left + box.width
-
-
-def test_training_takes_close_ups(tmp_path: Path) -> None:
-    write_store(tmp_path, 2, 0, workers=0)
-    config = ModelConfig(name="small", size=64, width=32, heads=2, rope=False)
-
-    def frames(close_ups: float, close_up: tuple[float, float]) -> torch.Tensor:
-        augmentation = dataclasses.replace(PLAIN, close_ups=close_ups, close_up=close_up)
-        (batch,) = training_batches(
-            read_store(tmp_path), config, batch=2, seed=0, first=0, last=1, workers=0,
-            augmentation=augmentation,
-        )  # fmt: skip
-        found: torch.Tensor = batch.frames
-        return found
-
-    whole = frames(0.0, (0.2, 0.3))
-    assert torch.equal(frames(0.0, (0.5, 0.6)), whole)
-    close = frames(1.0, (0.2, 0.3))
-    assert close.shape == whole.shape
-    # A square of a third of the side has a ninth of the detail, spread over as many pixels.
-    detail = [view.float().diff(dim=2).abs().mean() for view in (close, whole)]
-    assert detail[0] < detail[1]
-
-
-def test_colours_change_alike_in_all_frames_and_little() -> None:
-    rng = np.random.default_rng(0)
-    frames = np.repeat(rng.integers(40, 200, (1, 8, 8, 3), dtype=np.uint8), 3, axis=0)
-    some = jitter_colours(frames, Augmentation(), np.random.default_rng(1))
-    assert some.dtype == np.uint8
-    assert not np.array_equal(some, frames)
-    assert np.array_equal(some[0], some[2])
-    assert abs(some.mean() / frames.mean() - 1) < 0.21
-    assert np.array_equal(jitter_colours(frames, PLAIN, rng), frames)
-    grey = np.full((2, 4, 4, 3), 90, np.uint8)
-    out = jitter_colours(grey, Augmentation(brightness=0), rng)
-    assert np.array_equal(out, grey)  # contrast and saturation leave an even grey as it is
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [({"area": (0.0, 1.0)}, "area"), ({"area": (0.9, 0.5)}, "area"), ({"aspect": (2, 1)}, "aspect"),
-     ({"contrast": 1.0}, "contrast"), ({"close_up": (0.5, 1.1)}, "close_up"),
-     ({"close_ups": 1.5}, "close_ups")],
-)  # fmt: skip
-def test_augmentation_that_makes_no_sense(setting: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**setting)  # type: ignore[arg-type]
 
 
 def test_the_command_line_decodes(clip: Path, tmp_path: Path) -> None:
