@@ -1,0 +1,29 @@
+"""Networks so small that tests evaluate them, and how many clips they see."""
+
+import torch
+
+from model.config import ModelConfig
+from training.baselines import DenseConfig
+from training.moving_things.labels import LABELS
+
+CLIPS = 8
+SMALL = ModelConfig(
+    name="small",
+    size=64,
+    width=32,
+    heads=2,
+    selector_depth=1,
+    extractor_depth=1,
+    rope=False,
+    layer_scale=None,
+    labels=LABELS,
+)
+DENSE = DenseConfig(name="dense_small", twin=SMALL)
+
+
+def loud(model: torch.nn.Module) -> None:
+    """Weights so large that clips are told apart and every token matters."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
