@@ -70,7 +70,8 @@ check-image:  ## run the built image confined, and have it classify a clip of it
 	@$(find_python) && "$$python" deploy/check_image.py $(IMAGE):$(ACCELERATOR) --engine $(ENGINE)
 
 check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that runs on PORT
-	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT); \
+	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT) \
+		$(if $(KEY),--key $(KEY)); \
 		status=$$?; [ $$status -eq 77 ] || exit $$status
 
 # Each step goes on where it was interrupted. Clips of seed 1 are never trained on.

@@ -1,6 +1,7 @@
 """Have a real Prometheus, with the shipped rules, scrape a running service.
 
     make check-prometheus PORT=8000
+    make check-prometheus PORT=8000 KEY=lw_...
 
 Starts Prometheus on a port of its own with a data directory that is thrown away, waits until it has
 scraped the service and evaluated its rules, compares what it stored with what the service exports,
@@ -38,22 +39,24 @@ class CheckError(Exception):
     """What Prometheus does not see."""
 
 
-def configuration(service: str) -> dict[str, Any]:
+def configuration(service: str, key: str | None) -> dict[str, Any]:
     """The shipped configuration, with the service itself as the only target and no waiting."""
     config: dict[str, Any] = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (job,) = config["scrape_configs"]
     del job["dns_sd_configs"]
     job["static_configs"] = [{"targets": [urlsplit(service).netloc]}]
+    if key:
+        job["authorization"] = {"credentials": key}
     return config
 
 
 @contextlib.contextmanager
-def prometheus(program: str, service: str) -> Iterator[httpx.Client]:
+def prometheus(program: str, service: str, key: str | None) -> Iterator[httpx.Client]:
     """A running Prometheus, as a client of its API."""
     with tempfile.TemporaryDirectory(prefix="lookwhen-prometheus-") as directory:
         config = Path(directory, "prometheus.yml")
-        config.write_text(yaml.safe_dump(configuration(service)), encoding="utf-8")
+        config.write_text(yaml.safe_dump(configuration(service, key)), encoding="utf-8")
         shutil.copy(RULES / "rules.yml", directory)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -104,7 +107,7 @@ def query(client: httpx.Client, expression: str) -> list[dict[str, Any]]:
     return result
 
 
-def check(client: httpx.Client, service: str) -> None:
+def check(client: httpx.Client, service: str, key: str | None) -> None:
     """Compare what Prometheus stored with what the service exports, and print both.
 
     Raises:
@@ -114,7 +117,8 @@ def check(client: httpx.Client, service: str) -> None:
         (target,) = client.get("/api/v1/targets").json()["data"]["activeTargets"]
         raise CheckError(f"Prometheus cannot scrape {target['scrapeUrl']}: {target['lastError']}")
 
-    text = httpx.get(f"{service}/metrics").raise_for_status().text
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    text = httpx.get(f"{service}/metrics", headers=headers).raise_for_status().text
     families = [f for f in text_string_to_metric_families(text) if f.name.startswith("lookwhen")]
     # a histogram's time of creation is not a series that anybody asks for
     names = {s.name for f in families for s in f.samples if not s.name.endswith("_created")}
@@ -160,14 +164,15 @@ def check(client: httpx.Client, service: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--service", default="http://127.0.0.1:8000", help="the running service")
+    parser.add_argument("--key", help="where the service asks for one")
     options = parser.parse_args(arguments)
     program = shutil.which("prometheus")
     if program is None:
         print("skipped: no prometheus on PATH (Debian: apt-get install prometheus)")
         return SKIPPED
     try:
-        with prometheus(program, options.service) as client:
-            check(client, options.service)
+        with prometheus(program, options.service, options.key) as client:
+            check(client, options.service, options.key)
     except (CheckError, httpx.HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -183,8 +183,9 @@ def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     names = parameters.SWEEP_NAMES if sweep else parameters.CLASSIFY_NAMES
     parse = parameters.parse_sweep if sweep else parameters.parse
     try:
-        # How many views are too many is for the pipeline, here or at the service, to say.
-        parse(parameters.collect(query.items(), names), "1x1", max_views=1_000_000)
+        # How many are too many is for the pipeline, here or at the service, to say.
+        anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
+        parse(parameters.collect(query.items(), names), "1x1", anything)
     except UnknownParameter as error:
         option = str(error.members["field"]).replace("_", "-")
         raise click.UsageError(f"--{option} does not go with --sweep") from None

@@ -26,6 +26,7 @@ from service.errors import (
     ClipError,
     DecodeTimeout,
     NotReady,
+    OutOfRoom,
     Overloaded,
     RequestError,
     RequestTimeout,
@@ -68,7 +69,7 @@ def outcome_of(error: ServiceError | None) -> str:
             return "disconnected"
         case DecodeTimeout() | RequestTimeout() | UploadTimeout():
             return "timeout"
-        case Overloaded():
+        case Overloaded() | OutOfRoom():
             return "overloaded"
         case NotReady():
             return "not_ready"

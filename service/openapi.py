@@ -32,7 +32,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            shared = top_and_views(pipeline.default_views, pipeline.settings.max_views)
+            shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
             limit = pipeline.settings.max_body_bytes
             _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
             _describe_clip_route(document, "/sweep", SWEEP | shared, limit)

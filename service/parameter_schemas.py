@@ -7,12 +7,11 @@ from service.parameters import (
     DEFAULT_COVERAGE,
     DEFAULT_MARGIN,
     DEFAULT_SWEEP,
-    DEFAULT_TOP,
     HIGHEST_SPARSITY,
     LOWEST_COVERAGE,
     MAX_BUDGET_MS,
     MAX_SWEEP,
-    MAX_TOP,
+    Bounds,
 )
 
 Schemas = dict[str, dict[str, Any]]
@@ -90,23 +89,23 @@ SWEEP: Schemas = {
 }
 
 
-def top_and_views(default_views: str, max_views: int) -> Schemas:
+def top_and_views(default_views: str, bounds: Bounds) -> Schemas:
     """The parameters that all requests about a clip have."""
     return {
         "top": {
             "type": "integer",
             "minimum": 1,
-            "maximum": MAX_TOP,
-            "default": DEFAULT_TOP,
+            "maximum": bounds.max_top,
+            "default": bounds.default_top,
             "description": "How many labels to answer, best first; all of them if there are fewer.",
-            "examples": [DEFAULT_TOP],
+            "examples": [bounds.default_top],
         },
         "views": {
             "type": "string",
             "pattern": "^[0-9]{1,3}x[13]$",
             "default": default_views,
             "description": "TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
-            f"3 crops of each; at most {max_views} in all. Cost grows with their number.",
+            f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number.",
             "examples": ["1x1", "4x3"],
         },
     }

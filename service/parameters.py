@@ -16,7 +16,6 @@ from service.errors import (
 AUTO: Literal["auto"] = "auto"
 
 HIGHEST_SPARSITY = 0.99
-MAX_TOP = 1000
 DEFAULT_TOP = 5
 # Below a thousandth, every clip gets the sparsest level whatever it shows.
 LOWEST_COVERAGE = 0.001
@@ -64,6 +63,18 @@ class SweepParameters:
     views: Views
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the service allows of a request; see the settings of the same names."""
+
+    max_views: int
+    max_top: int
+
+    @property
+    def default_top(self) -> int:
+        return min(DEFAULT_TOP, self.max_top)
+
+
 CLASSIFY_NAMES = ("sparsity", "coverage", "budget_ms", "cascade", "margin", "max_sparsity",
                   "strict", "top", "views")  # fmt: skip
 SWEEP_NAMES = ("sparsities", "top", "views")
@@ -84,7 +95,7 @@ def collect(pairs: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[st
     return found
 
 
-def parse(texts: Mapping[str, str], default_views: str, max_views: int) -> Parameters:
+def parse(texts: Mapping[str, str], default_views: str, bounds: Bounds) -> Parameters:
     """Read the values of a classification's parameters.
 
     Raises:
@@ -118,8 +129,8 @@ def parse(texts: Mapping[str, str], default_views: str, max_views: int) -> Param
         )
     return Parameters(
         sparsity=sparsity,
-        top=_top(texts["top"]) if "top" in texts else DEFAULT_TOP,
-        views=_views(texts.get("views", default_views), max_views),
+        top=_top(texts, bounds),
+        views=_views(texts.get("views", default_views), bounds.max_views),
         coverage=(DEFAULT_COVERAGE if coverage is None else coverage) if sparsity == AUTO else None,
         budget_ms=_budget(texts["budget_ms"]) if "budget_ms" in texts else None,
         margin=(DEFAULT_MARGIN if margin is None else margin) if cascade else None,
@@ -128,7 +139,7 @@ def parse(texts: Mapping[str, str], default_views: str, max_views: int) -> Param
     )
 
 
-def parse_sweep(texts: Mapping[str, str], default_views: str, max_views: int) -> SweepParameters:
+def parse_sweep(texts: Mapping[str, str], default_views: str, bounds: Bounds) -> SweepParameters:
     """Read the values of a sweep's parameters.
 
     Raises:
@@ -136,8 +147,8 @@ def parse_sweep(texts: Mapping[str, str], default_views: str, max_views: int) ->
     """
     return SweepParameters(
         sparsities=_sparsities(texts["sparsities"]) if "sparsities" in texts else DEFAULT_SWEEP,
-        top=_top(texts["top"]) if "top" in texts else DEFAULT_TOP,
-        views=_views(texts.get("views", default_views), max_views),
+        top=_top(texts, bounds),
+        views=_views(texts.get("views", default_views), bounds.max_views),
     )
 
 
@@ -201,10 +212,12 @@ def _sparsities(text: str) -> tuple[float, ...]:
     )
 
 
-def _top(text: str) -> int:
-    if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) and 1 <= (value := int(text)) <= MAX_TOP:
+def _top(texts: Mapping[str, str], bounds: Bounds) -> int:
+    if (text := texts.get("top")) is None:
+        return bounds.default_top
+    if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) and 1 <= (value := int(text)) <= bounds.max_top:
         return value
-    raise InvalidParameter("top", text, f"a whole number from 1 to {MAX_TOP}")
+    raise InvalidParameter("top", text, f"a whole number from 1 to {bounds.max_top}")
 
 
 def _views(text: str, max_views: int) -> Views:

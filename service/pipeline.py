@@ -4,6 +4,8 @@ HTTP and the command line use the same pipeline; they differ in where the bytes 
 """
 
 import asyncio
+import errno
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,17 +26,24 @@ from service.errors import (
     ClipError,
     InternalError,
     NotReady,
+    OutOfRoom,
     RequestTimeout,
     ServiceError,
 )
 from service.metrics import ENGINE_STAGES, Metrics, outcome_of
+from service.parameters import Bounds
 from service.policy import SparsityPolicy
 from service.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
 from service.settings import DEFAULT_LEVELS, Settings
 from service.stages import ClipWork, Stages
 from service.trace import Trace
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
+
+# The memory that holds a clip is full, or there is no descriptor for it.
+_LACKS = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 class StartError(Exception):
@@ -85,7 +94,10 @@ class Pipeline:
             self.manifest.sparsity,
         )
         self.terms = Terms(
-            self.manifest, self.policy, settings.max_views, settings.degrade_max_sparsity
+            self.manifest,
+            self.policy,
+            Bounds(settings.max_views, settings.max_top_labels),
+            settings.degrade_max_sparsity,
         )
         self.admission = Admission(
             AdmissionLimits(
@@ -169,9 +181,13 @@ class Pipeline:
         except asyncio.CancelledError:
             error = ClientDisconnected()
             raise
-        except BaseException:
-            error = InternalError()
-            raise
+        except BaseException as caught:
+            if not _is_lack_of_room(caught):
+                error = InternalError()
+                raise
+            logger.warning("no room for a clip", extra={"reason": type(caught).__name__})
+            error = OutOfRoom()
+            raise error from None
         finally:
             self._record(error, call.trace)
 
@@ -294,3 +310,7 @@ class Pipeline:
             metrics.duration.observe(trace.total)
         elif isinstance(error, ClipError):
             metrics.decode_failures.labels(error.code).inc()
+
+
+def _is_lack_of_room(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LACKS)

@@ -14,7 +14,7 @@ from service import answers, control, parameters, schemas
 from service.admission import Reservation
 from service.answers import Done
 from service.metrics import Metrics
-from service.parameters import AUTO, Parameters, SweepParameters
+from service.parameters import AUTO, Bounds, Parameters, SweepParameters
 from service.plan import Plan, plan
 from service.policy import Level, SparsityPolicy
 from service.stages import ClipWork, Extraction
@@ -31,7 +31,7 @@ class Terms:
 
     manifest: Manifest
     policy: SparsityPolicy
-    max_views: int
+    bounds: Bounds
     degrade_to: float | None
 
     @property
@@ -93,7 +93,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
     def read(self, pairs: Iterable[tuple[str, str]]) -> None:
         texts = parameters.collect(pairs, parameters.CLASSIFY_NAMES)
         terms = self.terms
-        self._asked = parameters.parse(texts, terms.default_views, terms.max_views)
+        self._asked = parameters.parse(texts, terms.default_views, terms.bounds)
         self._plan = plan(terms.policy, self._asked, terms.degrade_to)
 
     @property
@@ -156,7 +156,7 @@ class SweepRequest(ClipRequest[schemas.Sweep]):
     def read(self, pairs: Iterable[tuple[str, str]]) -> None:
         texts = parameters.collect(pairs, parameters.SWEEP_NAMES)
         terms = self.terms
-        self._asked = parameters.parse_sweep(texts, terms.default_views, terms.max_views)
+        self._asked = parameters.parse_sweep(texts, terms.default_views, terms.bounds)
         self._levels = {asked: terms.policy.level(asked) for asked in self._asked.sparsities}
 
     @property

@@ -240,6 +240,7 @@ class LimitsAnswer(_Answer):
     max_streams: int
     max_decoded_pixels: int
     max_views: int
+    max_top_labels: int
 
 
 class BatchingAnswer(_Answer):

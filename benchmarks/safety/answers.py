@@ -7,7 +7,8 @@ import httpx
 from service.errors import PROBLEM_MEDIA_TYPE, all_errors
 
 # Problems of 5xx that are part of the design: deadlines, and refusals that say when to come back.
-DESIGNED = frozenset({"decode_timeout", "request_timeout", "overloaded", "not_ready"})
+DESIGNED = frozenset({"decode_timeout", "request_timeout", "overloaded", "not_ready",
+                      "out_of_room"})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ stranger's first byte. Nothing a worker does after this point opens a file, star
 reaches the network; what tries to was sent by the stranger.
 """
 
+import contextlib
 import math
 import os
 import resource
@@ -55,6 +56,9 @@ def confine(policy: SandboxPolicy) -> Sandbox:
     active: Sandbox = "rlimits"
     if sys.platform == "linux":
         kernel.no_new_privileges()
+        # Whoever runs the service as root does not run decoders as root: no limit could be lifted
+        # by the one that it limits.
+        kernel.drop_capabilities()
         if policy != "off":
             active = _sandbox()
     if policy == "require" and active != SANDBOXES[-1]:
@@ -85,13 +89,29 @@ def limit_job(memory_bytes: int, cpu_seconds: float) -> None:
     """Cap what the next clip may take on top of what the process has and has used already.
 
     The soft limits move with each job: RLIMIT_CPU counts for the life of a process, and the address
-    space includes all that was there before the clip.
+    space includes all that was there before the clip. The hard limit of the address space is the
+    parent's, see :func:`limit_worker`.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = math.ceil(used.ru_utime + used.ru_stime + cpu_seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (spent, resource.RLIM_INFINITY))
     if occupied := _address_space_bytes():
-        resource.setrlimit(resource.RLIMIT_AS, (occupied + memory_bytes, resource.RLIM_INFINITY))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft = occupied + memory_bytes
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def limit_worker(pid: int, address_space_bytes: int) -> None:
+    """Cap the address space of another process of ours for good: it can lower its own soft limit
+    and raise it again up to this, whoever has taken it over.
+
+    Where the system has no such call, each job's own limit is all there is.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
 
 
 def _address_space_bytes() -> int:

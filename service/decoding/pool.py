@@ -258,6 +258,8 @@ class DecodePool:
         return (
             worker.jobs >= self._limits.recycle_jobs
             or worker.rss_bytes() > self._limits.recycle_rss_bytes
+            # Else the next clip would find less than its share left of what `_add` allows.
+            or worker.grown_bytes() > self._limits.recycle_rss_bytes
         )
 
     async def _replace(self, worker: DecodeProcess) -> None:
@@ -279,6 +281,7 @@ class DecodePool:
         worker = await DecodeProcess.start(
             self._limits.start_timeout_seconds, self._ended, self._limits.sandbox
         )
+        worker.cap_memory(self._limits.memory_bytes + self._limits.recycle_rss_bytes)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line

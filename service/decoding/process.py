@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from service.decoding.blocks import Block
-from service.decoding.confinement import SandboxPolicy
+from service.decoding.confinement import SandboxPolicy, limit_worker
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
@@ -77,6 +77,7 @@ class DecodeProcess:
         self.retiring = False
         self.end_reason: EndReason | None = None
         self.ready: Ready | None = None
+        self._idle_bytes = 0
         self._on_end = on_end
         self._pending: asyncio.Future[Reply] | None = None
         self._channel, theirs = socket.socketpair()
@@ -146,11 +147,32 @@ class DecodeProcess:
 
     def rss_bytes(self) -> int:
         """Resident memory of the process, or 0 where the system does not say."""
+        return self._memory_bytes()[1]
+
+    def cap_memory(self, room_bytes: int) -> None:
+        """Let its address space grow by so much over its whole life, and never by more.
+
+        The limits of single clips are set by the worker itself, which one that was taken over
+        would not do.
+        """
+        self._idle_bytes, _ = self._memory_bytes()
+        if self._idle_bytes:
+            limit_worker(self.pid, self._idle_bytes + room_bytes)
+
+    def grown_bytes(self) -> int:
+        """By how much its address space is larger than when :meth:`cap_memory` was called."""
+        size, _ = self._memory_bytes()
+        return max(0, size - self._idle_bytes)
+
+    def _memory_bytes(self) -> tuple[int, int]:
+        """(address space, resident), or zeros where the system does not say."""
         try:
             fields = Path(f"/proc/{self.pid}/statm").read_bytes().split()
-            return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+            size, resident = int(fields[0]), int(fields[1])
         except (OSError, IndexError):
-            return 0
+            return 0, 0
+        page = os.sysconf("SC_PAGE_SIZE")
+        return size * page, resident * page
 
     async def run(self, job: Job, clip: Block, frames: Block) -> Reply:
         """Have the worker decode one clip.

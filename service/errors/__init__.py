@@ -44,6 +44,7 @@ message, a path or a traceback.
     │   └── DecodeTimeout            504 decode_timeout
     └── Unavailable
         ├── Overloaded               503 overloaded
+        ├── OutOfRoom                503 out_of_room
         ├── NotReady                 503 not_ready
         ├── RequestTimeout           504 request_timeout
         └── InternalError            500 internal_error
@@ -87,6 +88,7 @@ from service.errors.tree import all_errors
 from service.errors.unavailable import (
     InternalError,
     NotReady,
+    OutOfRoom,
     Overloaded,
     RequestTimeout,
     Unavailable,
@@ -128,6 +130,7 @@ __all__ = [
     "NotAVideo",
     "NotFound",
     "NotReady",
+    "OutOfRoom",
     "Overloaded",
     "RateLimited",
     "RequestError",

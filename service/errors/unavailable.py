@@ -20,6 +20,18 @@ class Overloaded(Unavailable):
         )
 
 
+class OutOfRoom(Unavailable):
+    status, code, title = 503, "out_of_room", "There is no room for the clip"
+    advice = "Try again after the seconds in Retry-After: memory or descriptors have run out."
+
+    def __init__(self, retry_after_seconds: int = 5) -> None:
+        super().__init__(
+            "There is no memory, or no file descriptor, for the clip at the moment. Try again in "
+            f"{retry_after_seconds} seconds.",
+            retry_after_seconds=retry_after_seconds,
+        )
+
+
 class NotReady(Unavailable):
     status, code, title = 503, "not_ready", "The service is not ready"
     advice = "Wait until /readyz answers 200."

@@ -40,6 +40,9 @@ class Limits(Group):
     max_views: int = setting(
         12, "Views of one request: temporal times spatial, 12 allows 4x3.", ge=1, le=1000
     )
+    max_top_labels: int = setting(
+        1000, "Labels of one answer: the most that `top` may ask for.", ge=1, le=100_000
+    )
     max_decoded_pixels: int = setting(
         4_000_000_000,
         "Pixels of all frames that have to be decoded for the views of one clip, those between a "

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -136,6 +137,18 @@ def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_what_a_worker_may_take_in_its_whole_life_is_capped() -> None:
+    async def check() -> None:
+        async with pool_of(memory_bytes=512 * MiB, recycle_rss_bytes=1024 * MiB) as (pool, _):
+            (pid,) = pool.pids
+            soft, hard = resource.prlimit(pid, resource.RLIMIT_AS)
+            size = int(Path(f"/proc/{pid}/statm").read_bytes().split()[0]) * resource.getpagesize()
+            assert soft == hard
+            assert 1536 * MiB - MiB < hard - size <= 1536 * MiB
+
+    asyncio.run(check())
+
+
 async def _until(check: Callable[[], bool], seconds: float = 60, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not check():
@@ -189,7 +202,10 @@ def test_a_worker_is_confined_and_knows_no_secrets() -> None:
             for name in ("Max core file size", "Max file size"):
                 line = next(line for line in limits.splitlines() if line.startswith(name))
                 assert line.removeprefix(name).split()[:2] == ["0", "0"]
-            assert "NoNewPrivs:\t1" in (proc / "status").read_text()
+            status = (proc / "status").read_text()
+            assert "NoNewPrivs:\t1" in status
+            for kind in ("CapInh", "CapPrm", "CapEff"):
+                assert f"{kind}:\t{0:016x}" in status
         finally:
             await worker.stop()
 

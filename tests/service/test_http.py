@@ -280,12 +280,21 @@ def test_limits_over_http(start_server: Callable[..., Server], white: Path, tmp_
     wide = clips.pattern(tmp_path / "wide.mp4", "-c:v", "libx264", size="66x64", seconds=1)
     size = max(white.stat().st_size, wide.stat().st_size)
     server = start_server(
-        max_body_bytes=size, max_frame_pixels=64 * 64, max_clip_seconds=2, max_views=2
+        max_body_bytes=size,
+        max_frame_pixels=64 * 64,
+        max_clip_seconds=2,
+        max_views=2,
+        max_top_labels=2,
     ).wait_until_ready()
     assert server.classify(white).status_code == 200
     assert problem(server.classify(wide), 413, "too_many_pixels")["limit"] == 64 * 64
     assert problem(server.classify(white, views="3x1"), 422, "invalid_parameter")
 
+    assert len(server.classify(white).json()["labels"]) == 2
+    assert len(server.classify(white, top=2).json()["labels"]) == 2
+    assert (
+        "from 1 to 2" in problem(server.classify(white, top=3), 422, "invalid_parameter")["detail"]
+    )
     whole = white.read_bytes().ljust(size, b"\0")
     headers = {"content-type": "video/mp4"}
     assert server.client.post("/classify", content=whole, headers=headers).status_code == 200

@@ -10,11 +10,13 @@ from service.errors import (
     InvalidParameter,
     UnknownParameter,
 )
-from service.parameters import Parameters
+from service.parameters import Bounds, Parameters
+
+BOUNDS = Bounds(max_views=12, max_top=1000)
 
 
 def test_parameters_have_defaults() -> None:
-    read = parameters.parse({}, "4x3", max_views=12)
+    read = parameters.parse({}, "4x3", BOUNDS)
     assert read == Parameters(None, 5, Views(4, 3))
 
 
@@ -36,14 +38,14 @@ def test_parameters_have_defaults() -> None:
 )  # fmt: skip
 def test_bad_values_name_the_parameter_and_the_limit(name: str, value: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.parse({name: value}, "1x1", max_views=12)
+        parameters.parse({name: value}, "1x1", BOUNDS)
     assert caught.value.members["field"] == name
     assert caught.value.members["limit"]
 
 
 @pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789"])
 def test_sparsity_is_a_decimal_number(text: str) -> None:
-    assert parameters.parse({"sparsity": text}, "1x1", 12).sparsity == float(text)
+    assert parameters.parse({"sparsity": text}, "1x1", BOUNDS).sparsity == float(text)
 
 
 def test_the_same_twice_is_no_conflict() -> None:
@@ -58,7 +60,7 @@ def test_the_same_twice_is_no_conflict() -> None:
 
 
 def read(**texts: str) -> Parameters:
-    return parameters.parse(texts, "1x1", max_views=12)
+    return parameters.parse(texts, "1x1", BOUNDS)
 
 
 def test_auto_and_a_cascade_have_defaults() -> None:
@@ -91,7 +93,7 @@ def test_contradictions_name_both(texts: dict[str, str], field: str, other: str)
 
 def test_a_sweep_takes_a_list_and_has_a_default() -> None:
     def sweep(**texts: str) -> tuple[float, ...]:
-        return parameters.parse_sweep(texts, "1x1", max_views=12).sparsities
+        return parameters.parse_sweep(texts, "1x1", BOUNDS).sparsities
 
     assert sweep() == parameters.DEFAULT_SWEEP
     assert sweep(sparsities="0.9,0,0.5,.9") == (0.9, 0.0, 0.5)
@@ -103,6 +105,6 @@ def test_a_sweep_takes_a_list_and_has_a_default() -> None:
                                   ",".join(["0.5"] * 17), "nan"])  # fmt: skip
 def test_bad_lists_name_the_limit(text: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.parse_sweep({"sparsities": text}, "1x1", max_views=12)
+        parameters.parse_sweep({"sparsities": text}, "1x1", BOUNDS)
     assert caught.value.members["field"] == "sparsities"
     assert "1 to 16 numbers" in str(caught.value.members["limit"])

@@ -32,6 +32,7 @@ os.ftruncate(memory, 4096)
 here, there = socket.socketpair()
 own_port = socket.socket()
 datagrams = socket.socket(type=socket.SOCK_DGRAM)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))  # as the service does with a worker
 confinement.limit_job(1 << 36, 3600)
 "localhost".encode("idna")  # loads what connecting needs of Python
 
@@ -73,6 +74,7 @@ attempts = {
     "read the parent's memory": lambda: call(libc.process_vm_readv, parent, None, 0, None, 0, 0),
     "signal the parent": lambda: os.kill(parent, 0),
     "signal a thread of the parent": lambda: call(libc.syscall, TGKILL, parent, parent, 0),
+    "lift its own limits": lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 37, 1 << 37)),
     "limit the parent": lambda: resource.prlimit(parent, resource.RLIMIT_AS),
     "have its own signals sent elsewhere": lambda: fcntl.fcntl(here, fcntl.F_SETOWN, parent),
     # where there is nothing, so that nothing happens where nothing refuses it
@@ -102,6 +104,8 @@ BPF, KEYCTL, TGKILL = {"x86_64": (321, 250, 234), "aarch64": (280, 219, 131)}[os
 def attempt(function):
     try:
         function()
+    except ValueError:  # what Python makes of EPERM here
+        return "EPERM"
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error.errno))
     except mmap.error as error:
@@ -112,6 +116,7 @@ if layers == ["all"]:
     active = confinement.confine("require")
 else:
     confinement.kernel.no_new_privileges()
+    confinement.kernel.drop_capabilities()
     done = {"landlock": landlock.restrict, "seccomp": lambda: seccomp.restrict(os.getpid())}
     active = "+".join(name for name in layers if name in done and done[name]())
 results = {name: attempt(function) for name, function in attempts.items()}

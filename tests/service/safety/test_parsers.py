@@ -32,6 +32,7 @@ from service.parameters import (
     CLASSIFY_NAMES,
     MAX_SWEEP,
     SWEEP_NAMES,
+    Bounds,
     collect,
     parse,
     parse_sweep,
@@ -87,7 +88,7 @@ VALUES = (
 @given(pairs=st.lists(st.tuples(NAMES, VALUES), max_size=5))
 def test_any_parameters_are_within_their_limits_or_refused(pairs: list[tuple[str, str]]) -> None:
     with suppress(RequestError):
-        asked = parse(collect(pairs, CLASSIFY_NAMES), "1x1", 12)
+        asked = parse(collect(pairs, CLASSIFY_NAMES), "1x1", Bounds(12, 1000))
         assert asked.sparsity in (None, "auto") or 0 <= float(asked.sparsity or 0) <= 0.99
         for share in (asked.coverage, asked.margin, asked.max_sparsity):
             assert share is None or 0 <= share <= 1
@@ -100,7 +101,7 @@ def test_any_parameters_are_within_their_limits_or_refused(pairs: list[tuple[str
 @given(pairs=st.lists(st.tuples(st.sampled_from(SWEEP_NAMES), VALUES), max_size=4))
 def test_any_sweep_is_within_its_limits_or_refused(pairs: list[tuple[str, str]]) -> None:
     with suppress(RequestError):
-        asked = parse_sweep(collect(pairs, SWEEP_NAMES), "1x1", 12)
+        asked = parse_sweep(collect(pairs, SWEEP_NAMES), "1x1", Bounds(12, 1000))
         assert 1 <= len(asked.sparsities) <= MAX_SWEEP
         assert len(set(asked.sparsities)) == len(asked.sparsities)
         assert all(0 <= sparsity <= 0.99 for sparsity in asked.sparsities)
