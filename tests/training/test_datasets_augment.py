@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
+from training.close_ups import close_up_box
 from training.datasets import Augmentation, training_batches
 from training.datasets.augment import close_up_box, jitter_colours, jittered_indices, random_box
 from training.datasets.lists import read_store
@@ -51,8 +52,7 @@ def test_close_ups_are_of_what_changes(height: int, width: int, seed: int) -> No
     frames = np.repeat(rng.integers(0, 200, (1, 64, 64, 3), dtype=np.uint8), 4, axis=0)
     y, x = rng.integers(0, 64 - 8, 2)
     frames[1::2, y : y + 8, x : x + 8] = 250
-    augmentation = Augmentation(close_ups=1.0, close_up=(0.4, 0.7))
-    box = close_up_box(frames, 8, height, width, augmentation, rng)
+    box = close_up_box(frames, 8, height, width, (0.4, 0.7), rng)
     assert min(box.top, box.left) >= 0
     assert box.top + box.height <= height
     assert box.left + box.width <= width

@@ -21,6 +21,8 @@ from model.config import CONFIGS, ModelConfig
 from training.data import (
     BACKWARDS,
     MIRROR,
+    TURNING,
+    CloseUps,
     Sample,
     Steps,
     StoreViews,
@@ -260,6 +262,41 @@ def test_a_mirrored_or_reversed_view_has_the_label_of_what_it_shows(clips: Path)
     assert len(seen) == 4
     for table in (MIRROR, BACKWARDS):
         assert [LABELS[i] for i in table[table]] == list(LABELS)
+
+
+def test_turning_things_are_shown_more_often_and_from_nearer(clips: Path) -> None:
+    plain = StoreViews(clips, SMALL, seed=0)
+    labels = np.array([int(plain[index, -1].label) for index in range(18)])
+    turning = np.flatnonzero(np.isin(labels, sorted(TURNING)))
+    assert len(turning) == 2
+
+    views = StoreViews(clips, SMALL, seed=0, close_ups=CloseUps(repeat=3, share=1.0))
+    assert list(views.shown[np.isin(views.shown, turning)]) == sorted([*turning] * 3)
+    assert len(views.shown) == 16 + 2 * 3
+    alone = StoreViews(clips, SMALL, seed=0, close_ups=CloseUps(others=False))
+    assert list(alone.shown) == list(turning)
+    # A repeated clip is augmented anew, and what is turned by a quarter turns the same way.
+    items = [int(item) for item in np.flatnonzero(views.shown == turning[0])]
+    assert not torch.equal(views[items[0], 0].frames, views[items[1], 0].frames)
+    assert {int(views[item, draw].label) for item in items for draw in range(4)} <= set(TURNING)
+    assert views[items[0], 0].frames.shape == plain[0, 0].frames.shape
+
+
+def test_which_way_is_a_question_of_its_own() -> None:
+    cw, ccw = sorted(TURNING)
+    recipe = dataclasses.replace(RECIPE, label_weight=0.0, turning_weight=1.0)
+    objective = Supervised(build(recipe)[0], recipe)
+    logits = torch.randn(4, len(LABELS), requires_grad=True)
+    label = torch.tensor([cw, ccw, 0, 1])
+    loss = objective._label_loss(logits, label)
+    expected = torch.nn.functional.cross_entropy(logits[:2, [cw, ccw]], torch.tensor([0, 1]))
+    assert torch.isclose(loss, expected)
+    loss.backward()
+    assert logits.grad is not None
+    other = torch.ones(4, len(LABELS), dtype=torch.bool)
+    other[:2, [cw, ccw]] = False
+    assert not logits.grad[other].any(), "no other label is touched"
+    assert objective._label_loss(logits.detach(), torch.tensor([0, 1, 2, 3])) == 0
 
 
 def test_an_evaluated_view_is_the_services(clips: Path) -> None:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bundle.views import resize
-from training.targets.pixels import pixel_change
+from training.close_ups import Box
 
 # What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
 _GREY = (0.299, 0.587, 0.114)
@@ -61,21 +59,6 @@ class Augmentation:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a picture, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def cut(self, frame: Tensor, size: int) -> Tensor:
-        """uint8 [1, 3, H, W] -> uint8 [1, 3, size, size], antialiased."""
-        part = frame[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
-        return resize(part, size, size)
-
-
 def jittered_indices(frames: int, view_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """One frame from anywhere in each of ``view_frames`` equal segments: int64 [view_frames].
 
@@ -101,38 +84,6 @@ def random_box(
             return Box(int(top), int(left), h, w)
     side = min(height, width)
     return Box((height - side) // 2, (width - side) // 2, side, side)
-
-
-def close_up_box(
-    frames: NDArray[np.uint8],
-    cell: int,
-    height: int,
-    width: int,
-    augmentation: Augmentation,
-    rng: np.random.Generator,
-) -> Box:
-    """A square around where a clip changes most.
-
-    Args:
-        frames: uint8 [T, size, size, 3], all of the clip's picture, however squeezed.
-        cell: side of the squares of that in which change is looked for, even, in pixels.
-        height, width: of the picture that the box is for, in pixels.
-
-    Its centre is the mean place of the twentieth of the cells that change most, off by up to a
-    sixth of its side, and it lies within the picture.
-    """
-    side = max(1, round(rng.uniform(*augmentation.close_up) * min(height, width)))
-    cells = frames.shape[1] // cell
-    change = pixel_change(frames, cell).reshape(len(frames), cells, cells)
-    weight = np.maximum(change - np.quantile(change, 0.95), 0).sum(axis=0) + 1e-9
-    middles = (np.arange(cells) + 0.5) / cells
-    y = float((weight.sum(axis=1) * middles).sum() / weight.sum()) * height
-    x = float((weight.sum(axis=0) * middles).sum() / weight.sum()) * width
-    top, left = (
-        min(max(round(centre + rng.uniform(-1, 1) * side / 6 - side / 2), 0), room - side)
-        for centre, room in ((y, height), (x, width))
-    )
-    return Box(top, left, side, side)
 
 
 def jitter_colours(

@@ -14,11 +14,10 @@ from bundle.geometry import downscale
 from bundle.sampling import Views, frame_indices
 from bundle.views import crop, resize, resized_shape
 from model.config import ModelConfig
+from training.close_ups import Box, close_up_box
 from training.data import Steps, spawned_loader
 from training.datasets.augment import (
     Augmentation,
-    Box,
-    close_up_box,
     jitter_colours,
     jittered_indices,
     random_box,
@@ -131,7 +130,7 @@ class EntryViews(Dataset[_Item]):
 
         if close:
             whole = view_of(Box(0, 0, height, width))
-            box = close_up_box(whole, self.config.patch, height, width, augmentation, rng)
+            box = close_up_box(whole, self.config.patch, height, width, augmentation.close_up, rng)
         else:
             box = random_box(height, width, augmentation, rng)
         view = view_of(box)
