@@ -79,11 +79,15 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 	$(VENV)/bin/python -m training.moving_things render runs/train --clips 40000 --seed 0
 	$(VENV)/bin/python -m training.moving_things render runs/held_out --clips 1800 --seed 1
 	$(VENV)/bin/python -m training.supervised runs/train runs/default
-	$(VENV)/bin/python -m training.evaluate runs/default/checkpoint.safetensors runs/held_out \
-		runs/default/evaluation.json
-	$(VENV)/bin/python -m export runs/default/checkpoint.safetensors bundle/default \
-		--name moving_things --version 2 --default-sparsity 0.9 \
-		--accuracy runs/default/evaluation.json
+	$(VENV)/bin/python -m training.supervised runs/train runs/near --recipe turning-near \
+		--start runs/default/checkpoint.safetensors
+	$(VENV)/bin/python -m training.supervised runs/train runs/far --recipe turning-far \
+		--start runs/near/checkpoint.safetensors
+	$(VENV)/bin/python -m training.evaluate runs/far/checkpoint.safetensors runs/held_out \
+		runs/far/evaluation.json
+	$(VENV)/bin/python -m export runs/far/checkpoint.safetensors bundle/default \
+		--name moving_things --version 3 --default-sparsity 0.9 \
+		--accuracy runs/far/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,8 +27,7 @@ class Augmentation:
     flip: flip every other view left-right, if the data set allows it.
     brightness, contrast, saturation: largest change, as a share; 0 for none.
     close_ups: share of the views that are cut out around where the clip changes most, square; for
-        what is too fine to be found out at the size at which it must be known. Of our clips of
-        things that turn, training without them never got beyond guessing which way.
+        what is too fine to be found out at the size at which it must be known.
     close_up: least and most of the picture's short side that such a view covers.
 
     Raises:

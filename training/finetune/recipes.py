@@ -84,26 +84,6 @@ RECIPES = {
     # clips alike (KIND folders or index, --validation 0.15). 240 clips are seen 24,000 times, about
     # as many views as the built-in model's training has seen in ten minutes on two cores.
     "own": Recipe(epochs=100, batch=16, mixup=0.2, balance=1.0),
-    # The built-in model's last step, after pre-training: 40,000 rendered clips. Close-ups, because
-    # which way a thing turns is not found out without them; some steps denser than the trained
-    # range, so that dense answers are not far from what was trained.
-    "moving-things": Recipe(
-        epochs=0.8,
-        batch=32,
-        optimizer="muon",
-        learning_rate=5e-4,
-        matrix_learning_rate=1.5e-3,
-        layer_decay=1.0,
-        warm_up=0.03,
-        label_smoothing=0.05,
-        mixup=0.0,
-        drop_path=0.0,
-        dense_share=0.12,
-        dense_rows=0.3,
-        augmentation=Augmentation(
-            area=(0.8, 1.0), aspect=(0.9, 1.1), close_ups=0.4, close_up=(0.4, 1.0)
-        ),
-    ),
     # 240,000 clips, 2.5 EFLOP. Published: 82.6 at 90 %, 84.6 at 70 % sparsity, 4x3 views.
     "kinetics": Recipe(),
     # 169,000 clips, 1.8 EFLOP. Published: 69.3 at 90 %, 72.0 at 70 % sparsity, 2x3 views.
