@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from model.config import ModelConfig
 from training.close_ups import close_up_box
 from training.datasets import Augmentation, training_batches
-from training.datasets.augment import close_up_box, jitter_colours, jittered_indices, random_box
+from training.datasets.augment import jitter_colours, jittered_indices, random_box
 from training.datasets.lists import read_store
 from training.moving_things.store import write_store
 
