@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.record import RESULTS, ROOT
-from benchmarks.report import experiments, plots, tables
+from benchmarks.report import experiments, plots, safety, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,7 @@ DOCS = ROOT / "docs"
 PAGES = {
     "benchmarks": Page(tables.TABLES, plots.PLOTS),
     "experiments": Page(experiments.TABLES, experiments.PLOTS),
+    "operating-safely": Page(safety.TABLES, {}),
 }
 
 

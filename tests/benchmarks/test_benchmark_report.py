@@ -105,6 +105,22 @@ RESULT: dict[str, dict[str, Any]] = {
         "baselines": [{"series": "rlt", "setting": "0.1", "macs": 2e9, "top1": 0.75,
                        "intervals": {"top1": [0.7, 0.8]}}],
     },
+    "fuzz": MACHINE | {
+        "seed": 1, "mutants": 12_345, "clips": {"a.mp4": 9, "b.webm": 9}, "seconds": 600,
+        "answered": {"undecodable": 7000, "ok": 5345}, "slowest_seconds": 4.56, "failures": [],
+        "worker_restarts": {"crashed": 0.0, "recycled": 61.0}, "faults": [],
+        "growth": {"rss_bytes": {"most_over_the_run": 3 * 2**20, "limit": 32 * 2**20}},
+    },
+    "soak": MACHINE | {
+        "minutes": 60.0, "rate": 10.0, "requests": 36_000, "answered": {"good ok": 28_800},
+        "slowest_seconds": 1.0, "faults": ["threads may have grown by 9"],
+        "growth": {"threads": {"most_over_the_run": 9.0, "limit": 4}},
+    },
+    "drain": MACHINE | {
+        "times": 20, "rate": 20.0, "answered": {"ok": 99, "not_ready": 1},
+        "in_flight_at_the_signal": [7, 3, 16], "seconds_from_signal_to_exit": [2.5, 1.25, 3],
+        "accepted_and_lost": 0, "faults": [],
+    },
     "survfight": {"variants": {"tuned": MACHINE | {
         "recipe": {"epochs": 40.0}, "parts": ["0", "1"], "column": "fold", "views": "1x1",
         "intervals": {"groups": 46},
@@ -148,11 +164,30 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
             "survfight",
             ["300 clips of 2 parts", "| 0.9 | 78.0% | 70.0 - 84.0 | -2.0 (-5.0 to +1.0)"],
         ),
+        (
+            "fuzz",
+            [
+                "12,345 mutants of 2 clips in 10 minutes",
+                "61 recycled",
+                "The run passed.",
+                "| rss, MiB | 3.0 | 32 |",
+                "| `ok` | 5,345 |",
+            ],
+        ),
+        (
+            "soak",
+            [
+                "36,000 requests",
+                "**The run failed**: threads may have grown by 9.",
+                "| threads | 9.0 | 4 |",
+            ],
+        ),
+        ("drain", ["3 to 16 accepted", "lost: 0", "1.2 to 3.0 s"]),
         ("cpu", ["| int8 | 20.0 (2.50x) | 20.0 (2.50x) | 91.0% (98.0%) |", "| 4.0 | 3.0 |"]),
     ],
 )
 def test_tables_show_what_was_measured(name: str, expected: list[str]) -> None:
-    tables = {**PAGES["benchmarks"].tables, **PAGES["experiments"].tables}
+    tables = {key: table for page in PAGES.values() for key, table in page.tables.items()}
     table = tables[name](copy.deepcopy(RESULT[name]))
     for part in ["`abc`", *expected]:
         assert part in table
@@ -165,7 +200,7 @@ def test_every_result_is_asked_for_and_what_is_missing_is_said() -> None:
         assert filled.count("\nNot measured yet.\n") == len(page.tables)
         for name in page.tables:
             command = {"survfight": "folds", "skateboard": "folds"}.get(name, name.split("_")[0])
-            assert f"benchmarks.{command}" in text
+            assert f"benchmarks.{command}" in text or f"`make {command}" in text
 
 
 def test_a_page_without_a_place_or_a_result_of_another_form_is_refused() -> None:
