@@ -17,6 +17,10 @@ from typing import Literal
 from service.decoding import kernel, landlock, seccomp
 from service.decoding.protocol import SANDBOXES, Sandbox
 
+# Half of all memory on top of what it has, when the kernel compares; 1000 would be always first,
+# also before whatever else the machine could rather do without.
+_OOM_SCORE = 500
+
 SandboxPolicy = Literal["require", "prefer", "off"]
 
 
@@ -33,6 +37,15 @@ def die_with(parent: int) -> None:
         kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(0)
+
+
+def volunteer() -> None:
+    """Have a kernel that is short of memory end this process rather than the service.
+
+    A worker's end fails the one clip that it was decoding, the service's end all of them.
+    """
+    with contextlib.suppress(OSError):  # not Linux, or /proc is not to be written to
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
 def confine(policy: SandboxPolicy) -> Sandbox:

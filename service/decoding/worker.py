@@ -46,6 +46,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     confinement.die_with(parent)
+    confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
             torchcodec, ffmpeg = _warm_up()
