@@ -3,6 +3,7 @@
 Both are received, admitted, decoded, watched and counted in the same way.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class ClipRequest(ABC, Generic[_Answer]):
         """Of the clip."""
 
     @property
+    def budget_seconds(self) -> float:
+        """From the clip's arrival to when the answer is wanted; infinite for no hurry."""
+        return math.inf
+
+    @property
     @abstractmethod
     def costs(self) -> tuple[int, ...]:
         """Tokens of each way to serve it, best first; see :meth:`Admission.admit`."""
@@ -101,6 +107,11 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
         return self._asked.views
 
     @property
+    def budget_seconds(self) -> float:
+        budget_ms = self._asked.budget_ms
+        return math.inf if budget_ms is None else budget_ms / 1000
+
+    @property
     def costs(self) -> tuple[int, ...]:
         return self._plan.costs
 
@@ -115,7 +126,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
             control.Asked(
                 coverage=asked.coverage,
                 margin=asked.margin,
-                budget_seconds=None if asked.budget_ms is None else asked.budget_ms / 1000,
+                budget_seconds=None if asked.budget_ms is None else self.budget_seconds,
                 explicit=asked.sparsity is not None,
             ),
             clip,

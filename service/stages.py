@@ -25,6 +25,21 @@ CacheUse = Literal["hit", "partial", "miss", "off"]
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """When one request is wanted, and where its time goes.
+
+    Attributes:
+        trace: filled with the seconds of each stage.
+        deadline: on the event loop's clock; it is given up then.
+        due: when it is wanted; what is due first runs first.
+    """
+
+    trace: Trace
+    deadline: float
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
 class ClipKey:
     """What a selection depends on: the clip's bytes, its views, and the bundle."""
 
@@ -98,46 +113,41 @@ class Stages:
         self._selections: SingleFlight[ClipKey, Selection] = SingleFlight()
         self._extractions: SingleFlight[tuple[ClipKey, int], Extraction] = SingleFlight()
 
-    async def select(
-        self, clip: Block, views: Views, trace: Trace, deadline: float, *, store: bool
-    ) -> "ClipWork":
+    async def select(self, clip: Block, views: Views, times: Times, *, store: bool) -> "ClipWork":
         """Decode a clip and select from it, or take what is known of it.
 
         Args:
             clip: closed as soon as it is no longer needed.
-            deadline: on the event loop's clock.
             store: False passes the cache by, in both directions.
 
         Raises:
             ClipError, RequestTimeout, InternalError.
         """
         if not (self.caches and store):
-            selection = await self._select(clip, views, trace, deadline)
-            return ClipWork(self, selection, None, trace, deadline, "off")
+            selection = await self._select(clip, views, times)
+            return ClipWork(self, selection, None, times, "off")
         digest = await asyncio.to_thread(clip.sha256)
         key = ClipKey(digest, views, self._bundle_digest)
         if (known := self.cache.get(key)) is not None:
             clip.close()
-            return ClipWork(self, known, key, trace, deadline, "partial")
+            return ClipWork(self, known, key, times, "partial")
         began = time.perf_counter()
         # Shared, because whoever is first may leave before the others and close the clip.
         selection, first = await self._selections.run(
-            key, lambda: self._select_and_keep(key, clip.share(), trace, deadline)
+            key, lambda: self._select_and_keep(key, clip.share(), times)
         )
         clip.close()
         if first:
-            return ClipWork(self, selection, key, trace, deadline, "miss")
-        trace.add("queue", time.perf_counter() - began)
-        return ClipWork(self, selection, key, trace, deadline, "partial")
+            return ClipWork(self, selection, key, times, "miss")
+        times.trace.add("queue", time.perf_counter() - began)
+        return ClipWork(self, selection, key, times, "partial")
 
-    async def _select_and_keep(
-        self, key: ClipKey, clip: Block, trace: Trace, deadline: float
-    ) -> Selection:
-        selection = await self._select(clip, key.views, trace, deadline)
+    async def _select_and_keep(self, key: ClipKey, clip: Block, times: Times) -> Selection:
+        selection = await self._select(clip, key.views, times)
         self.cache.put(key, selection, selection.bytes)
         return selection
 
-    async def _select(self, clip: Block, views: Views, trace: Trace, deadline: float) -> Selection:
+    async def _select(self, clip: Block, views: Views, times: Times) -> Selection:
         geometry = self.manifest.geometry
         plan = ViewPlan(
             temporal=views.temporal,
@@ -146,61 +156,63 @@ class Stages:
             size=geometry.size,
             short_side=self.manifest.sampling.short_side,
         )
-        with clip, trace.stage("decode"):
+        with clip, times.trace.stage("decode"):
             frames, facts = await self.pool.decode(clip, plan)
         try:
-            selected = await self.engine().select(frames, deadline=deadline)
+            selected = await self.engine().select(frames, deadline=times.deadline, due=times.due)
         except DeadlinePassed:
             raise RequestTimeout(self.timeout_seconds) from None
-        trace.add("queue", selected.waited)
-        trace.add("select", selected.ran)
-        with trace.stage("select"):
+        times.trace.add("queue", selected.waited)
+        times.trace.add("select", selected.ran)
+        with times.trace.stage("select"):
             ranking = await asyncio.to_thread(rank, selected.scores)
         return Selection(frames, facts, selected.scores, ranking, selected.context)
 
-    async def extract(
-        self, selection: Selection, kept: int, trace: Trace, deadline: float
-    ) -> Extraction:
+    async def extract(self, selection: Selection, kept: int, times: Times) -> Extraction:
         """Look at the best ``kept`` tokens of each view.
 
         Raises:
             RequestTimeout: the deadline passed while it waited.
         """
-        with trace.stage("extract"):
+        with times.trace.stage("extract"):
             best = selection.ranking[:, :kept]
             positions = await asyncio.to_thread(np.sort, best, 1)
         try:
             done = await self.engine().extract(
-                selection.frames, positions, selection.context, deadline=deadline
+                selection.frames,
+                positions,
+                selection.context,
+                deadline=times.deadline,
+                due=times.due,
             )
         except DeadlinePassed:
             raise RequestTimeout(self.timeout_seconds) from None
-        trace.add("queue", done.waited)
-        trace.add("extract", done.ran)
+        times.trace.add("queue", done.waited)
+        times.trace.add("extract", done.ran)
         macs = self.manifest.macs
         return Extraction(
             done.logits, done.ran, (macs.at(kept) - macs.selector) * len(selection.frames)
         )
 
     async def extract_once(
-        self, key: ClipKey, selection: Selection, kept: int, trace: Trace, deadline: float
+        self, key: ClipKey, selection: Selection, kept: int, times: Times
     ) -> Extraction:
         """The same for a selection that others may have as well: what is known is not made anew."""
         if (known := selection.logits.get(kept)) is not None:
             return Extraction(known, 0.0, 0)
         began = time.perf_counter()
         done, first = await self._extractions.run(
-            (key, kept), lambda: self._extract_and_keep(key, selection, kept, trace, deadline)
+            (key, kept), lambda: self._extract_and_keep(key, selection, kept, times)
         )
         if first:
             return done
-        trace.add("queue", time.perf_counter() - began)
+        times.trace.add("queue", time.perf_counter() - began)
         return Extraction(done.logits, 0.0, 0)
 
     async def _extract_and_keep(
-        self, key: ClipKey, selection: Selection, kept: int, trace: Trace, deadline: float
+        self, key: ClipKey, selection: Selection, kept: int, times: Times
     ) -> Extraction:
-        done = await self.extract(selection, kept, trace, deadline)
+        done = await self.extract(selection, kept, times)
         selection.logits[kept] = done.logits
         if self.cache.get(key) is selection:  # it is larger now
             self.cache.put(key, selection, selection.bytes)
@@ -222,12 +234,11 @@ class ClipWork:
         stages: Stages,
         selection: Selection,
         key: ClipKey | None,
-        trace: Trace,
-        deadline: float,
+        times: Times,
         cache: CacheUse,
     ) -> None:
         self._stages, self.selection, self._key = stages, selection, key
-        self._trace, self._deadline, self._cache = trace, deadline, cache
+        self._times, self._cache = times, cache
         self.views = len(selection.frames)
         selected_here = cache in ("miss", "off")
         self.macs = stages.manifest.macs.selector * self.views if selected_here else 0
@@ -240,17 +251,15 @@ class ClipWork:
 
     async def curve(self) -> NDArray[np.float64]:
         """Share of the selector's mass by number of tokens; see :func:`coverage_curve`."""
-        with self._trace.stage("select"):
+        with self._times.trace.stage("select"):
             return await asyncio.to_thread(coverage_curve, self.selection.scores)
 
     async def extract(self, kept: int) -> Extraction:
         """Look at the best ``kept`` tokens of each view."""
         if self._key is None:
-            done = await self._stages.extract(self.selection, kept, self._trace, self._deadline)
+            done = await self._stages.extract(self.selection, kept, self._times)
         else:
-            done = await self._stages.extract_once(
-                self._key, self.selection, kept, self._trace, self._deadline
-            )
+            done = await self._stages.extract_once(self._key, self.selection, kept, self._times)
         if done.macs:
             self.macs += done.macs
             self.tokens += kept * self.views

@@ -1,9 +1,9 @@
-"""Which rows go into one run: by deadline, by token cost, and with little padding.
+"""Which rows go into one run: by when they are due, by token cost, and with little padding.
 
 A run of the extractor costs rows times its longest row, because shorter rows are padded to it. So
 rows of equal length are put together first, wherever they stand in the queue, and other lengths
-only as far as the padding stays small. The job with the earliest deadline is in every batch, so
-that none is passed over.
+only as far as the padding stays small. The job that is due first is in every batch, so that
+none is passed over.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def form_batch(queue: Sequence[Job], rules: BatchRules) -> list[Part]:
     """Take the next batch's rows out of the jobs; the queue itself is left as it is.
 
     Args:
-        queue: jobs with rows left, earliest deadline first; not empty.
+        queue: jobs with rows left, what is due first in front; not empty.
         rules: what the batch may be.
 
     Returns:

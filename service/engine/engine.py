@@ -161,7 +161,9 @@ class Engine:
         self.calibration = found
         return found
 
-    async def select(self, frames: NDArray[np.uint8], *, deadline: float) -> Selected:
+    async def select(
+        self, frames: NDArray[np.uint8], *, deadline: float, due: float | None = None
+    ) -> Selected:
         """Score every token of some views.
 
         Cancelling the caller takes a job out of the queue, and ends its run unless others share it.
@@ -169,6 +171,7 @@ class Engine:
         Args:
             frames: uint8 [V, T, H, W, 3].
             deadline: on the event loop's clock.
+            due: when the result is wanted; what is due first runs first. By default the deadline.
 
         Raises:
             DeadlinePassed: it came before all views were run.
@@ -179,7 +182,7 @@ class Engine:
             return {"clip_small": downscale(frames)}
 
         (scores, context), waited, ran = await self._run(
-            self._select, prepare, self._selector_tokens, deadline
+            self._select, prepare, self._selector_tokens, deadline, due
         )
         return Selected(scores, context, waited, ran)
 
@@ -190,6 +193,7 @@ class Engine:
         context: NDArray[np.float32],
         *,
         deadline: float,
+        due: float | None = None,
     ) -> Extracted:
         """Look at the kept tokens of some views.
 
@@ -199,7 +203,7 @@ class Engine:
             frames: uint8 [V, T, H, W, 3].
             positions: int64 [V, K], the kept tokens.
             context: float32 [V, P, D], the selector's.
-            deadline: on the event loop's clock.
+            deadline, due: as in :meth:`select`.
 
         Raises:
             DeadlinePassed: it came before all views were run.
@@ -211,7 +215,7 @@ class Engine:
             return {"patches": patches, "positions": positions, "context": context}
 
         (logits, _), waited, ran = await self._run(
-            self._extract, prepare, positions.shape[1], deadline
+            self._extract, prepare, positions.shape[1], deadline, due
         )
         return Extracted(logits, waited, ran)
 
@@ -221,7 +225,12 @@ class Engine:
         self._preparation.shutdown(wait=True, cancel_futures=True)
 
     async def _run(
-        self, scheduler: Scheduler, prepare: Callable[[], Arrays], tokens: int, deadline: float
+        self,
+        scheduler: Scheduler,
+        prepare: Callable[[], Arrays],
+        tokens: int,
+        deadline: float,
+        due: float | None,
     ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], float, float]:
         """Prepare and run; gives both outputs, seconds waited, and seconds of everything else."""
         loop = asyncio.get_running_loop()
@@ -232,7 +241,7 @@ class Engine:
         except MemoryError:
             raise OutOfMemory from None
         prepared = loop.time() - began
-        job = await self._device.run(scheduler, inputs, tokens, deadline)
+        job = await self._device.run(scheduler, inputs, tokens, deadline, due)
         scheduler.stage.waited(job.waited)
         return job.done.result(), job.waited, prepared + job.ran
 

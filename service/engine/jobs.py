@@ -19,7 +19,7 @@ class Job:
         inputs: the graph's inputs, each [V, ...].
         rows: V.
         tokens: of each row, as the stage counts them.
-        deadline: on the event loop's clock.
+        due: on the event loop's clock; what is due first runs first.
         done: what the caller awaits: both outputs, each [V, ...].
         taken: rows that a batch has taken so far; they go in order.
         waited, ran: seconds in which none of its rows ran, or at least one.
@@ -28,7 +28,7 @@ class Job:
     inputs: Arrays
     rows: int
     tokens: int
-    deadline: float
+    due: float
     done: "asyncio.Future[Outputs]"
     mark: float
     taken: int = 0

@@ -48,7 +48,7 @@ class Batch:
 
 
 class Scheduler:
-    """One stage's queue, earliest deadline first, and the forming of its batches.
+    """One stage's queue, what is due first in front, and the forming of its batches.
 
     Args:
         stage: what is run.
@@ -97,7 +97,7 @@ class Scheduler:
         self._expected_until = now + self._max_wait_seconds
 
     def put(self, job: Job) -> None:
-        bisect.insort(self._queue, job, key=lambda queued: queued.deadline)
+        bisect.insort(self._queue, job, key=lambda queued: queued.due)
 
     def discard(self, job: Job) -> None:
         """Take a job out that is done for, and what was to be retried for its sake alone."""
@@ -105,11 +105,11 @@ class Scheduler:
             self._queue.remove(job)
         self._retries = [batch for batch in self._retries if batch.wanted]
 
-    def first_deadline(self) -> float | None:
+    def first_due(self) -> float | None:
         """Of what would be in the next batch; a retried one goes before everything."""
         if self._retries:
             return float("-inf")
-        return self._queue[0].deadline if self._queue else None
+        return self._queue[0].due if self._queue else None
 
     def ready_at(self, now: float) -> float:
         """When the next batch may be formed: now, unless company for it is on its way."""
@@ -162,11 +162,11 @@ class Scheduler:
 
 
 class Device:
-    """Gives out turns on one device, to whichever stage has the earliest deadline.
+    """Gives out turns on one device, to whichever stage has what is due first.
 
-    Work of both stages shares the turns. The earliest deadline is the oldest request's, so that
-    what was begun is finished before more is begun: memory stays bounded, and no request grows
-    old while younger ones overtake it.
+    Work of both stages shares the turns. Where nobody is in a hurry, what is due first is the
+    oldest request, so that what was begun is finished before more is begun: memory stays bounded,
+    and no request grows old while younger ones overtake it.
 
     Args:
         schedulers: of the stages, in the order in which requests pass them.
@@ -180,7 +180,14 @@ class Device:
         self._pool = ThreadPoolExecutor(turns, "inference")
         self._scheduled: asyncio.TimerHandle | None = None
 
-    async def run(self, scheduler: Scheduler, inputs: Arrays, tokens: int, deadline: float) -> Job:
+    async def run(
+        self,
+        scheduler: Scheduler,
+        inputs: Arrays,
+        tokens: int,
+        deadline: float,
+        due: float | None = None,
+    ) -> Job:
         """Queue rows and wait for their outputs; gives the job, with its times.
 
         Cancelling the caller takes what waits out of the queue, and ends the runs that nobody else
@@ -192,7 +199,8 @@ class Device:
         """
         loop = asyncio.get_running_loop()
         rows = len(next(iter(inputs.values())))
-        job = Job(inputs, rows, tokens, deadline, loop.create_future(), loop.time())
+        wanted = deadline if due is None else due
+        job = Job(inputs, rows, tokens, wanted, loop.create_future(), loop.time())
         if loop.time() >= deadline:
             raise DeadlinePassed
         job.expiry = loop.call_at(deadline, self._expire, scheduler, job)
@@ -254,12 +262,12 @@ class Device:
         while len(self._running) < self.turns:
             due = []
             for scheduler in self._schedulers:
-                if (deadline := scheduler.first_deadline()) is None:
+                if (first_due := scheduler.first_due()) is None:
                     continue
                 if (ready_at := scheduler.ready_at(now)) > now:
                     self._dispatch_at(ready_at)
                 else:
-                    due.append((deadline, scheduler))
+                    due.append((first_due, scheduler))
             if not due:
                 return
             _, scheduler = min(due, key=lambda entry: entry[0])

@@ -156,6 +156,28 @@ def test_the_earliest_deadline_goes_first(engine: Engine) -> None:
     assert order == ["soon", "next", "late"]
 
 
+def test_what_is_due_first_goes_first_whatever_its_deadline(engine: Engine) -> None:
+    frames = clip(1)
+    context, positions = np.zeros((1, 9, 192), np.float32), np.arange(500)[None]
+    order: list[str] = []
+
+    async def check() -> None:
+        busy = await hold_up(engine)
+
+        async def extract(name: str, kept: int, due: float | None) -> None:
+            await engine.extract(
+                frames, positions[:, :kept], context, deadline=later(100), due=due and later(due)
+            )
+            order.append(name)
+
+        names = (("whenever", 500, None), ("in a hurry", 20, 0.1), ("soon", 120, 50.0))
+        await asyncio.gather(*(extract(*one) for one in names))
+        await busy
+
+    asyncio.run(check())
+    assert order == ["in a hurry", "soon", "whenever"]
+
+
 def test_who_shares_a_run_does_not_end_it_for_others(engine: Engine, recorder: Recorder) -> None:
     async def check() -> None:
         expected = await classify(engine, clip(2), 102)
