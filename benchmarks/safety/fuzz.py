@@ -57,6 +57,7 @@ class Findings:
     slowest_seconds: float = 0.0
     samples: list[Sample] = field(default_factory=list)
     workers_at_end: int = 0
+    not_believed: int = 0  # workers that were ended for what they said
     control: str = ""
 
     @property
@@ -161,6 +162,9 @@ def fuzz(
     findings.samples = watch.samples
     findings.control = judge(server.client.post("/classify", **_control(clips))).code
     findings.workers_at_end = len(server.worker_pids())
+    findings.not_believed = round(
+        server.metric("lookwhen_decode_worker_restarts_total", reason="protocol")
+    )
     return findings
 
 
@@ -177,6 +181,9 @@ def faults(findings: Findings, workers: int) -> list[str]:
         found.append(f"a good clip was answered with {findings.control} at the end")
     if findings.workers_at_end < workers:
         found.append(f"{findings.workers_at_end} of {workers} workers were left")
+    if findings.not_believed:
+        # No clip takes a worker over: a reply that is out of its bounds is a mistake of ours.
+        found.append(f"{findings.not_believed} workers were ended for what they replied")
     try:
         return found + [str(each) for each in findings.growth() if not each.is_flat]
     except ValueError as error:

@@ -11,6 +11,7 @@ that do not begin at zero, containers without a frame count and headers that pro
 than there are come out right. "Approximate" trusts the header for all of these.
 """
 
+import math
 import mmap
 import re
 import time
@@ -24,7 +25,7 @@ from torchcodec.decoders import VideoDecoder
 
 from bundle.sampling import frame_indices
 from bundle.views import crop, resize, resized_shape
-from service.decoding.protocol import ClipFacts, ClipLimits, Job, ViewPlan
+from service.decoding.protocol import MOST_FPS, ClipFacts, ClipLimits, Job, ViewPlan
 from service.errors import (
     ClipError,
     ClipTooLong,
@@ -216,15 +217,16 @@ def _check(decoder: VideoDecoder, limits: ClipLimits) -> ClipFacts:
     # A hair above: 120000/1001 and its like must not fail for the last digit of a division.
     if frames > limits.max_frames_per_second and fps > limits.max_frames_per_second * 1.001:
         raise FrameRateTooHigh(fps, limits.max_frames_per_second)
-    # torchcodec turns the frames itself; `rotation` tells how far, counter-clockwise.
-    rotation = round(float(metadata.rotation or 0)) % 360
+    # torchcodec turns the frames itself; `rotation` tells how far, counter-clockwise. A matrix that
+    # turns nothing into nothing has no angle.
+    rotation = float(metadata.rotation or 0)
     return ClipFacts(
         codec=str(metadata.codec or "unknown"),
         width=width,
         height=height,
         frames=frames,
-        fps=round(fps, 3),
+        fps=min(round(fps, 3), MOST_FPS),
         duration_seconds=round(seconds, 6),
-        rotation_degrees=rotation,
+        rotation_degrees=round(rotation) % 360 if math.isfinite(rotation) else 0,
         substituted_frames=0,
     )

@@ -61,9 +61,16 @@ class Job:
     memory_bytes: int
 
 
+# No clock of any container ticks faster than in nanoseconds.
+MOST_FPS = 1e9
+
+
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """What the decoder found: sizes in pixels after rotation, duration in seconds."""
+    """What the decoder found: sizes in pixels after rotation, duration in seconds.
+
+    fps: at most ``MOST_FPS``; 0 when the clip does not say how long it is.
+    """
 
     codec: str
     width: int
@@ -191,10 +198,10 @@ def _facts(value: Any) -> ClipFacts:
         raise ProtocolError("not the fields of ClipFacts")
     return ClipFacts(
         codec=_word(value["codec"]),
-        width=_whole(value["width"], 1, 1 << 20),
-        height=_whole(value["height"], 1, 1 << 20),
+        width=_whole(value["width"], 1, 1 << 31),
+        height=_whole(value["height"], 1, 1 << 31),
         frames=_whole(value["frames"], 1, 1 << 31),
-        fps=_number(value["fps"], 0.0, 1e9),
+        fps=_number(value["fps"], 0.0, MOST_FPS),
         duration_seconds=_number(value["duration_seconds"], 0.0, 1e9),
         rotation_degrees=_whole(value["rotation_degrees"], 0, 359),
         substituted_frames=_whole(value["substituted_frames"], 0, 1 << 31),

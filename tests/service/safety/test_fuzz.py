@@ -16,8 +16,9 @@ from service_server import Server
 
 from benchmarks.safety.answers import judge
 from benchmarks.safety.boxes import box, find, insert, walk
-from benchmarks.safety.fuzz import Fuzzer, fuzz
+from benchmarks.safety.fuzz import Findings, Fuzzer, faults, fuzz
 from benchmarks.safety.mutations import mutant
+from benchmarks.safety.watch import Sample
 
 
 def test_mutants_are_the_same_for_the_same_seed(fuzz_clips: dict[str, bytes]) -> None:
@@ -55,6 +56,21 @@ def test_damaged_clips_are_answered(
     assert findings.answered["undecodable"] > 10
     assert findings.control == "ok"
     assert findings.workers_at_end == 1
+    assert findings.not_believed == 0
+
+
+def test_what_makes_a_run_fail() -> None:
+    findings = Findings(control="ok", workers_at_end=2)
+    findings.samples = [
+        Sample(requests / 10, requests, 1 << 28, 1 << 28, 20, 3, 9)
+        for requests in range(0, 1000, 10)
+    ]
+    assert faults(findings, 2) == []
+    assert faults(findings, 3) == ["2 of 3 workers were left"]
+    findings.not_believed = 5
+    assert faults(findings, 2) == ["5 workers were ended for what they replied"]
+    findings.control = "decoder_crashed"
+    assert "at the end" in faults(findings, 2)[0]
 
 
 @contextmanager

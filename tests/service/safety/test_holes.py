@@ -4,13 +4,20 @@ import asyncio
 import os
 import resource
 import socket
+import struct
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import service_clips as clips
 from decode_pools import decode_in, pool_of
 
-from service.decoding.protocol import MAX_MESSAGE_BYTES, ProtocolError, decode_reply
+from service.decoding.protocol import (
+    MAX_MESSAGE_BYTES,
+    MOST_FPS,
+    ProtocolError,
+    decode_reply,
+)
 from service.server import _listen
 
 
@@ -48,6 +55,28 @@ def test_a_worker_cannot_stop_its_own_supervision(line: bytes) -> None:
     """
     with pytest.raises(ProtocolError):
         decode_reply(line)
+
+
+def test_a_rate_beyond_all_clocks_is_no_lie_of_the_worker(tmp_path: Path) -> None:
+    """A header of 2,147,483,647 frames a second; up to 120 frames are exempt from the rate's limit.
+
+    The worker reported what it had found, beyond the 1e9 that a reply may hold: it was killed for
+    it, the clip answered `decoder_crashed`, and ten of them in half a minute were a storm that made
+    the service not ready. Found by 100,000 mutants: five of them were such.
+    """
+    clip = clips.pattern(tmp_path / "clip.avi", "-c:v", "mjpeg", seconds=1)
+    data = bytearray(clip.read_bytes())
+    scale = data.index(b"strh") + 28
+    data[scale : scale + 8] = struct.pack("<II", 1, 0x7FFFFFFF)
+
+    async def check() -> None:
+        async with pool_of() as (pool, restarts):
+            _, facts = await decode_in(pool, bytes(data))
+            assert facts.fps == MOST_FPS
+            assert facts.frames == 10
+            assert restarts == []
+
+    asyncio.run(check())
 
 
 def test_a_worker_that_is_started_among_a_thousand_connections(white: Path) -> None:
