@@ -40,8 +40,10 @@ types: $(DEVELOPMENT)  ## mypy, strict
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy deploy/*.py
 
+# Two at a time, each file in one process: many tests wait for another process, and few machines
+# have fewer cores.
 pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 fuzz: $(DEVELOPMENT)  ## post 3,000 damaged clips to a service; ARGS='--mutants 100000 --seed 1'
 	$(VENV)/bin/python -m benchmarks.safety.fuzz $(ARGS)
