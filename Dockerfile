@@ -49,11 +49,6 @@ COPY model model
 COPY service service
 COPY training training
 RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation .
-# The list of its packages, by a tool that does not become one of them. Debian's own list is dpkg's.
-RUN python3 -m venv /opt/supply \
- && /opt/supply/bin/pip install --require-hashes --requirement requirements/supply.txt \
- && /opt/supply/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
-        --output-file /opt/lookwhen/sbom.cdx.json /opt/lookwhen/bin/python
 # What serves nobody goes: headers, tests, symbols, pip itself. The bytecode is compiled here,
 # once, because on a read-only root every decode process would compile torch anew. The last line
 # fails the build if too much went.
@@ -64,6 +59,11 @@ RUN cd /opt/lookwhen/lib/python3*/site-packages \
  && strip --strip-unneeded torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so \
  && python3 -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash . \
  && /opt/lookwhen/bin/python -c 'import cv2, onnxruntime, service, torchcodec.decoders'
+# The list of its packages, by a tool that does not become one of them. Debian's own list is dpkg's.
+RUN python3 -m venv /opt/supply \
+ && /opt/supply/bin/pip install --require-hashes --requirement requirements/supply.txt \
+ && /opt/supply/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+        --output-file /opt/lookwhen/sbom.cdx.json /opt/lookwhen/bin/python
 
 
 FROM base

@@ -85,11 +85,13 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 		--start runs/default/checkpoint.safetensors
 	$(VENV)/bin/python -m training.supervised runs/train runs/far --recipe turning-far \
 		--start runs/near/checkpoint.safetensors
-	$(VENV)/bin/python -m training.evaluate runs/far/checkpoint.safetensors runs/held_out \
-		runs/far/evaluation.json
-	$(VENV)/bin/python -m export runs/far/checkpoint.safetensors bundle/default \
+	$(VENV)/bin/python -m training.supervised runs/train runs/settled --recipe turning-settled \
+		--start runs/far/checkpoint.safetensors
+	$(VENV)/bin/python -m training.evaluate runs/settled/checkpoint.safetensors runs/held_out \
+		runs/settled/evaluation.json
+	$(VENV)/bin/python -m export runs/settled/checkpoint.safetensors bundle/default \
 		--name moving_things --version 3 --default-sparsity 0.9 \
-		--accuracy runs/far/evaluation.json
+		--accuracy runs/settled/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

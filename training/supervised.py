@@ -125,6 +125,17 @@ RECIPES = {
         turning_weight=1.0,
         close_ups=CloseUps(repeat=5, share=0.7, side=(0.4, 1.0)),
     ),
+    # And as they will be seen, at lower rates.
+    "turning-settled": Recipe(
+        seed=4,
+        steps=2000,
+        learning_rate=5e-4,
+        matrix_learning_rate=1.5e-3,
+        hand_over=(0.0, 0.0),
+        sparse_until=0.0,
+        turning_weight=1.0,
+        close_ups=CloseUps(repeat=3, share=0.3, side=(0.6, 1.0)),
+    ),
 }
 
 
