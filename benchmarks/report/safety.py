@@ -51,12 +51,16 @@ def drain(result: Result) -> str:
         [
             where(result),
             f"{result['times']} times SIGTERM at {result['rate']:g} requests a second, with "
-            f"{min(in_flight)} to {max(in_flight)} accepted and not yet answered: accepted and "
-            f"lost: {result['accepted_and_lost']}; from the signal to the exit {seconds[0]:.1f} "
-            f"to {seconds[-1]:.1f} s. {_verdict(result)}",
+            f"{_range(min(in_flight), max(in_flight))} requests accepted and not yet answered: "
+            f"accepted and lost: {result['accepted_and_lost']}; from the signal to the exit "
+            f"{seconds[0]:.1f} to {seconds[-1]:.1f} s. {_verdict(result)}",
             _answers(result["answered"]),
         ]
     )
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _verdict(result: Result) -> str:

@@ -182,7 +182,7 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
                 "| threads | 9.0 | 4 |",
             ],
         ),
-        ("drain", ["3 to 16 accepted", "lost: 0", "1.2 to 3.0 s"]),
+        ("drain", ["3 to 16 requests accepted", "lost: 0", "1.2 to 3.0 s"]),
         ("cpu", ["| int8 | 20.0 (2.50x) | 20.0 (2.50x) | 91.0% (98.0%) |", "| 4.0 | 3.0 |"]),
     ],
 )
