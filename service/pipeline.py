@@ -189,7 +189,7 @@ class Pipeline:
             if not _is_lack_of_room(caught):
                 error = InternalError()
                 raise
-            logger.warning("no room for a clip", extra={"reason": type(caught).__name__})
+            logger.warning("no room for a clip", exc_info=caught)
             error = OutOfRoom()
             raise error from None
         finally:

@@ -33,6 +33,8 @@ from bundle.reader import default_bundle_path
 GRACE_SECONDS = 300.0
 # Requests go on arriving for so long after the signal.
 _AFTER_SECONDS = 1.0
+# For a moment at which something is in flight.
+_PATIENCE_SECONDS = 10.0
 _ALLOWED = ("ok", "overloaded", "not_ready", "refused")
 
 
@@ -64,8 +66,10 @@ def drain(server: Server, shot: Shot, *, rate: float, before_seconds: float) -> 
         now = time.monotonic()
         if not signalled and now - began >= before_seconds:
             in_flight = int(server.metric("lookwhen_requests_in_flight"))
-            server.process.send_signal(signal.SIGTERM)
-            signalled = time.monotonic()
+            # Between two requests there is nothing to lose: the next moment is better.
+            if in_flight or now - began >= before_seconds + _PATIENCE_SECONDS:
+                server.process.send_signal(signal.SIGTERM)
+                signalled = time.monotonic()
         return bool(signalled) and now - signalled >= _AFTER_SECONDS
 
     asyncio.run(

@@ -28,6 +28,8 @@ except (ImportError, AttributeError):  # not Linux: the blocks work, unsealed
 class Block:
     """A descriptor of anonymous memory; closing it gives the memory back."""
 
+    _descriptor = -1
+
     def __init__(self, name: str, size: int = 0) -> None:
         """Make a block of ``size`` zero bytes; ``name`` is for /proc alone."""
         if hasattr(os, "memfd_create"):
@@ -63,8 +65,9 @@ class Block:
 
     def share(self) -> "Block":
         """The same memory by a descriptor of its own, which outlives this one."""
+        descriptor = os.dup(self.fileno())  # first: a copy without one of its own closes ours
         other = copy.copy(self)
-        other._descriptor = os.dup(self.fileno())
+        other._descriptor = descriptor
         return other
 
     def sha256(self) -> bytes:

@@ -17,9 +17,9 @@ from typing import Literal
 from service.decoding import kernel, landlock, seccomp
 from service.decoding.protocol import SANDBOXES, Sandbox
 
-# Half of all memory on top of what it has, when the kernel compares; 1000 would be always first,
-# also before whatever else the machine could rather do without.
+# Half of all memory on top of what it has, when the kernel compares it with the service.
 _OOM_SCORE = 500
+_HIGHEST_OOM_SCORE = 1000
 
 SandboxPolicy = Literal["require", "prefer", "off"]
 
@@ -42,10 +42,12 @@ def die_with(parent: int) -> None:
 def volunteer() -> None:
     """Have a kernel that is short of memory end this process rather than the service.
 
-    A worker's end fails the one clip that it was decoding, the service's end all of them.
+    A worker's end fails the one clip that it was decoding, the service's end all of them. Where the
+    service is among the first to go already, nothing can be gained.
     """
+    score = Path("/proc/self/oom_score_adj")
     with contextlib.suppress(OSError):  # not Linux, or /proc is not to be written to
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+        score.write_text(str(min(_HIGHEST_OOM_SCORE, int(score.read_text()) + _OOM_SCORE)))
 
 
 def confine(policy: SandboxPolicy) -> Sandbox:
@@ -69,9 +71,14 @@ def confine(policy: SandboxPolicy) -> Sandbox:
     active: Sandbox = "rlimits"
     if sys.platform == "linux":
         kernel.no_new_privileges()
-        # Whoever runs the service as root does not run decoders as root: no limit could be lifted
-        # by the one that it limits.
-        kernel.drop_capabilities()
+        # Of a service that runs as root its decoders have no more powers than others': root's could
+        # lift the very limits that hold it.
+        try:
+            kernel.drop_capabilities()
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+            # Another filter forbids the call, to a process that has nothing to drop.
         if policy != "off":
             active = _sandbox()
     if policy == "require" and active != SANDBOXES[-1]:

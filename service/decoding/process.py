@@ -111,9 +111,13 @@ class DecodeProcess:
             sandbox: how it is to be confined; see :func:`service.decoding.confinement.confine`.
 
         Raises:
-            WorkerStartError: it failed, ended, or took too long.
+            WorkerStartError: it could not be started, failed, ended, or took too long.
         """
-        worker = cls(on_end, sandbox)  # type: ignore[arg-type]
+        try:
+            worker = cls(on_end, sandbox)  # type: ignore[arg-type]
+        except OSError as error:  # no memory, descriptors or processes left, for the time being
+            reason = error.strerror or type(error).__name__
+            raise WorkerStartError(f"a decode process cannot be started: {reason}") from None
         try:
             reply = await worker._exchange(None, timeout_seconds)
             if isinstance(reply, Ready):
@@ -280,7 +284,9 @@ class DecodeProcess:
 def _environment() -> dict[str, str]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     root = str(Path(__file__).resolve().parents[2])  # what holds `service` and `bundle`
-    return environment | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Each thread of FFmpeg's would leave 64 MiB of address space behind, which looks like growth.
+    return environment | single | {"PYTHONPATH": root, "MALLOC_ARENA_MAX": "2"}
 
 
 def _explain_start(report: str) -> str:

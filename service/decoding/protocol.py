@@ -61,6 +61,9 @@ class Job:
     memory_bytes: int
 
 
+# What a clip is said to exceed a limit by: a header may claim more than any of our units needs.
+LARGEST_MEASURE = 1e18
+
 # No clock of any container ticks faster than in nanoseconds.
 MOST_FPS = 1e9
 
@@ -234,4 +237,4 @@ def _number(value: Any, low: float, high: float) -> float:
 
 
 def _measure(value: Any) -> float | None:
-    return None if value is None else _number(value, 0.0, 1e18)
+    return None if value is None else _number(value, 0.0, LARGEST_MEASURE)

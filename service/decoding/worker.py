@@ -4,6 +4,7 @@ It decodes one clip at a time until its socket closes. It is told to stop betwee
 message or by the end of the socket, and killed by its parent when that is not enough.
 """
 
+import errno
 import mmap
 import os
 import select
@@ -16,6 +17,7 @@ from typing import cast
 
 from service.decoding import confinement
 from service.decoding.protocol import (
+    LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
     Cancelled,
     ClipLimits,
@@ -123,17 +125,22 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket) -> Reply:
 
     confinement.limit_job(job.memory_bytes, job.timeout_seconds * job.ffmpeg_threads)
     clip_descriptor, frames_descriptor = descriptors
-    # A private mapping: torch wants memory it may write to, and the block is sealed against that.
-    # Both mappings go when the last tensor that looks at them does.
-    clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
-    frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
-    clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
-    out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
     try:
+        # A private mapping: torch wants memory it may write to, and the block is sealed against
+        # that. Both mappings go when the last tensor that looks at them does.
+        clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
+        frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
+        clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
+        out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
         return Decoded(decode_views(clip, out, job, cancelled))
     except ClipError as error:
-        return Refused(error.code, error.found, error.limit)
+        found = None if error.found is None else min(error.found, LARGEST_MEASURE)
+        return Refused(error.code, found, error.limit)
     except MemoryError:
+        return Refused("decode_memory_exceeded", None, None)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
         return Refused("decode_memory_exceeded", None, None)
     except DecodingCancelled:
         return Cancelled()

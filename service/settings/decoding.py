@@ -41,7 +41,8 @@ class Decoding(Group):
     )
     decode_recycle_rss_bytes: int = setting(
         800 * MiB,
-        "Resident memory above which a decode process is replaced after its clip.",
+        "Resident memory above which a decode process is replaced after its clip; likewise when "
+        "its address space has grown by as much.",
         ge=64 * MiB,
         le=1024 * 1024 * MiB,
     )

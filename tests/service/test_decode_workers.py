@@ -204,6 +204,9 @@ def test_a_worker_is_confined_and_knows_no_secrets() -> None:
                 assert line.removeprefix(name).split()[:2] == ["0", "0"]
             status = (proc / "status").read_text()
             assert "NoNewPrivs:\t1" in status
+            own = int(Path("/proc/self/oom_score_adj").read_text())
+            score = int((proc / "oom_score_adj").read_text())
+            assert score == min(1000, own + 500), "it goes before the service"
             for kind in ("CapInh", "CapPrm", "CapEff"):
                 assert f"{kind}:\t{0:016x}" in status
         finally:

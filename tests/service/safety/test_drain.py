@@ -12,9 +12,9 @@ from benchmarks.safety.load import Reply, Shot
 
 def test_no_accepted_request_is_lost(start_server: Callable[..., Server], tmp_path: Path) -> None:
     shot = Shot(clip_for(tmp_path / "clip").data, {"sparsity": 0.9})
-    # A tenth of a second each: some are always on their way when ten arrive in a second.
+    # A quarter of a second each: some are on their way when ten arrive in a second.
     server = start_server(
-        write_brightness_bundle(tmp_path / "slow", slow=8),
+        write_brightness_bundle(tmp_path / "slow", slow=20),
         shutdown_grace_seconds=GRACE_SECONDS,
         request_timeout_seconds=GRACE_SECONDS,
     ).wait_until_ready()

@@ -1,23 +1,34 @@
 """Holes that were found and closed, each with its arithmetic."""
 
 import asyncio
+import errno
 import os
 import resource
+import signal
 import socket
 import struct
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import service_clips as clips
-from decode_pools import decode_in, pool_of
+from decode_pools import LIMITS, decode_in, pool_of
 
+from service.decoding import worker
+from service.decoding.blocks import Block
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
     MOST_FPS,
+    Job,
     ProtocolError,
+    Refused,
+    ViewPlan,
     decode_reply,
+    encode_reply,
 )
+from service.errors import TooManyPixels
 from service.server import _listen
 
 
@@ -77,6 +88,63 @@ def test_a_rate_beyond_all_clocks_is_no_lie_of_the_worker(tmp_path: Path) -> Non
             assert restarts == []
 
     asyncio.run(check())
+
+
+def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2**31 x 2**31 pixels are 4.6e18, and a reply holds 1e18: a worker was ended for saying so."""
+    here, there = socket.socketpair()
+
+    def refuse(*_: object) -> None:
+        raise TooManyPixels(2**62, 1)
+
+    monkeypatch.setattr("service.decoding.clip.decode_views", refuse)
+    monkeypatch.setattr("service.decoding.confinement.limit_job", lambda *_: None)
+    plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
+    with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
+        clip.append(b"abc")
+        job = Job(3, plan, LIMITS, 1, 1.0, 0)
+        reply = worker._run(job, [clip.fileno(), frames.fileno()], here)
+    assert decode_reply(encode_reply(reply)) == Refused("too_many_pixels", 1e18, 1)
+
+
+def test_a_lack_of_processes_costs_no_worker_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EAGAIN from fork ended the only task that would have tried again: 1 worker - 1 = none."""
+    clip = clips.pattern(tmp_path / "clip.mp4", "-c:v", "libx264", seconds=1)
+    real, refusals = subprocess.Popen, iter([True, True])
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        if next(refusals, False):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real(*arguments, **options)
+
+    async def check() -> None:
+        async with pool_of() as (pool, restarts):
+            monkeypatch.setattr(subprocess, "Popen", popen)
+            os.kill(pool.pids[0], signal.SIGKILL)
+            while not pool.live or restarts != ["crashed"]:
+                await asyncio.sleep(0.05)
+            _, facts = await decode_in(pool, clip)
+            assert facts.frames == 10
+            assert next(refusals, None) is None, "it was refused twice before"
+
+    asyncio.run(asyncio.wait_for(check(), 120))
+
+
+def test_a_block_that_cannot_be_shared_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy had the original's number until it got one of its own, and closed it when it did
+    not: the next file that was opened got the number, and was closed in the clip's place."""
+
+    def dup(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Block("clip") as block:
+        block.append(b"abc")
+        monkeypatch.setattr(os, "dup", dup)
+        with pytest.raises(OSError, match="Too many open files"):
+            block.share()
+        assert block.read(3) == b"abc"
 
 
 def test_a_worker_that_is_started_among_a_thousand_connections(white: Path) -> None:
