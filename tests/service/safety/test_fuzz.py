@@ -55,7 +55,7 @@ def test_damaged_clips_are_answered(
     assert findings.answered["ok"] > 10, "some mutants are still clips"
     assert findings.answered["undecodable"] > 10
     assert findings.control == "ok"
-    assert findings.workers_at_end == 1
+    assert findings.workers_at_end >= 1, "two while one is being replaced"
     assert findings.not_believed == 0
 
 
