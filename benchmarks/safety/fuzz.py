@@ -33,7 +33,7 @@ from benchmarks.command_line import out_option
 from benchmarks.record import ROOT, describe_run, write_result
 from benchmarks.safety.answers import Verdict, judge
 from benchmarks.safety.clips import EncodingFailed, write_clips
-from benchmarks.safety.flatness import Growth, growth
+from benchmarks.safety.flatness import LIMITS, Growth, growth
 from benchmarks.safety.mutations import mutant
 from benchmarks.safety.watch import Sample, Watch
 from benchmarks.served import Server
@@ -43,6 +43,9 @@ _DEADLINE_SECONDS = 30.0
 # What passes between a deadline of the service and its answer on a busy machine.
 _SLACK_SECONDS = 5.0
 _SPARSITY = 0.95
+# The rest is for the soak to judge: within a minute the memory of the workers says above all how
+# many of them are just being replaced, and threads how far their pools have filled.
+_LIMITS = {what: LIMITS[what] for what in ("rss_bytes", "descriptors")}
 _PATIENCE = 20
 _TYPES = ("video/mp4", "video/webm", "application/octet-stream")
 
@@ -65,8 +68,8 @@ class Findings:
         return self.answered.total()
 
     def growth(self) -> list[Growth]:
-        """Of the serving process and its workers; ValueError if too few samples say nothing."""
-        return growth(self.samples)
+        """Of the serving process; ValueError if too few samples say nothing."""
+        return growth(self.samples, _LIMITS)
 
 
 class Fuzzer:
