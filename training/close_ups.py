@@ -19,9 +19,9 @@ class Box:
     height: int
     width: int
 
-    def cut(self, frame: Tensor, size: int) -> Tensor:
-        """uint8 [1, 3, H, W] -> uint8 [1, 3, size, size], antialiased."""
-        part = frame[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
+    def cut(self, frames: Tensor, size: int) -> Tensor:
+        """uint8 [F, 3, H, W] -> uint8 [F, 3, size, size], antialiased."""
+        part = frames[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
         return resize(part, size, size)
 
 

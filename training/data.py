@@ -19,7 +19,7 @@ from bundle.sampling import frame_indices
 from bundle.views import crop, resize, resized_shape
 from model.config import ModelConfig
 from training.close_ups import close_up_box
-from training.moving_things.labels import LABELS, label_of
+from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
 from training.targets import pixel_change
 
@@ -92,11 +92,10 @@ class CloseUps:
     share: float = 0.0
     side: tuple[float, float] = (0.4, 0.75)
 
-    def shown(self, clips: int, seed: int) -> NDArray[np.int64]:
-        """The clips of a store of ``seed``, with repetitions: int64 [shown]."""
-        labels = [label_of(seed, index) for index in range(clips)]
-        times = [self.repeat if label in TURNING else int(self.others) for label in labels]
-        return np.repeat(np.arange(clips), times)
+    def shown(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The clips of these labels, int64 [clips], with repetitions: int64 [shown]."""
+        turning = np.isin(labels, sorted(TURNING))
+        return np.repeat(np.arange(len(labels)), np.where(turning, self.repeat, int(self.others)))
 
     def share_of(self, label: int) -> float:
         return self.share if label in TURNING else self.share / 4
@@ -130,8 +129,7 @@ class StoreViews(Dataset[Sample]):
     def shown(self) -> NDArray[np.int64]:
         """The clip of each item: int64 [items]."""
         if self._shown is None:
-            meta, close_ups = self.store.meta, self.close_ups or CloseUps()
-            self._shown = close_ups.shown(int(meta["clips"]), int(meta["seed"]))
+            self._shown = (self.close_ups or CloseUps()).shown(self.store.labels)
         return self._shown
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
@@ -190,10 +188,8 @@ def close_up(
     """A square part of a view around what changes in it, as large as the view: [T, H, W, 3]."""
     size = frames.shape[1]
     box = close_up_box(frames, patch, size, size, side, rng)
-    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-    cut = np.ascontiguousarray(frames[:, rows, columns])
-    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR)
-                     for frame in cut])  # fmt: skip
+    cut = box.cut(torch.from_numpy(frames).permute(0, 3, 1, 2), size)
+    return np.ascontiguousarray(cut.permute(0, 2, 3, 1).numpy())
 
 
 def moving_tokens(mask: NDArray[np.bool_], config: ModelConfig) -> NDArray[np.bool_]:
