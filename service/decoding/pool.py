@@ -257,9 +257,8 @@ class DecodePool:
     def _is_due(self, worker: DecodeProcess) -> bool:
         return (
             worker.jobs >= self._limits.recycle_jobs
-            or worker.rss_bytes() > self._limits.recycle_rss_bytes
-            # Else the next clip would find less than its share left of what `_add` allows.
-            or worker.grown_bytes() > self._limits.recycle_rss_bytes
+            # Of the address space: else the next clip finds less than `_add` means it to have.
+            or worker.outgrew(self._limits.recycle_rss_bytes)
         )
 
     async def _replace(self, worker: DecodeProcess) -> None:

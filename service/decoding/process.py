@@ -149,10 +149,6 @@ class DecodeProcess:
         """A job was given to the worker and it has not answered."""
         return self._pending is not None and not self._pending.done()
 
-    def rss_bytes(self) -> int:
-        """Resident memory of the process, or 0 where the system does not say."""
-        return self._memory_bytes()[1]
-
     def cap_memory(self, room_bytes: int) -> None:
         """Let its address space grow by so much over its whole life, and never by more.
 
@@ -163,10 +159,11 @@ class DecodeProcess:
         if self._idle_bytes:
             limit_worker(self.pid, self._idle_bytes + room_bytes)
 
-    def grown_bytes(self) -> int:
-        """By how much its address space is larger than when :meth:`cap_memory` was called."""
-        size, _ = self._memory_bytes()
-        return max(0, size - self._idle_bytes)
+    def outgrew(self, limit_bytes: int) -> bool:
+        """Whether it has more resident memory than that, or so much more address space than when
+        :meth:`cap_memory` was called; False where the system does not say."""
+        size, resident = self._memory_bytes()
+        return max(resident, size - self._idle_bytes) > limit_bytes
 
     def _memory_bytes(self) -> tuple[int, int]:
         """(address space, resident), or zeros where the system does not say."""
