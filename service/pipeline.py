@@ -225,7 +225,7 @@ class Pipeline:
         clock = asyncio.get_running_loop().time
         arrived = clock()
         deadline = arrived + self.settings.request_timeout_seconds
-        wanted_in = min(_PATIENCE_SECONDS, request.budget_seconds)
+        wanted_in = min(_PATIENCE_SECONDS, request.budget_seconds or _PATIENCE_SECONDS)
         times = Times(call.trace, deadline, arrived + wanted_in)
         try:
             work = await self.stages.select(clip, request.views, times, store=call.store)

@@ -3,7 +3,6 @@
 Both are received, admitted, decoded, watched and counted in the same way.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -64,9 +63,9 @@ class ClipRequest(ABC, Generic[_Answer]):
         """Of the clip."""
 
     @property
-    def budget_seconds(self) -> float:
-        """From the clip's arrival to when the answer is wanted; infinite for no hurry."""
-        return math.inf
+    def budget_seconds(self) -> float | None:
+        """From the clip's arrival to when the answer is wanted; None for no hurry."""
+        return None
 
     @property
     @abstractmethod
@@ -107,9 +106,9 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
         return self._asked.views
 
     @property
-    def budget_seconds(self) -> float:
+    def budget_seconds(self) -> float | None:
         budget_ms = self._asked.budget_ms
-        return math.inf if budget_ms is None else budget_ms / 1000
+        return None if budget_ms is None else budget_ms / 1000
 
     @property
     def costs(self) -> tuple[int, ...]:
@@ -126,7 +125,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
             control.Asked(
                 coverage=asked.coverage,
                 margin=asked.margin,
-                budget_seconds=None if asked.budget_ms is None else self.budget_seconds,
+                budget_seconds=self.budget_seconds,
                 explicit=asked.sparsity is not None,
             ),
             clip,
