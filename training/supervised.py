@@ -99,9 +99,8 @@ RECIPES = {
         sparse_until=0.0,
     ),
     # Which way things turn, which from scratch is never found out: from near first, where what a
-    # token shows of a turn is larger, and as a question of its own. Asked among all labels it was
-    # still a guess after 450 steps, asked on its own it begins to be answered within 100. The
-    # target selects again: to the selector this is new.
+    # token shows of a turn is larger, and as a question of its own: among all labels it stayed a
+    # guess for several times as long. The target selects again: to the selector this is new.
     "turning-near": Recipe(
         seed=2,
         steps=600,
