@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from small_network import SMALL
 
 from benchmarks import folds
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
-from model.config import ModelConfig
 from training.moving_things.store import ClipStore, write_store
 
-SMALL = ModelConfig(
-    name="small", size=64, width=32, heads=2, selector_depth=1, extractor_depth=1, rope=False,
-    layer_scale=None,
-)  # fmt: skip
 CLIPS = 8
 
 

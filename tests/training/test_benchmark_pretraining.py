@@ -8,11 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from plain_teachers import Colours, Motion
+from small_network import SMALL
 
 from benchmarks import pretraining
 from benchmarks.pretraining import EXPERIMENTS, Budget, run_variant
 from model.checkpoint import load_checkpoint
-from model.config import CONFIGS, ModelConfig
+from model.config import CONFIGS
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
 from training.datasets import DataSet
@@ -24,16 +25,6 @@ from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
 from training.teachers.local import save_video_teacher
 
-SMALL = ModelConfig(
-    name="small",
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=1,
-    rope=False,
-    layer_scale=None,
-)
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 

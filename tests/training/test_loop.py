@@ -238,7 +238,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         f"""
 import sys
 from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+sys.path = {sys.path!r}
 from test_loop import LoopSettings, Regression, optimizers, rows, run_loop
 from training.processes import join_processes
 

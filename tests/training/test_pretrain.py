@@ -12,10 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from plain_teachers import Colours, Motion
+from small_network import SMALL
 
 from model.checkpoint import load_checkpoint
 from model.classifier import LookWhen
-from model.config import CONFIGS, ModelConfig
+from model.config import CONFIGS
 from model.dinov3 import WeightsError
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
@@ -32,16 +33,6 @@ from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers.local import save_video_teacher
 
-SMALL = ModelConfig(
-    name="small",
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=1,
-    rope=False,
-    layer_scale=None,
-)
 RECIPE = Recipe(
     config="small",
     steps=4,
@@ -297,7 +288,7 @@ def test_two_processes_learn_what_one_does(store: Path, clips: DataSet, tmp_path
         f"""
 import dataclasses, sys
 from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+sys.path = {sys.path!r}
 import test_pretrain as t
 from training.processes import join_processes
 

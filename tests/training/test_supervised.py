@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from small_network import SMALL
 
 from bundle.geometry import downscale
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.config import CONFIGS, ModelConfig
+from model.config import CONFIGS
 from training.data import (
     BACKWARDS,
     MIRROR,
@@ -38,16 +39,6 @@ from training.processes import Processes
 from training.supervised import Recipe, Supervised, build, plan, train
 from training.targets import pixel_change
 
-SMALL = ModelConfig(
-    name="small",
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=1,
-    rope=False,
-    layer_scale=None,
-)
 RECIPE = Recipe(config="small", batch=4, steps=4)
 
 

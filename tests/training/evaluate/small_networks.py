@@ -1,23 +1,15 @@
 """Networks so small that tests evaluate them, and how many clips they see."""
 
+import dataclasses
+
+import small_network
 import torch
 
-from model.config import ModelConfig
 from training.baselines import DenseConfig
 from training.moving_things.labels import LABELS
 
 CLIPS = 8
-SMALL = ModelConfig(
-    name="small",
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=1,
-    rope=False,
-    layer_scale=None,
-    labels=LABELS,
-)
+SMALL = dataclasses.replace(small_network.SMALL, labels=LABELS)
 DENSE = DenseConfig(name="dense_small", twin=SMALL)
 
 
