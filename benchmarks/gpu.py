@@ -113,8 +113,8 @@ def throughput(
 
 def matrix_rate(options: EngineOptions, size: int, products: int, runs: int) -> float:
     """Multiply-accumulates per second of a chain of square products in the engine's precision."""
-    kind = TensorProto.FLOAT16 if options.half else TensorProto.FLOAT
-    dtype = np.float16 if options.half else np.float32
+    kind = TensorProto.FLOAT16 if options.arithmetic == "fp16" else TensorProto.FLOAT
+    dtype = np.float16 if options.arithmetic == "fp16" else np.float32
     nodes = [
         helper.make_node("MatMul", [f"x{step}", "weight"], [f"x{step + 1}"])
         for step in range(products)

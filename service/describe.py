@@ -77,6 +77,7 @@ def _stage_cost(cost: CostModel, stage: StageName) -> schemas.StageCostAnswer:
         largest_error=_short(fit.largest_error),
         measurements=fit.measurements,
         correction=_short(cost.correction(stage)),
+        shared_correction=_short(cost.correction(stage, shared=True)),
     )
 
 

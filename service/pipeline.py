@@ -6,6 +6,7 @@ HTTP and the command line use the same pipeline; they differ in where the bytes 
 import asyncio
 import errno
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -222,7 +223,7 @@ class Pipeline:
     async def _compute(
         self, request: ClipRequest[_T], call: Call, clip: Block, reservation: Reservation
     ) -> ClipWork:
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         arrived = clock()
         deadline = arrived + self.settings.request_timeout_seconds
         wanted_in = min(_PATIENCE_SECONDS, request.budget_seconds or _PATIENCE_SECONDS)

@@ -271,9 +271,14 @@ class StageCostAnswer(_Answer):
         examples=[18],
     )
     correction: float = Field(
-        description="measured by predicted seconds of the last runs; predictions are multiplied "
-        "by it",
+        description="measured by fitted seconds of the last runs that had the device to "
+        "themselves; predictions are multiplied by it",
         examples=[1.08],
+    )
+    shared_correction: float = Field(
+        description="the same of runs that shared the device with others; until there were any, as "
+        "many as run at the same time",
+        examples=[1.45],
     )
 
 
@@ -300,7 +305,7 @@ class CostAnswer(_Answer):
 class EngineAnswer(_Answer):
     runtime: str = Field(examples=["onnxruntime 1.31.0"])
     execution_providers: list[str] = Field(description="what the sessions really use")
-    precision: str = Field(description="fp32 or fp16", examples=["fp32"])
+    precision: str = Field(description="fp32, fp16 or int8", examples=["fp32"])
     threads: int = Field(description="of one inference")
     concurrent_inferences: int
     batching: dict[str, list[BatchingAnswer]] = Field(

@@ -30,7 +30,7 @@ class Times:
 
     Attributes:
         trace: filled with the seconds of each stage.
-        deadline: on the event loop's clock; it is given up then.
+        deadline: on the monotonic clock; it is given up then.
         due: when it is wanted; what is due first runs first.
     """
 
@@ -270,5 +270,4 @@ class ClipWork:
         """Until an extraction that is asked for now is done; 0 for one that is known."""
         if kept in self.selection.logits:
             return 0.0
-        cost = self._stages.engine().cost
-        return cost.backlog_seconds() + cost.extract_seconds(kept, self.views)
+        return self._stages.engine().cost.until_extracted(kept, self.views)

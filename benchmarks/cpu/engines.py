@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from export.graphs import (
     selector_to_onnx,
 )
 from model.classifier import LookWhen
+from service.engine.precision import to_int8
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -97,35 +97,8 @@ class Graphs:
             return plain
         quantised = self._folder / f"{part}-opset{opset}-int8.onnx"
         if not quantised.exists():
-            quantise(plain, quantised)
+            quantised.write_bytes(to_int8(plain.read_bytes()))
         return quantised
-
-
-def quantise(plain: Path, out: Path) -> None:
-    """Weights of matrix products to int8 by channel, activations while running.
-
-    Without VNNI, sums of products of 8-bit numbers overflow 16 bits: weights get 7 bits there.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = onnx.load(plain)
-    # The exporter notes shapes of weights from before it transposed them, which is refused.
-    del model.graph.value_info[:]
-    quantize_dynamic(
-        model,
-        out,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        reduce_range=not _has_vnni(),
-        weight_type=QuantType.QInt8,
-    )
-
-
-def _has_vnni() -> bool:
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,69 +42,98 @@ class Fit:
 class CostModel:
     """Predicts seconds on this machine, and corrects itself by what was measured.
 
-    A prediction is for work that runs as soon as it comes, on an engine that has nothing else to
-    do; what stands before it is :meth:`backlog_seconds`. A prediction grows with the kept tokens
-    and with the views. Each is multiplied by a slowly moving ratio of measured to predicted
-    seconds, because a machine that decodes beside it is slower than one that calibrates.
+    A prediction grows with the kept tokens and with the views. Each is multiplied by a slowly
+    moving ratio of measured to predicted seconds, because a machine that decodes beside it is
+    slower than one that calibrates. There are two of these ratios: runs that share the device with
+    other runs take longer. Until that was measured, they are taken to share it evenly.
 
     Args:
-        fits: of both stages.
+        fits: of both stages, for runs that have the device to themselves.
         selector_tokens: of one view, as the selector counts them.
-        runs: how many runs so many views of so many tokens take, and how many run at once.
+        runs: how many runs so many views of so many tokens take.
+        turns: runs at the same time.
         backlog: predicted seconds of the work before a new job.
+        busy: whether a job that comes now shares the device with others.
     """
 
     def __init__(
         self,
         fits: Mapping[StageName, Fit],
         selector_tokens: int,
-        runs: Callable[[StageName, int, int], tuple[int, int]],
+        runs: Callable[[StageName, int, int], int],
+        turns: int,
         backlog: Callable[[], float],
+        busy: Callable[[], bool],
     ) -> None:
         self.fits = dict(fits)
         self.decoding = DecodingCost()
-        self._selector_tokens, self._runs, self._backlog = selector_tokens, runs, backlog
-        self._log_ratios: dict[StageName, float] = {"select": 0.0, "extract": 0.0}
+        self._selector_tokens, self._runs, self._turns = selector_tokens, runs, turns
+        self._backlog, self._busy = backlog, busy
+        self._log_ratios: dict[tuple[StageName, bool], float] = {
+            (stage, shared): shared * math.log(turns)
+            for stage in self.fits
+            for shared in (False, True)
+        }
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job that comes now has others before or beside it."""
+        return self._busy()
 
     def select_seconds(self, views: int) -> float:
-        """Downscaled views through the selector."""
-        return self._alone("select", self._selector_tokens, views)
+        """Downscaled views through the selector, on an engine that has nothing else to do."""
+        return self._all_runs("select", self._selector_tokens, views)
 
     def extract_seconds(self, kept: int, views: int) -> float:
-        """``views`` views of ``kept`` tokens each through the extractor."""
-        return self._alone("extract", kept, views)
+        """``views`` views of ``kept`` tokens each through the extractor, on such an engine."""
+        return self._all_runs("extract", kept, views)
+
+    def until_extracted(self, kept: int, views: int) -> float:
+        """Seconds from now, if these views were to be extracted now, behind all that is queued."""
+        seconds = self._all_runs("extract", kept, views, shared=self.busy)
+        return self.backlog_seconds() + seconds
 
     def backlog_seconds(self) -> float:
-        """Runs that are queued and running ahead of a new job.
+        """Until a new job can begin: runs that are queued, and running in all turns, before it.
 
         Jobs that are still to be selected are counted with their selection alone: how many tokens
         they will keep is not decided yet.
         """
         return self._backlog()
 
-    def seconds(self, stage: StageName, work: Work) -> float:
-        """Work of one stage, run after run."""
-        return self.correction(stage) * self.fits[stage].seconds(work)
+    def seconds(self, stage: StageName, work: Work, *, shared: bool = False) -> float:
+        """Work of one stage, run after run.
 
-    def correction(self, stage: StageName) -> float:
-        """Measured by predicted seconds, lately; 1 after calibration."""
-        return math.exp(self._log_ratios[stage])
+        Args:
+            shared: whether other runs are on the device at the same time.
+        """
+        return self.correction(stage, shared=shared) * self.fits[stage].seconds(work)
 
-    def measured(self, stage: StageName, work: Work, seconds: float) -> float:
-        """Learn from a run; gives what had been predicted for it."""
-        predicted = self.seconds(stage, work)
+    def correction(self, stage: StageName, *, shared: bool = False) -> float:
+        """Measured by fitted seconds, lately; 1 after calibration, for runs that share nothing."""
+        return math.exp(self._log_ratios[stage, shared])
+
+    def measured(
+        self, stage: StageName, work: Work, seconds: float, *, shared: bool = False
+    ) -> float:
+        """Learn from a run; gives what is predicted for its like."""
+        predicted = self.seconds(stage, work, shared=shared)
         if predicted > 0 and seconds > 0:
             surprise = math.log(seconds / predicted)
             surprise = max(-_MOST_SURPRISE, min(_MOST_SURPRISE, surprise))
-            self._log_ratios[stage] += _NEWEST * surprise
+            self._log_ratios[stage, shared] += _NEWEST * surprise
         return predicted
 
-    def _alone(self, stage: StageName, tokens: int, views: int) -> float:
-        runs, at_once = self._runs(stage, tokens, views)
+    def _all_runs(
+        self, stage: StageName, tokens: int, views: int, *, shared: bool = False
+    ) -> float:
+        runs = self._runs(stage, tokens, views)
+        at_once = min(runs, self._turns)
         row = Work.of_run([tokens])
         amount = Work(runs, views, views * row.tokens, views * row.pairs)
         # Runs side by side end together; what is left over of the last round counts as a round.
-        return self.seconds(stage, amount) * math.ceil(runs / at_once) / runs
+        seconds = self.seconds(stage, amount, shared=shared or at_once > 1)
+        return seconds * math.ceil(runs / at_once) / runs
 
 
 class DecodingCost:

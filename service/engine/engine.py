@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from bundle.tokens import tokens_to_keep
 from service.cpus import available_cpus
 from service.engine.calibration import Calibration, Calibrator, extractor_noise
 from service.engine.cost import CostModel, Fit, StageName
-from service.engine.errors import OutOfMemory
+from service.engine.errors import EngineError, OutOfMemory
 from service.engine.graphs import EXTRACTOR_OUTPUTS, SELECTOR_OUTPUTS, Graph, check_installed
-from service.engine.half import check_half, to_half
 from service.engine.jobs import Arrays
 from service.engine.limits import TokenLimit
 from service.engine.options import CPU, EngineOptions
+from service.engine.precision import check_precision, to_half, to_int8
 from service.engine.providers import converts, provider_options
 from service.engine.scheduler import Device, Scheduler
 from service.engine.stages import Observer, Stage
@@ -82,20 +83,20 @@ class Engine:
 
         Raises:
             EngineError: a provider is not installed, or onnxruntime silently took another one, or
-                the network does not fit into 16 bits.
+                the network does not fit into the bits asked for.
         """
         manifest = bundle.manifest
         self.geometry, self._macs, self.options = manifest.geometry, manifest.macs, options
-        self.turns = options.max_concurrent_inferences
-        # All turns together have as many threads as there are CPUs.
-        self.threads = options.intra_op_threads or max(1, available_cpus() // self.turns)
+        self.turns = options.max_concurrent_inferences or _turns(options)
+        # Of each run: one that is alone has all CPUs, and what runs side by side shares them.
+        self.threads = options.intra_op_threads or available_cpus()
         self._usual = tokens_to_keep(manifest.sparsity.default, self.geometry.tokens)
         self.selector = self._graph("selector", bundle.selector, SELECTOR_OUTPUTS)
         self.extractor = self._graph("extractor", bundle.extractor, EXTRACTOR_OUTPUTS)
-        if options.half:
-            self._check_half(bundle.extractor)
+        self.precision = options.arithmetic
+        if self.precision != "fp32":
+            self._check_precision(bundle.extractor)
         self.providers = self.extractor.providers
-        self.precision = "fp16" if options.half else "fp32"
         self.calibration: Calibration | None = None
         self._rows: dict[StageName, dict[int, int]] = {"select": {}, "extract": {}}
         self._selector_tokens = max(1, self.geometry.tokens // 8)
@@ -104,7 +105,9 @@ class Engine:
             {"select": Fit(), "extract": Fit()},
             self._selector_tokens,
             self._runs,
+            self.turns,
             lambda: self._device.backlog_seconds(),
+            lambda: self._device.busy,
         )
         self._select = self._scheduler("select", self.selector, observer)
         self._extract = self._scheduler("extract", self.extractor, observer)
@@ -126,8 +129,11 @@ class Engine:
     def worthwhile_rows(self, stage: StageName, tokens: int) -> int:
         """How many rows of so many tokens are run together, as far as tokens allow.
 
-        On a CPU only as many as were measured to be clearly faster together than one by one.
+        On a CPU only as many as were measured to be clearly faster together than one by one. In 8
+        bits each is alone: a run's rows share a scale, and no result may depend on its company.
         """
+        if self.precision == "int8":
+            return 1
         if self.options.batching == "always":
             return UNBOUNDED
         if self.options.batching == "never":
@@ -170,7 +176,7 @@ class Engine:
 
         Args:
             frames: uint8 [V, T, H, W, 3].
-            deadline: on the event loop's clock.
+            deadline: on the monotonic clock.
             due: when the result is wanted; what is due first runs first. By default the deadline.
 
         Raises:
@@ -234,13 +240,13 @@ class Engine:
     ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], float, float]:
         """Prepare and run; gives both outputs, seconds waited, and seconds of everything else."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         try:
             with scheduler.preparing():
                 inputs = await loop.run_in_executor(self._preparation, prepare)
         except MemoryError:
             raise OutOfMemory from None
-        prepared = loop.time() - began
+        prepared = time.monotonic() - began
         job = await self._device.run(scheduler, inputs, tokens, deadline, due)
         scheduler.stage.waited(job.waited)
         return job.done.result(), job.waited, prepared + job.ran
@@ -248,16 +254,20 @@ class Engine:
     def _graph(self, name: str, graph: bytes, outputs: tuple[str, ...]) -> Graph:
         options = self.options
         check_installed(options.execution_providers)
-        if options.half and converts(options.execution_providers):
+        if options.arithmetic == "fp16" and converts(options.execution_providers):
             graph = to_half(graph)
+        elif options.arithmetic == "int8":
+            if not options.on_cpu:
+                raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
+            graph = to_int8(graph)
         told = provider_options(options, name, self.geometry, self._usual)
         return Graph(name, graph, outputs, options, self.threads, told)
 
-    def _check_half(self, extractor: bytes) -> None:
-        """Raise EngineError if 16 bits are too few for this network."""
+    def _check_precision(self, extractor: bytes) -> None:
+        """Raise EngineError if so few bits are too few for this network."""
         single = dataclasses.replace(self.options, execution_providers=(CPU,))
         reference = Graph("extractor", extractor, EXTRACTOR_OUTPUTS, single, self.threads)
-        check_half(self.extractor, reference, extractor_noise(self.geometry, [self._usual]))
+        check_precision(self.extractor, reference, extractor_noise(self.geometry, [self._usual]))
 
     def _scheduler(self, stage: StageName, graph: Graph, observer: Observer | None) -> Scheduler:
         dense = self._selector_tokens if stage == "select" else self.geometry.tokens
@@ -269,7 +279,13 @@ class Engine:
             0.0 if self.options.on_cpu else self.options.max_batch_wait_seconds,
         )
 
-    def _runs(self, stage: StageName, tokens: int, views: int) -> tuple[int, int]:
-        """Runs that so many views take on their own, and how many of them run at once."""
+    def _runs(self, stage: StageName, tokens: int, views: int) -> int:
+        """Runs that so many views take on their own."""
         scheduler = self._select if stage == "select" else self._extract
-        return math.ceil(views / scheduler.rules.room(tokens)), self.turns
+        return math.ceil(views / scheduler.rules.room(tokens))
+
+
+def _turns(options: EngineOptions) -> int:
+    """Two on CPUs: of one run's threads some always wait for the others, and the second run takes
+    what that leaves (`python -m benchmarks.cpu`)."""
+    return 2 if options.on_cpu and available_cpus() > 1 else 1

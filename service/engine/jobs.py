@@ -19,7 +19,7 @@ class Job:
         inputs: the graph's inputs, each [V, ...].
         rows: V.
         tokens: of each row, as the stage counts them.
-        due: on the event loop's clock; what is due first runs first.
+        due: on the monotonic clock; what is due first runs first.
         done: what the caller awaits: both outputs, each [V, ...].
         taken: rows that a batch has taken so far; they go in order.
         waited, ran: seconds in which none of its rows ran, or at least one.

@@ -9,7 +9,7 @@ CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
 Batching = Literal["auto", "always", "never"]
-Precision = Literal["auto", "fp32", "fp16"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class EngineOptions:
     intra_op_threads: int = 0
     intra_op_spinning: bool = False
     cpu_memory_arena: bool = True
-    max_concurrent_inferences: int = 1
+    max_concurrent_inferences: int = 0
     max_batch_tokens: int = 4096
     batching: Batching = "auto"
     max_padding_ratio: float = 0.2
@@ -38,8 +38,8 @@ class EngineOptions:
         return self.execution_providers[0] == CPU
 
     @property
-    def half(self) -> bool:
-        """Whether the graphs compute in 16 bits: by default where hardware is made for it."""
-        if self.precision == "auto":
-            return self.execution_providers[0] in (CUDA, TENSORRT)
-        return self.precision == "fp16"
+    def arithmetic(self) -> Literal["fp32", "fp16", "int8"]:
+        """What the graphs compute in: by default 16 bits where hardware is made for it."""
+        if self.precision != "auto":
+            return self.precision
+        return "fp16" if self.execution_providers[0] in (CUDA, TENSORRT) else "fp32"

@@ -50,7 +50,7 @@ def _tensorrt(options: EngineOptions, graph: str, geometry: Geometry, usual: int
     chosen = {
         "device_id": str(options.device_id),
         # TensorRT narrows by itself, and keeps layer norms wide.
-        "trt_fp16_enable": "1" if options.half else "0",
+        "trt_fp16_enable": "1" if options.arithmetic == "fp16" else "0",
         "trt_layer_norm_fp32_fallback": "1",
     }
     for index, name in enumerate(("min", "opt", "max")):

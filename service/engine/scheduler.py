@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,15 +27,24 @@ def _run_options() -> ort.RunOptions:
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Rows of one or several jobs in one run; ``retried`` when memory ran out the first time."""
+    """Rows of one or several jobs in one run.
+
+    Attributes:
+        predicted: seconds that it takes from ``began`` on.
+        retried: memory ran out the first time.
+        shared: other runs are, or were, on the device at the same time.
+        thread: the number of the one that it runs on.
+    """
 
     scheduler: "Scheduler"
     parts: list[Part]
     work: Work
-    predicted: float
     options: ort.RunOptions = field(default_factory=_run_options)
     retried: bool = False
+    shared: bool = False
+    thread: int = 0
     began: float = 0.0
+    predicted: float = 0.0
     ended: "asyncio.Future[tuple[Outputs, float]] | None" = None
 
     @property
@@ -144,21 +154,27 @@ class Scheduler:
                 )
             self._retries.append(half)
 
-    def backlog_seconds(self) -> float:
-        """Predicted seconds of what is queued, run after run."""
+    def backlog_seconds(self, *, shared: bool) -> float:
+        """Predicted seconds of what is queued, run after run.
+
+        Args:
+            shared: whether other runs go on beside these.
+        """
         if not self._queue and not self._retries:
             return 0.0
         work = Work()
+        for batch in self._retries:
+            work += batch.work
         for job in self._queue:
             # Rows share runs with others: each pays for its share of one.
             share = job.left / self.rules.room(job.tokens)
             row = Work.of_run([job.tokens])
             work += Work(share, row.rows * job.left, row.tokens * job.left, row.pairs * job.left)
-        return self.stage.predict(work) + sum(batch.predicted for batch in self._retries)
+        return self.stage.predict(work, shared=shared)
 
     def _batch(self, parts: list[Part]) -> Batch:
         work = Work.of_run([part.job.tokens for part in parts for _ in range(part.rows)])
-        return Batch(self, parts, work, self.stage.predict(work))
+        return Batch(self, parts, work)
 
 
 class Device:
@@ -177,8 +193,9 @@ class Device:
         self.turns = turns
         self._schedulers = schedulers
         self._running: set[Batch] = set()
-        self._pool = ThreadPoolExecutor(turns, "inference")
-        self._scheduled: asyncio.TimerHandle | None = None
+        self._threads = [ThreadPoolExecutor(1, f"inference-{number}") for number in range(turns)]
+        self._scheduled: asyncio.Handle | None = None
+        self._scheduled_at = 0.0
 
     async def run(
         self,
@@ -200,12 +217,12 @@ class Device:
         loop = asyncio.get_running_loop()
         rows = len(next(iter(inputs.values())))
         wanted = deadline if due is None else due
-        job = Job(inputs, rows, tokens, wanted, loop.create_future(), loop.time())
-        if loop.time() >= deadline:
+        job = Job(inputs, rows, tokens, wanted, loop.create_future(), time.monotonic())
+        if time.monotonic() >= deadline:
             raise DeadlinePassed
         job.expiry = loop.call_at(deadline, self._expire, scheduler, job)
         scheduler.put(job)
-        self._dispatch_at(loop.time())
+        self._dispatch_at(time.monotonic())
         try:
             await job.done
         except BaseException:
@@ -217,16 +234,23 @@ class Device:
 
     def backlog_seconds(self) -> float:
         """Predicted seconds until a job that comes now could run, if all before it runs first."""
-        running = 0.0
-        if self._running:
-            now = asyncio.get_running_loop().time()
-            running = sum(max(0.0, run.predicted - (now - run.began)) for run in self._running)
-        queued = sum(scheduler.backlog_seconds() for scheduler in self._schedulers)
+        shared = self.turns > 1
+        queued = sum(scheduler.backlog_seconds(shared=shared) for scheduler in self._schedulers)
+        if not queued and len(self._running) < self.turns:
+            return 0.0
+        now = time.monotonic()
+        running = sum(max(0.0, run.predicted - (now - run.began)) for run in self._running)
         return (running + queued) / self.turns
+
+    @property
+    def busy(self) -> bool:
+        """A job that comes now has others before or beside it."""
+        return bool(self._running) or any(scheduler.waiting for scheduler in self._schedulers)
 
     def close(self) -> None:
         """Let what runs end, and the threads with it."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for thread in self._threads:
+            thread.shutdown(wait=True, cancel_futures=True)
 
     def _expire(self, scheduler: Scheduler, job: Job) -> None:
         job.fail(DeadlinePassed())
@@ -251,14 +275,20 @@ class Device:
         Jobs that are queued in the same turn of the loop are then seen together.
         """
         if self._scheduled is not None:
-            if self._scheduled.when() <= when:
+            if self._scheduled_at <= when:
                 return
             self._scheduled.cancel()
-        self._scheduled = asyncio.get_running_loop().call_at(when, self._dispatch)
+        loop, wait = asyncio.get_running_loop(), when - time.monotonic()
+        # uvloop's timers count milliseconds, and from when this turn of the loop began.
+        soon = wait <= 0
+        self._scheduled = (
+            loop.call_soon(self._dispatch) if soon else loop.call_later(wait, self._dispatch)
+        )
+        self._scheduled_at = when
 
     def _dispatch(self) -> None:
         self._scheduled = None
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while len(self._running) < self.turns:
             due = []
             for scheduler in self._schedulers:
@@ -274,22 +304,28 @@ class Device:
             self._start(scheduler.take(), now)
 
     def _start(self, batch: Batch, now: float) -> None:
-        batch.began = now
+        stage = batch.scheduler.stage
+        # Always the first thread that is free: work that comes one by one stays on one thread,
+        # whose caches and CPU are still warm.
+        taken = {other.thread for other in self._running}
+        batch.thread = next(number for number in range(self.turns) if number not in taken)
+        for other in self._running:
+            other.shared = True
+        batch.shared = bool(self._running)
+        batch.began, batch.predicted = now, stage.predict(batch.work, shared=batch.shared)
         self._running.add(batch)
         for part in batch.parts:
             part.job.began(now)
-        stage = batch.scheduler.stage
         future = asyncio.get_running_loop().run_in_executor(
-            self._pool, stage.run, batch.parts, batch.options
+            self._threads[batch.thread], stage.run, batch.parts, batch.options
         )
         batch.ended = future
         future.add_done_callback(lambda ended: self._ended(batch, ended))
 
     def _ended(self, batch: Batch, ended: "asyncio.Future[tuple[Outputs, float]]") -> None:
-        loop = asyncio.get_running_loop()
         self._running.discard(batch)
         for part in batch.parts:
-            part.job.ended(loop.time())
+            part.job.ended(time.monotonic())
         if ended.cancelled():  # the engine was closed
             for part in batch.parts:
                 part.job.done.cancel()
@@ -298,17 +334,17 @@ class Device:
         else:
             outputs, seconds = ended.result()
             self._succeeded(batch, outputs, seconds)
-        self._dispatch_at(loop.time())
+        self._dispatch_at(time.monotonic())
 
     def _succeeded(self, batch: Batch, outputs: Outputs, seconds: float) -> None:
         scheduler, first = batch.scheduler, 0
         scheduler.limit.succeeded(batch.padded_tokens)
-        scheduler.stage.measured(batch.work, seconds)
+        scheduler.stage.measured(batch.work, seconds, shared=batch.shared)
         for part in batch.parts:
             rows = slice(first, first + part.rows)
             part.job.fill(part.start, (outputs[0][rows], outputs[1][rows]))
             first += part.rows
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         after = self._schedulers.index(scheduler) + 1
         if after < len(self._schedulers):
             self._schedulers[after].expect(now)

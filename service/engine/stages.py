@@ -43,11 +43,11 @@ class Stage:
         outputs = self._graph.run(feeds, options)
         return outputs, time.perf_counter() - began
 
-    def predict(self, work: Work) -> float:
-        return self._cost.seconds(self.name, work)
+    def predict(self, work: Work, *, shared: bool) -> float:
+        return self._cost.seconds(self.name, work, shared=shared)
 
-    def measured(self, work: Work, seconds: float) -> None:
-        predicted = self._cost.measured(self.name, work, seconds)
+    def measured(self, work: Work, seconds: float, *, shared: bool) -> None:
+        predicted = self._cost.measured(self.name, work, seconds, shared=shared)
         if self._observer is not None:
             self._observer.batch_ran(self.name, work, predicted, seconds)
 

@@ -34,14 +34,15 @@ class Model(Group):
 class Engine(Group):
     """How the graphs are run."""
 
-    precision: Literal["auto", "fp32", "fp16"] = setting(
+    precision: Literal["auto", "fp32", "fp16", "int8"] = setting(
         "auto",
-        "Arithmetic of the graphs; `auto` is `fp16` on NVIDIA GPUs and `fp32` elsewhere.",
+        "Arithmetic of the graphs; `auto` is `fp16` on NVIDIA GPUs and `fp32` elsewhere. `int8` is "
+        "for CPUs: faster, for a few answers that differ (docs/benchmarks.md); views then never "
+        "share a run.",
     )
     intra_op_threads: int = setting(
         0,
-        "Threads of one inference; 0 divides what the cgroup's quota and the CPU affinity allow "
-        "among the inferences that run at the same time.",
+        "Threads of one inference; 0 is as many as the cgroup's quota and the CPU affinity allow.",
         ge=0,
         le=1024,
     )
@@ -55,7 +56,11 @@ class Engine(Group):
         "Whether memory on the CPU is kept between inferences instead of given back.",
     )
     max_concurrent_inferences: int = setting(
-        1, "Inferences that run at the same time; more waits in the queue.", ge=1, le=64
+        0,
+        "Inferences that run at the same time, and share the CPUs; more waits in the queue. 0 is "
+        "two on CPUs and one on a GPU.",
+        ge=0,
+        le=64,
     )
     max_batch_tokens: int = setting(
         4096,

@@ -12,11 +12,14 @@ from service.engine.work import TERMS, Work
 TRUE = (2e-3, 1e-3, 4e-6, 2e-9, 3e-6)
 
 
-def model(fitted: Fit, room: int = 4, at_once: int = 1) -> CostModel:
-    def runs(stage: StageName, tokens: int, views: int) -> tuple[int, int]:
-        return -(-views // room), at_once
+def model(
+    fitted: Fit, room: int = 4, turns: int = 1, backlog: float = 0.0, busy: bool = False
+) -> CostModel:
+    def runs(stage: StageName, tokens: int, views: int) -> int:
+        return -(-views // room)
 
-    return CostModel({"select": fitted, "extract": fitted}, 128, runs, lambda: 0.0)
+    fits: dict[StageName, Fit] = {"select": fitted, "extract": fitted}
+    return CostModel(fits, 128, runs, turns, lambda: backlog, lambda: busy)
 
 
 def test_a_run_is_made_of_its_terms() -> None:
@@ -72,8 +75,21 @@ def test_views_pay_for_their_runs_and_share_turns() -> None:
     assert cost.select_seconds(1) == pytest.approx(1.1)
     assert cost.select_seconds(4) == pytest.approx(1.4), "one run of four"
     assert cost.select_seconds(12) == pytest.approx(3 + 1.2)
-    two = model(Fit((1.0, 0.1, 0.0, 0.0, 0.0)), at_once=2)
-    assert two.select_seconds(8) == pytest.approx(1.4), "two runs side by side"
+    two = model(Fit((1.0, 0.1, 0.0, 0.0, 0.0)), turns=2)
+    assert two.select_seconds(4) == pytest.approx(1.4)
+    assert two.select_seconds(8) == pytest.approx(2.8), "two runs side by side share the device"
+    for _ in range(200):
+        two.measured("select", Work.of_run([128] * 4), 1.4, shared=True)
+    assert two.select_seconds(8) == pytest.approx(1.4, rel=0.01), "or do not, if so measured"
+
+
+def test_who_comes_when_others_are_there_waits_and_shares() -> None:
+    fitted = Fit((1.0, 0.0, 0.0, 0.0, 0.0))
+    assert model(fitted, turns=2).until_extracted(100, 1) == pytest.approx(1.0)
+    beside = model(fitted, turns=2, busy=True)
+    assert beside.until_extracted(100, 1) == pytest.approx(2.0)
+    behind = model(fitted, turns=2, busy=True, backlog=3.0)
+    assert behind.until_extracted(100, 1) == pytest.approx(5.0)
 
 
 def test_multiply_accumulates_stand_in_for_measurements() -> None:
@@ -84,7 +100,7 @@ def test_multiply_accumulates_stand_in_for_measurements() -> None:
         "select": fit_to_macs("select", macs, 1e-3),
         "extract": fit_to_macs("extract", macs, 1e-3),
     }
-    cost = CostModel(fits, 128, lambda stage, tokens, views: (views, 1), lambda: 0.0)
+    cost = CostModel(fits, 128, lambda stage, tokens, views: views, 1, lambda: 0.0, lambda: False)
     assert cost.select_seconds(3) == pytest.approx(3.0)
     assert cost.extract_seconds(20, 2) == pytest.approx(2 * (macs.at(20) - 1000) * 1e-3)
 
@@ -98,6 +114,7 @@ def test_predictions_follow_what_is_measured_slowly() -> None:
         cost.measured("extract", work, 2.0)
     assert cost.seconds("extract", work) == pytest.approx(2.0, rel=0.01)
     assert cost.correction("select") == 1.0, "of the other stage nothing was learnt"
+    assert cost.correction("extract", shared=True) == 1.0, "nor of runs beside others"
     cost.measured("extract", work, 1000.0)
     assert cost.seconds("extract", work) < 2.2, "one that was held up says little"
 

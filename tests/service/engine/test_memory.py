@@ -19,8 +19,9 @@ import onnxruntime as ort
 from bundle.reader import default_bundle_path, read_bundle
 from service.engine import Engine, EngineOptions, OutOfMemory
 
-options = EngineOptions(intra_op_threads=1, cpu_memory_arena=False, batching="always",
-                        max_batch_tokens=16384, warm_up_seconds=0, calibration_seconds=0)
+options = EngineOptions(intra_op_threads=1, max_concurrent_inferences=1, batching="always",
+                        cpu_memory_arena=False, max_batch_tokens=16384, warm_up_seconds=0,
+                        calibration_seconds=0)
 events = []
 quiet = ort.RunOptions()
 quiet.log_severity_level = 4

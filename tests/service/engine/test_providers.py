@@ -1,4 +1,4 @@
-"""What execution providers are told, and graphs in 16 bits; on a CPU, as far as one goes."""
+"""What execution providers are told, and graphs in fewer bits; on a CPU, as far as one goes."""
 
 import asyncio
 import dataclasses
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.schema import Geometry
 from service.engine import Engine, EngineError, EngineOptions
 from service.engine.calibration import extractor_noise
-from service.engine.half import to_half
+from service.engine.engine import Selected
+from service.engine.precision import to_half, to_int8
 from service.engine.providers import provider_options
 
 GEOMETRY = Geometry(frames=16, size=224, patch=16, context=9, width=768)
@@ -71,10 +73,10 @@ def test_tensorrt_profiles_cover_every_batch() -> None:
 
 
 def test_sixteen_bits_are_chosen_where_hardware_is_made_for_them() -> None:
-    assert not EngineOptions().half
-    assert EngineOptions(execution_providers=CUDA).half
-    assert EngineOptions(precision="fp16").half
-    assert not EngineOptions(execution_providers=TENSORRT, precision="fp32").half
+    assert EngineOptions().arithmetic == "fp32"
+    assert EngineOptions(execution_providers=CUDA).arithmetic == "fp16"
+    assert EngineOptions(precision="fp16").arithmetic == "fp16"
+    assert EngineOptions(execution_providers=TENSORRT, precision="fp32").arithmetic == "fp32"
 
 
 def test_a_graph_in_sixteen_bits_keeps_its_contract(bundle: Bundle) -> None:
@@ -123,3 +125,46 @@ def test_a_network_that_does_not_fit_into_sixteen_bits(bundle: Bundle) -> None:
     broken = dataclasses.replace(bundle, extractor=model.SerializeToString())
     with pytest.raises(EngineError, match="LOOKWHEN_PRECISION=fp32"):
         Engine(broken, EngineOptions(intra_op_threads=1, precision="fp16"))
+
+
+def test_an_engine_in_eight_bits_answers_nearly_the_same(bundle: Bundle) -> None:
+    options = EngineOptions(intra_op_threads=1, precision="int8", batching="always")
+    single = Engine(bundle, dataclasses.replace(options, precision="fp32"))
+    engine = Engine(bundle, options)
+    assert (engine.precision, single.precision) == ("int8", "fp32")
+    products = {
+        node.op_type for node in onnx.load_from_string(to_int8(bundle.extractor)).graph.node
+    }
+    assert "MatMulInteger" in products
+    feeds = extractor_noise(bundle.manifest.geometry, [102])
+    ours, _ = engine.extractor.run(feeds)
+    expected, _ = single.extractor.run(feeds)
+    assert 0 < np.abs(ours - expected).max() < 0.1 * expected.std()
+    engine.close()
+    single.close()
+
+
+def test_in_eight_bits_too_a_result_does_not_depend_on_its_company(bundle: Bundle) -> None:
+    """A run's rows share one scale, so that each has to be alone."""
+    engine = Engine(bundle, EngineOptions(intra_op_threads=1, precision="int8", batching="always"))
+    noise = np.random.default_rng(2)
+    # One dark clip and one of full contrast: their scales are far apart.
+    frames = noise.integers(0, 256, (2, 16, 128, 128, 3), np.uint8)
+    frames[0] //= 16
+
+    async def both() -> tuple[Selected, list[Selected]]:
+        deadline = time.monotonic() + 60
+        together = await engine.select(frames, deadline=deadline)
+        return together, [await engine.select(one[None], deadline=deadline) for one in frames]
+
+    together, alone = asyncio.run(both())
+    for view in range(2):
+        np.testing.assert_array_equal(together.scores[view], alone[view].scores[0])
+    engine.close()
+
+
+def test_eight_bits_are_for_cpus(bundle: Bundle) -> None:
+    elsewhere = next(p for p in ort.get_available_providers() if p != "CPUExecutionProvider")
+    options = EngineOptions(execution_providers=(elsewhere,), precision="int8")
+    with pytest.raises(EngineError, match="LOOKWHEN_PRECISION=int8 is for CPUs"):
+        Engine(bundle, options)

@@ -1,6 +1,7 @@
 """Several requests on one engine, with the built-in bundle's real graphs."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 
@@ -52,6 +53,7 @@ def engine(bundle: Bundle, recorder: Recorder) -> Iterator[Engine]:
 def make(bundle: Bundle, recorder: Recorder, **options: object) -> Engine:
     chosen: dict[str, object] = {
         "intra_op_threads": 1,
+        "max_concurrent_inferences": 1,
         "batching": "always",
         "max_padding_ratio": 0.5,
         "warm_up_seconds": 0.0,
@@ -130,6 +132,34 @@ def test_views_of_one_request_are_split_and_spread(bundle: Bundle, recorder: Rec
         for view in range(6):
             alone = await classify(engine, frames[view : view + 1], 102)
             np.testing.assert_allclose(together.logits[view], alone.logits[0], rtol=2e-4, atol=2e-4)
+
+    asyncio.run(check())
+    engine.close()
+
+
+def test_what_comes_one_by_one_stays_on_one_thread(bundle: Bundle, recorder: Recorder) -> None:
+    """Caches are warm there; the second thread is for what comes meanwhile."""
+    engine = make(bundle, recorder, max_concurrent_inferences=2)
+    frames = clip(3)
+
+    def threads() -> set[str]:
+        return {t.name for t in threading.enumerate() if t.name.startswith("inference")}
+
+    async def check() -> None:
+        before = threads()
+        for _ in range(3):
+            await classify(engine, frames, 102)
+        assert len(threads() - before) == 1
+        assert not engine.cost.busy
+        dense = asyncio.create_task(classify(engine, clip(4, views=4), 1024))
+        while not engine.cost.busy or engine.waiting:
+            await asyncio.sleep(0.001)
+        assert engine.cost.backlog_seconds() == 0, "the second turn is free"
+        alone = engine.cost.extract_seconds(102, 1)
+        assert engine.cost.until_extracted(102, 1) > alone, "but shares the CPUs"
+        await classify(engine, frames, 102)
+        assert len(threads() - before) == 2
+        await dense
 
     asyncio.run(check())
     engine.close()

@@ -1,0 +1,105 @@
+"""Graphs in fewer bits, for hardware that is made for them."""
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from service.engine.errors import EngineError
+from service.engine.graphs import Graph
+from service.engine.jobs import Arrays
+
+# Of the logits, in units of their spread: for the built-in bundle it is about a fortieth, in 16
+# bits as in 8.
+TOLERANCE = 0.1
+
+
+def to_half(graph: bytes) -> bytes:
+    """The same graph computing in fp16; inputs and outputs keep their types.
+
+    onnxruntime's own converter: values that 16 bits cannot hold are clipped to those they can, and
+    operators that need 32 bits keep them.
+    """
+    with _onnxruntimes_scripts():
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    model = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
+    converted: bytes = model.SerializeToString()
+    return converted
+
+
+def to_int8(graph: bytes) -> bytes:
+    """The same graph with matrix products in 8 bits; inputs and outputs keep their types.
+
+    onnxruntime's own dynamic quantisation: weights by output channel, activations while running,
+    with one scale for a whole tensor. A result therefore depends on what else is in the run.
+
+    CPUs without VNNI add products of 8 bits up in 16, which overflow: there weights get 7 bits.
+    """
+    with _onnxruntimes_scripts():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    model = onnx.load_from_string(graph)
+    # The exporter notes shapes of weights from before it transposed them, which is refused.
+    del model.graph.value_info[:]
+    with tempfile.TemporaryDirectory() as folder:  # it writes nothing but files
+        quantised = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            model,
+            quantised,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=not _has_vnni(),
+            weight_type=QuantType.QInt8,
+        )
+        return quantised.read_bytes()
+
+
+def check_precision(reduced: Graph, single: Graph, feeds: Arrays) -> float:
+    """Compare the extractors on one view.
+
+    Args:
+        reduced, single: the same extractor in fewer and in 32 bits.
+        feeds: inputs of both.
+
+    Returns:
+        The largest difference of the logits, in units of their standard deviation.
+
+    Raises:
+        EngineError: it is too large; this network does not fit into so few bits.
+    """
+    ours, _ = reduced.run(feeds)
+    expected, _ = single.run(feeds)
+    difference = float(np.abs(ours - expected).max() / max(float(expected.std()), 1e-6))
+    if not difference <= TOLERANCE:  # also catches NaN
+        raise EngineError(
+            f"this bundle's extractor answers differently in fewer bits: by {difference:.2g} "
+            f"standard deviations of its logits, allowed are {TOLERANCE:g}. Set "
+            "LOOKWHEN_PRECISION=fp32"
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _onnxruntimes_scripts() -> Iterator[None]:
+    """A folder of a hundred scripts, which import each other from the path of modules.
+
+    Importing the package puts the folder there, for good, and does so only the first time.
+    """
+    path = list(sys.path)
+    import onnxruntime.transformers as scripts
+
+    sys.path[:] = [*path, *scripts.__path__]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+def _has_vnni() -> bool:
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
