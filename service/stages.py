@@ -270,4 +270,5 @@ class ClipWork:
         """Until an extraction that is asked for now is done; 0 for one that is known."""
         if kept in self.selection.logits:
             return 0.0
-        return self._stages.engine().cost.until_extracted(kept, self.views)
+        cost = self._stages.engine().cost
+        return cost.until_extracted(kept, self.views, self._times.due)

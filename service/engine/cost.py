@@ -52,7 +52,7 @@ class CostModel:
         selector_tokens: of one view, as the selector counts them.
         runs: how many runs so many views of so many tokens take.
         turns: runs at the same time.
-        backlog: predicted seconds of the work before a new job.
+        backlog: predicted seconds of the work before a job that is due then.
         busy: whether a job that comes now shares the device with others.
     """
 
@@ -62,7 +62,7 @@ class CostModel:
         selector_tokens: int,
         runs: Callable[[StageName, int, int], int],
         turns: int,
-        backlog: Callable[[], float],
+        backlog: Callable[[float], float],
         busy: Callable[[], bool],
     ) -> None:
         self.fits = dict(fits)
@@ -88,18 +88,21 @@ class CostModel:
         """``views`` views of ``kept`` tokens each through the extractor, on such an engine."""
         return self._all_runs("extract", kept, views)
 
-    def until_extracted(self, kept: int, views: int) -> float:
-        """Seconds from now, if these views were to be extracted now, behind all that is queued."""
+    def until_extracted(self, kept: int, views: int, due: float) -> float:
+        """Seconds from now, if these views were to be extracted now, behind what is due before."""
         seconds = self._all_runs("extract", kept, views, shared=self.busy)
-        return self.backlog_seconds() + seconds
+        return self.backlog_seconds(due) + seconds
 
-    def backlog_seconds(self) -> float:
+    def backlog_seconds(self, due: float = math.inf) -> float:
         """Until a new job can begin: runs that are queued, and running in all turns, before it.
 
         Jobs that are still to be selected are counted with their selection alone: how many tokens
         they will keep is not decided yet.
+
+        Args:
+            due: of the new job, on the monotonic clock; what is due later does not count.
         """
-        return self._backlog()
+        return self._backlog(due)
 
     def seconds(self, stage: StageName, work: Work, *, shared: bool = False) -> float:
         """Work of one stage, run after run.

@@ -106,7 +106,7 @@ class Engine:
             self._selector_tokens,
             self._runs,
             self.turns,
-            lambda: self._device.backlog_seconds(),
+            lambda due: self._device.backlog_seconds(due),
             lambda: self._device.busy,
         )
         self._select = self._scheduler("select", self.selector, observer)

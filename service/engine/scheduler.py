@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,10 +155,11 @@ class Scheduler:
                 )
             self._retries.append(half)
 
-    def backlog_seconds(self, *, shared: bool) -> float:
-        """Predicted seconds of what is queued, run after run.
+    def backlog_seconds(self, due: float, *, shared: bool) -> float:
+        """Predicted seconds of what is queued and due by then, run after run.
 
         Args:
+            due: on the monotonic clock.
             shared: whether other runs go on beside these.
         """
         if not self._queue and not self._retries:
@@ -165,7 +167,7 @@ class Scheduler:
         work = Work()
         for batch in self._retries:
             work += batch.work
-        for job in self._queue:
+        for job in itertools.takewhile(lambda job: job.due <= due, self._queue):
             # Rows share runs with others: each pays for its share of one.
             share = job.left / self.rules.room(job.tokens)
             row = Work.of_run([job.tokens])
@@ -232,10 +234,12 @@ class Device:
             job.expiry.cancel()
         return job
 
-    def backlog_seconds(self) -> float:
-        """Predicted seconds until a job that comes now could run, if all before it runs first."""
+    def backlog_seconds(self, due: float) -> float:
+        """Predicted seconds until a job that comes now could run, behind what is due by then."""
         shared = self.turns > 1
-        queued = sum(scheduler.backlog_seconds(shared=shared) for scheduler in self._schedulers)
+        queued = sum(
+            scheduler.backlog_seconds(due, shared=shared) for scheduler in self._schedulers
+        )
         if not queued and len(self._running) < self.turns:
             return 0.0
         now = time.monotonic()

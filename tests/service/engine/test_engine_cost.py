@@ -1,5 +1,7 @@
 """Predictions: fitted to what was measured, never falling, corrected while they are used."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ def model(
         return -(-views // room)
 
     fits: dict[StageName, Fit] = {"select": fitted, "extract": fitted}
-    return CostModel(fits, 128, runs, turns, lambda: backlog, lambda: busy)
+    return CostModel(fits, 128, runs, turns, lambda due: min(backlog, due), lambda: busy)
 
 
 def test_a_run_is_made_of_its_terms() -> None:
@@ -85,11 +87,12 @@ def test_views_pay_for_their_runs_and_share_turns() -> None:
 
 def test_who_comes_when_others_are_there_waits_and_shares() -> None:
     fitted = Fit((1.0, 0.0, 0.0, 0.0, 0.0))
-    assert model(fitted, turns=2).until_extracted(100, 1) == pytest.approx(1.0)
+    assert model(fitted, turns=2).until_extracted(100, 1, math.inf) == pytest.approx(1.0)
     beside = model(fitted, turns=2, busy=True)
-    assert beside.until_extracted(100, 1) == pytest.approx(2.0)
+    assert beside.until_extracted(100, 1, math.inf) == pytest.approx(2.0)
     behind = model(fitted, turns=2, busy=True, backlog=3.0)
-    assert behind.until_extracted(100, 1) == pytest.approx(5.0)
+    assert behind.until_extracted(100, 1, math.inf) == pytest.approx(5.0)
+    assert behind.until_extracted(100, 1, 2.0) == pytest.approx(4.0), "what is due later waits"
 
 
 def test_multiply_accumulates_stand_in_for_measurements() -> None:
@@ -100,7 +103,9 @@ def test_multiply_accumulates_stand_in_for_measurements() -> None:
         "select": fit_to_macs("select", macs, 1e-3),
         "extract": fit_to_macs("extract", macs, 1e-3),
     }
-    cost = CostModel(fits, 128, lambda stage, tokens, views: views, 1, lambda: 0.0, lambda: False)
+    cost = CostModel(
+        fits, 128, lambda stage, tokens, views: views, 1, lambda due: 0.0, lambda: False
+    )
     assert cost.select_seconds(3) == pytest.approx(3.0)
     assert cost.extract_seconds(20, 2) == pytest.approx(2 * (macs.at(20) - 1000) * 1e-3)
 

@@ -156,7 +156,7 @@ def test_what_comes_one_by_one_stays_on_one_thread(bundle: Bundle, recorder: Rec
             await asyncio.sleep(0.001)
         assert engine.cost.backlog_seconds() == 0, "the second turn is free"
         alone = engine.cost.extract_seconds(102, 1)
-        assert engine.cost.until_extracted(102, 1) > alone, "but shares the CPUs"
+        assert engine.cost.until_extracted(102, 1, later()) > alone, "but shares the CPUs"
         await classify(engine, frames, 102)
         assert len(threads() - before) == 2
         await dense
