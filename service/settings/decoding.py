@@ -37,7 +37,11 @@ class Decoding(Group):
         le=1024 * 1024 * MiB,
     )
     decode_recycle_jobs: int = setting(
-        200, "Clips after which a decode process is replaced.", ge=1, le=1_000_000
+        20_000,
+        "Clips after which a decode process is replaced. Starting one takes seconds of CPU: at 200 "
+        "a service on two cores that is asked all it can answer loses near half of it.",
+        ge=1,
+        le=1_000_000,
     )
     decode_recycle_rss_bytes: int = setting(
         800 * MiB,
