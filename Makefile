@@ -85,8 +85,10 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 		--start runs/default/checkpoint.safetensors
 	$(VENV)/bin/python -m training.supervised runs/train runs/far --recipe turning-far \
 		--start runs/near/checkpoint.safetensors
-	$(VENV)/bin/python -m training.supervised runs/train runs/settled --recipe turning-settled \
+	$(VENV)/bin/python -m training.supervised runs/train runs/turning --recipe turning-settled \
 		--start runs/far/checkpoint.safetensors
+	$(VENV)/bin/python -m training.supervised runs/train runs/settled --recipe settled \
+		--start runs/turning/checkpoint.safetensors
 	$(VENV)/bin/python -m training.evaluate runs/settled/checkpoint.safetensors runs/held_out \
 		runs/settled/evaluation.json
 	$(VENV)/bin/python -m export runs/settled/checkpoint.safetensors bundle/default \

@@ -135,6 +135,18 @@ RECIPES = {
         turning_weight=1.0,
         close_ups=CloseUps(repeat=3, share=0.3, side=(0.6, 1.0)),
     ),
+    # Last, nothing but clips as they are, and more of the dense steps: what else there is to tell
+    # apart had suffered, and dense answers most.
+    "settled": Recipe(
+        seed=5,
+        steps=1200,
+        learning_rate=5e-4,
+        matrix_learning_rate=1.5e-3,
+        hand_over=(0.0, 0.0),
+        sparse_until=0.0,
+        dense_share=0.3,
+        turning_weight=0.5,
+    ),
 }
 
 
