@@ -95,7 +95,10 @@ def _callers(name: str, measured: Result) -> str:
     counts = sorted({key.rpartition("/")[2] for key in measured}, key=int)
     choices = list(dict.fromkeys(key.rpartition("/")[0] for key in measured))
     return markdown(
-        [f"{name}, runs/s of one session", *(f"{count} callers" for count in counts)],
+        [
+            f"{name}, runs/s of one session",
+            *(f"{count} caller{'s' * (count != '1')}" for count in counts),
+        ],
         (
             [choice, *(_range(measured[f"{choice}/{c}"]["runs_per_second"], 1) for c in counts)]
             for choice in choices
