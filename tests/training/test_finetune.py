@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_network import SMALL
 
 from bundle.geometry import downscale
 from bundle.reader import read_bundle
 from export.__main__ import main as export_main
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
-from model.config import ModelConfig
 from training.datasets import Augmentation, DataSet, MultiLabel, TooManyLost, TopOne, VerbNoun
 from training.datasets.balance import balanced
 from training.datasets.lists import read_class_folders
@@ -28,18 +28,7 @@ from training.targets import pixel_change
 from training.validation import Measured, ValidationLog
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-CONFIG = ModelConfig(
-    name="small",
-    frames=4,
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=2,
-    rope=False,
-    layer_scale=None,
-    labels=("some", "thing"),
-)
+CONFIG = dataclasses.replace(SMALL, frames=4, extractor_depth=2, labels=("some", "thing"))
 # Weights mean nothing yet, so all depths learn alike.
 RECIPE = Recipe(
     epochs=2,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_network import SMALL
 from torch import Tensor
 
 from bundle.sampling import Views
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
-from model.config import ModelConfig
 from training.datasets import (
     DataSet,
     DataSetError,
@@ -32,17 +32,7 @@ from training.probe.__main__ import main
 from training.probe.classifier import stacked_targets
 
 CPU = torch.device("cpu")
-CONFIG = ModelConfig(
-    name="small",
-    frames=4,
-    size=64,
-    width=32,
-    heads=2,
-    selector_depth=1,
-    extractor_depth=1,
-    rope=False,
-    layer_scale=None,
-)
+CONFIG = dataclasses.replace(SMALL, frames=4)
 QUICK = ProbeSettings((1e-2,), (0.1, 1.0), epochs=1, least_steps=300)
 COLOURS = {"blue": (40, 40, 160), "red": (160, 40, 40)}
 
