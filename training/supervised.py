@@ -85,19 +85,17 @@ class Recipe:
         return LoopSettings.of(self, self.steps)
 
 
+# Further from where a run ended, with a selector that has learnt: no target to lean on, the whole
+# trained range from the first step, lower rates.
+_CONTINUED = Recipe(
+    learning_rate=5e-4, matrix_learning_rate=1.5e-3, hand_over=(0.0, 0.0), sparse_until=0.0
+)
+
 RECIPES = {
     # The built-in bundle, from scratch.
     "default": Recipe(),
-    # And further from there, with a selector that has learnt: no target to lean on, the whole
-    # trained range from the first step, another order of clips.
-    "default-continued": Recipe(
-        seed=1,
-        steps=1000,
-        learning_rate=5e-4,
-        matrix_learning_rate=1.5e-3,
-        hand_over=(0.0, 0.0),
-        sparse_until=0.0,
-    ),
+    # And further from there, in another order of clips.
+    "default-continued": dataclasses.replace(_CONTINUED, seed=1, steps=1000),
     # Which way things turn, which from scratch is never found out: from near first, where what a
     # token shows of a turn is larger, and as a question of its own: among all labels it stayed a
     # guess for several times as long. The target selects again: to the selector this is new.
@@ -125,27 +123,17 @@ RECIPES = {
         close_ups=CloseUps(repeat=5, share=0.7, side=(0.4, 1.0)),
     ),
     # And as they will be seen, at lower rates.
-    "turning-settled": Recipe(
+    "turning-settled": dataclasses.replace(
+        _CONTINUED,
         seed=4,
         steps=2000,
-        learning_rate=5e-4,
-        matrix_learning_rate=1.5e-3,
-        hand_over=(0.0, 0.0),
-        sparse_until=0.0,
         turning_weight=1.0,
         close_ups=CloseUps(repeat=3, share=0.3, side=(0.6, 1.0)),
     ),
     # Last, nothing but clips as they are, and more of the dense steps: what else there is to tell
     # apart had suffered, and dense answers most.
-    "settled": Recipe(
-        seed=5,
-        steps=1200,
-        learning_rate=5e-4,
-        matrix_learning_rate=1.5e-3,
-        hand_over=(0.0, 0.0),
-        sparse_until=0.0,
-        dense_share=0.3,
-        turning_weight=0.5,
+    "settled": dataclasses.replace(
+        _CONTINUED, seed=5, steps=1200, dense_share=0.3, turning_weight=0.5
     ),
 }
 
