@@ -90,10 +90,10 @@ class Engine:
         self.turns = options.max_concurrent_inferences or _turns(options)
         # Of each run: one that is alone has all CPUs, and what runs side by side shares them.
         self.threads = options.intra_op_threads or available_cpus()
+        self.precision = options.arithmetic
         self._usual = tokens_to_keep(manifest.sparsity.default, self.geometry.tokens)
         self.selector = self._graph("selector", bundle.selector, SELECTOR_OUTPUTS)
         self.extractor = self._graph("extractor", bundle.extractor, EXTRACTOR_OUTPUTS)
-        self.precision = options.arithmetic
         if self.precision != "fp32":
             self._check_precision(bundle.extractor)
         self.providers = self.extractor.providers
@@ -254,9 +254,9 @@ class Engine:
     def _graph(self, name: str, graph: bytes, outputs: tuple[str, ...]) -> Graph:
         options = self.options
         check_installed(options.execution_providers)
-        if options.arithmetic == "fp16" and converts(options.execution_providers):
+        if self.precision == "fp16" and converts(options.execution_providers):
             graph = to_half(graph)
-        elif options.arithmetic == "int8":
+        elif self.precision == "int8":
             if not options.on_cpu:
                 raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
             graph = to_int8(graph)

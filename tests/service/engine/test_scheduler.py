@@ -142,8 +142,8 @@ def test_what_comes_one_by_one_stays_on_one_thread(bundle: Bundle, recorder: Rec
     engine = make(bundle, recorder, max_concurrent_inferences=2)
     frames = clip(3)
 
-    def threads() -> set[str]:
-        return {t.name for t in threading.enumerate() if t.name.startswith("inference")}
+    def threads() -> set[threading.Thread]:
+        return {t for t in threading.enumerate() if t.name.startswith("inference")}
 
     async def check() -> None:
         before = threads()
