@@ -38,8 +38,8 @@ class Decoding(Group):
     )
     decode_recycle_jobs: int = setting(
         20_000,
-        "Clips after which a decode process is replaced. Starting one takes seconds of CPU: at 200 "
-        "a service on two cores that is asked all it can answer loses near half of it.",
+        "Clips after which a decode process is replaced. Starting one takes seconds of CPU, which "
+        "a loaded service does not have to spare.",
         ge=1,
         le=1_000_000,
     )
