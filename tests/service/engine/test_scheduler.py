@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.tokens import select_top_k
 from service.engine import Engine, EngineOptions, Extracted, Work
+from service.engine.jobs import Arrays, Outputs
 
 
 class Recorder:
@@ -208,24 +210,45 @@ def test_what_is_due_first_goes_first_whatever_its_deadline(engine: Engine) -> N
     assert order == ["in a hurry", "soon", "whenever"]
 
 
-def test_who_shares_a_run_does_not_end_it_for_others(engine: Engine, recorder: Recorder) -> None:
+def test_who_shares_a_run_does_not_end_it_for_others(
+    engine: Engine, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Extractions wait at a gate here, so that one of two callers leaves in the middle of a run."""
+    gate, entered, run = threading.Semaphore(0), threading.Semaphore(0), engine.extractor.run
+
+    def gated(feeds: Arrays, options: ort.RunOptions | None = None) -> Outputs:
+        entered.release()
+        assert gate.acquire(timeout=60)
+        return run(feeds, options)
+
     async def check() -> None:
-        expected = await classify(engine, clip(2), 102)
-        recorder.runs.clear()
+        clips = [clip(1), clip(2)]
+        expected = await classify(engine, clips[1], 102)
+        selected = [await engine.select(frames, deadline=later()) for frames in clips]
+        monkeypatch.setattr(engine.extractor, "run", gated)
         busy = await hold_up(engine)
-        gone, stays = (asyncio.create_task(classify(engine, clip(seed), 102)) for seed in (1, 2))
-        while not any(stage == "select" for stage, _ in recorder.runs):
+        gone, stays = (
+            asyncio.create_task(
+                engine.extract(frames, select_top_k(one.scores, 102), one.context, deadline=later())
+            )
+            for frames, one in zip(clips, selected, strict=True)
+        )
+        while engine.waiting_for("extract") < 2:
             await asyncio.sleep(0.001)
-        while engine.waiting_for("extract") == 0 and not stays.done():
-            await asyncio.sleep(0)
+        gate.release()
+        await busy
+        for _ in range(2):
+            assert await asyncio.to_thread(entered.acquire, timeout=60)
         gone.cancel()
+        gate.release()
         with pytest.raises(asyncio.CancelledError):
             await gone
         answer = await stays
         np.testing.assert_allclose(answer.logits, expected.logits, rtol=2e-4, atol=2e-4)
-        await busy
 
     asyncio.run(check())
+    stage, work = recorder.runs[-1]
+    assert (stage, work.rows) == ("extract", 2), "they shared a run"
 
 
 def test_time_is_told_apart(engine: Engine, recorder: Recorder) -> None:
