@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from service.engine.bindings import Place
 from service.engine.cost import CostModel, StageName
 from service.engine.graphs import Graph
 from service.engine.jobs import Arrays, Outputs, Part
@@ -38,7 +39,7 @@ class Stage:
 
     def run(self, parts: Sequence[Part], options: ort.RunOptions) -> tuple[Outputs, float]:
         """Run the rows together; blocks. Gives the outputs and the graph's seconds."""
-        feeds = assemble(parts)
+        feeds = assemble(parts, self._graph.place)
         began = time.perf_counter()
         outputs = self._graph.run(feeds, options)
         return outputs, time.perf_counter() - began
@@ -60,32 +61,42 @@ class Stage:
             self._observer.out_of_memory(self.name)
 
 
-def assemble(parts: Sequence[Part]) -> Arrays:
+def assemble(parts: Sequence[Part], place: Place | None = None) -> Arrays:
     """Put the rows of several jobs together; shorter ones are padded with zeros.
 
     The extractor is told how many tokens of a row are real (``lengths``), the selector's rows are
     all alike.
 
+    Args:
+        parts: rows of jobs of one stage.
+        place: where to put them; None leaves the rows of a single job where they are.
+
     Returns:
         the graph's inputs, each [rows, ...].
     """
-    feeds = {name: _stack([part.input(name) for part in parts]) for name in parts[0].job.inputs}
+    feeds = {
+        name: _stack(name, [part.input(name) for part in parts], place)
+        for name in parts[0].job.inputs
+    }
     if "positions" in feeds:
         lengths = np.repeat([part.job.tokens for part in parts], [part.rows for part in parts])
         feeds["lengths"] = lengths.astype(np.int64)
     return feeds
 
 
-def _stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    if len(arrays) == 1:
+def _stack(
+    name: str, arrays: Sequence[NDArray[np.generic]], place: Place | None
+) -> NDArray[np.generic]:
+    if len(arrays) == 1 and place is None:
         return arrays[0]
     longest = max(array.shape[1] for array in arrays)
-    if all(array.shape[1] == longest for array in arrays):
-        return np.concatenate(arrays)
-    rows = sum(len(array) for array in arrays)
-    stacked = np.zeros((rows, longest, *arrays[0].shape[2:]), arrays[0].dtype)
+    shape = (sum(map(len, arrays)), longest, *arrays[0].shape[2:])
+    dtype = arrays[0].dtype
+    stacked = np.empty(shape, dtype) if place is None else place(name, shape, dtype)
     first = 0
     for array in arrays:
-        stacked[first : first + len(array), : array.shape[1]] = array
+        rows = stacked[first : first + len(array)]
+        rows[:, : array.shape[1]] = array
+        rows[:, array.shape[1] :] = 0
         first += len(array)
     return stacked
