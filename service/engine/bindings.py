@@ -4,8 +4,10 @@ What lies in ordinary memory a driver first copies to page-locked memory of its 
 and the thread waits for it. Here rows are put together in such memory right away.
 """
 
+import ctypes
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +18,10 @@ from service.engine.jobs import Arrays, Outputs
 
 logger = logging.getLogger(__name__)
 
+# Of the release that onnxruntime-gpu is built for.
+_CUDA_RUNTIME = "libcudart.so.13"
+_PORTABLE = 1  # page-locked for every device of the process
+
 # Makes uint8 [bytes], of one kind of memory.
 Allocator = Callable[[int], NDArray[np.uint8]]
 # Gives memory for a tensor of a name, a shape and a type.
@@ -25,12 +31,19 @@ Place = Callable[[str, Sequence[int], DTypeLike], NDArray[np.generic]]
 def page_locked(size: int) -> NDArray[np.uint8]:
     """Memory that stays where it is, for the device to reach.
 
-    Raises:
-        RuntimeError: torch has no CUDA, or no such memory is left.
-    """
-    import torch  # where graphs run on the CPU, the service does without it
+    It goes when the last array that looks at it does.
 
-    return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+    Raises:
+        OSError: there is no CUDA, or it has no such memory left.
+    """
+    # By CUDA's own runtime, which onnxruntime has loaded: torch is built without it here.
+    cuda = ctypes.CDLL(_CUDA_RUNTIME)
+    memory = ctypes.c_void_p()
+    if status := cuda.cudaHostAlloc(ctypes.byref(memory), ctypes.c_size_t(size), _PORTABLE):
+        raise OSError(f"cudaHostAlloc of {size} bytes gives error {status}")
+    block = (ctypes.c_uint8 * size).from_address(memory.value or 0)
+    weakref.finalize(block, cuda.cudaFreeHost, memory)
+    return np.frombuffer(block, np.uint8)
 
 
 def pageable(size: int) -> NDArray[np.uint8]:
@@ -42,9 +55,8 @@ def best_allocator() -> Allocator:
     """Page-locked memory, or ordinary memory, which is slower, where there is none."""
     try:
         page_locked(1)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        logger.warning("no page-locked memory for the GPU's inputs", extra={"reason": reason})
+    except OSError as error:
+        logger.warning("no page-locked memory for the GPU's inputs", extra={"reason": str(error)})
         return pageable
     return page_locked
 

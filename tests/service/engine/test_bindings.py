@@ -1,16 +1,19 @@
 """Runs from memory that they share, on the built-in bundle's real graphs."""
 
+import ctypes
 import logging
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-import torch
 from numpy.typing import DTypeLike, NDArray
 
 from bundle.reader import Bundle, default_bundle_path, read_bundle
-from service.engine import EngineOptions
+from service.engine import EngineOptions, bindings
 from service.engine.bindings import BoundSession, best_allocator, pageable
 from service.engine.calibration import extractor_noise
 from service.engine.graphs import EXTRACTOR_OUTPUTS, Graph
@@ -106,14 +109,47 @@ def test_rows_are_put_together_where_they_belong() -> None:
             assert (row[:, each.job.tokens :] == 0).all(), "nothing of an earlier run is left"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is page-locked memory")
+GPU = "CUDAExecutionProvider" in ort.get_available_providers()
+
+
+@pytest.mark.skipif(GPU, reason="there may be page-locked memory")
 def test_without_page_locked_memory_it_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert best_allocator() is pageable
     assert "page-locked" in caplog.text
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_page_locked_memory_is_what_the_driver_says_it_is() -> None:
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_page_locked_memory_is_asked_of_cuda_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's runtime cannot be here: a library with its two functions counts what is asked."""
+    source = tmp_path / "runtime.c"
+    source.write_text(
+        """
+        #include <stdlib.h>
+        int held = 0;
+        int cudaHostAlloc(void **memory, size_t size, unsigned flags) {
+            if (size > 1 << 20 || flags != 1) return 2;
+            held += size;
+            *memory = calloc(1, size + sizeof(size_t));
+            *(size_t *)((char *)*memory + size) = size;
+            return 0;
+        }
+        int cudaFreeHost(void *memory) { held = 0; free(memory); return 0; }
+        """
+    )
+    library = tmp_path / "libcudart.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    monkeypatch.setattr(bindings, "_CUDA_RUNTIME", str(library))
+    held = ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "held")
     block = best_allocator()(4096)
-    assert torch.from_numpy(block).is_pinned()
+    part = block[:100].view(np.float32)
+    part[...] = 7
+    assert (block[:100].view(np.float32) == 7).all()
+    del block
+    assert held.value >= 4096, "a part of it is in use"
+    del part
+    assert held.value == 0
+    with pytest.raises(OSError, match="error 2"):
+        best_allocator()(1 << 21)
