@@ -32,8 +32,8 @@ def plan_for(manifest: Manifest, views: str | None = None) -> ViewPlan:
     )
 
 
-def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
-    """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread.
+def decode(video: bytes, plan: ViewPlan, device: str = "cpu") -> NDArray[np.uint8]:
+    """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread or by torch's device.
 
     Raises:
         service.errors.ClipError: the clip cannot be decoded.
@@ -45,9 +45,9 @@ def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
         limits=_LIMITS,
         ffmpeg_threads=1,
         timeout_seconds=_TIMEOUT_SECONDS,
-        memory_bytes=0,  # the worker's limits are for strangers' clips
+        memory_bytes=None,  # the worker's limits are for strangers' clips
     )
     # A writable copy: torch warns of memory that it may not write to.
     clip = torch.frombuffer(bytearray(video), dtype=torch.uint8)
-    decode_views(clip, out, job, cancelled=lambda: False)
+    decode_views(clip, out, job, cancelled=lambda: False, device=device)
     return out.numpy()

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from benchmarks.command_line import out_option
+from benchmarks.decoding import decode, plan_for
 from benchmarks.record import describe_run, write_result
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.tokens import select_top_k, tokens_to_keep
+from service.decoding.clip import DeviceUnusable, check_device
 from service.engine import Engine, EngineError, EngineOptions, Work
 from service.engine.calibration import extractor_noise
 from service.engine.jobs import Arrays
@@ -141,6 +143,31 @@ def matrix_rate(options: EngineOptions, size: int, products: int, runs: int) -> 
         session.run(None, {"x0": one})
         seconds.append(time.perf_counter() - began)
     return products * size**3 / statistics.median(seconds)
+
+
+def decoding(video: bytes, bundle: Bundle, device: str, runs: int) -> dict[str, Any]:
+    """Seconds of one clip on a CPU thread and by the GPU's video engine, in turns, and how far
+    apart the views are, in levels of 255.
+
+    Raises:
+        DeviceUnusable: torchcodec cannot decode this clip there.
+    """
+    check_device(torch.frombuffer(bytearray(video), dtype=torch.uint8), device)
+    plan = plan_for(bundle.manifest)
+    seconds: dict[str, list[float]] = {"cpu": [], device: []}
+    views: dict[str, NDArray[np.uint8]] = {}
+    for _ in range(runs):
+        for where, samples in seconds.items():
+            began = time.perf_counter()
+            views[where] = decode(video, plan, where)
+            samples.append(time.perf_counter() - began)
+    difference = np.abs(views["cpu"].astype(int) - views[device].astype(int))
+    return {
+        "device": device,
+        "samples_seconds": seconds,
+        "mean_difference": float(difference.mean()),
+        "largest_difference": int(difference.max()),
+    }
 
 
 class _Runs:
@@ -260,9 +287,16 @@ def gpu_name() -> str:
 )
 @click.option("--runs", type=click.IntRange(3), default=20, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True)
+@click.option(
+    "--clip",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Decode this one on the GPU as well; takes torch and torchcodec with CUDA.",
+)
 @click.option("--max-batch-tokens", type=click.IntRange(1), default=262_144, show_default=True)
 @out_option("gpu")
-def main(bundle: Path, runs: int, seconds: float, max_batch_tokens: int, out: Path) -> None:
+def main(
+    bundle: Path, runs: int, seconds: float, clip: Path | None, max_batch_tokens: int, out: Path
+) -> None:
     """Measure BUNDLE (default: the built-in one) on this machine's first GPU."""
     if CUDA not in ort.get_available_providers():
         raise click.ClickException(
@@ -273,6 +307,10 @@ def main(bundle: Path, runs: int, seconds: float, max_batch_tokens: int, out: Pa
     read = read_bundle(bundle)
     try:
         result = measure(read, options, runs, seconds)
+        if clip is not None:
+            result["decoding"] = decoding(clip.read_bytes(), read, "cuda:0", runs)
+    except DeviceUnusable as error:
+        raise click.ClickException(f"{clip} cannot be decoded on the GPU: {error}") from None
     except EngineError as error:
         raise click.ClickException(f"no GPU can be used: {error}") from None
     manifest = read.manifest

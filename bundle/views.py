@@ -35,7 +35,15 @@ def resize(frames: Tensor, height: int, width: int) -> Tensor:
     """
     if frames.shape[-2:] == (height, width):
         return frames
+    if frames.is_cuda:  # torch resizes no whole numbers there
+        return resize_in_floats(frames, height, width)
     return F.interpolate(frames, size=(height, width), mode="bilinear", antialias=True)
+
+
+def resize_in_floats(frames: Tensor, height: int, width: int) -> Tensor:
+    """As :func:`resize`, at most one level apart from it, on whatever device."""
+    resized = F.interpolate(frames.float(), (height, width), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def crop(frames: Tensor, size: int, spatial_views: int) -> Tensor:

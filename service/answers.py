@@ -223,6 +223,7 @@ def model(
         decoding=schemas.DecodingAnswer(
             workers=pool.live,
             sandbox=pool.sandbox,
+            device=settings.decoding_device,
             torchcodec=pool.versions[0],
             ffmpeg=pool.versions[1],
         ),

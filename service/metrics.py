@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from bundle.schema import Manifest
 from service import __version__
-from service.decoding.protocol import SANDBOXES
+from service.decoding.protocol import DECODERS, SANDBOXES
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -132,6 +132,10 @@ class Metrics:
             "lookwhen_substituted_frames",
             "Sampled frames that could not be decoded and were replaced.", registry=registry,
         )  # fmt: skip
+        self.decoded_clips = Counter(
+            "lookwhen_decoded_clips", "Clips decoded, by what decoded them.",
+            ["decoder"], registry=registry,
+        )  # fmt: skip
         self.tokens_kept = Counter(
             "lookwhen_tokens_kept", "Tokens the extractor looked at.", registry=registry
         )
@@ -240,6 +244,8 @@ class Metrics:
                 self.http_requests.labels(route, status)
         for level in SANDBOXES:
             self.decode_sandbox.labels(level)
+        for decoder in DECODERS:
+            self.decoded_clips.labels(decoder)
         for stage in STAGES:
             self.stages.labels(stage)
         for stage in ("decode", *ENGINE_STAGES):

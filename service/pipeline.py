@@ -271,6 +271,7 @@ class Pipeline:
         return self.engine
 
     def _decoded(self, facts: ClipFacts, seconds: float) -> None:
+        self.metrics.decoded_clips.labels(facts.decoder).inc()
         if self.engine is not None:
             pixels = facts.width * facts.height * facts.frames
             decoding = self.engine.cost.decoding

@@ -323,6 +323,7 @@ class DecodingAnswer(_Answer):
         "the first is warm",
         examples=["landlock+seccomp"],
     )
+    device: str = Field(description="where clips are decoded", examples=["cpu"])
     torchcodec: str = Field(examples=["0.13.0"])
     ffmpeg: str = Field(examples=["5.1.6"])
 

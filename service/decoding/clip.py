@@ -19,13 +19,14 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
+import torchcodec
 from torch import Tensor
 from torchcodec import _core as core
-from torchcodec.decoders import VideoDecoder
+from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
 
 from bundle.sampling import frame_indices
 from bundle.views import crop, resize, resized_shape
-from service.decoding.protocol import MOST_FPS, ClipFacts, ClipLimits, Job, ViewPlan
+from service.decoding.protocol import MOST_FPS, ClipFacts, ClipLimits, Decoder, Job, ViewPlan
 from service.errors import (
     ClipError,
     ClipTooLong,
@@ -47,11 +48,17 @@ _SEARCH_SHARE = 0.6
 _FRAMES_OF_ROOM = 4
 
 
+class DeviceUnusable(Exception):
+    """Clips cannot be decoded where they should be; the text says why."""
+
+
 class DecodingCancelled(Exception):
     """The service no longer wants the clip."""
 
 
-def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool]) -> ClipFacts:
+def decode_views(
+    clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool], device: str = "cpu"
+) -> ClipFacts:
     """Decode the frames that the views need and write the views.
 
     Args:
@@ -59,6 +66,7 @@ def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bo
         out: uint8 [V, T, H, W, 3], written; views are temporal-major, then spatial.
         job: which views, and what a clip may be.
         cancelled: asked between two frames.
+        device: torch's name of where to decode and resize; views are always on the CPU.
 
     Returns:
         What the decoder found out about the clip.
@@ -68,7 +76,7 @@ def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bo
         DecodingCancelled: ``cancelled`` said so.
     """
     began = time.monotonic()
-    decoder = _open(clip, job.ffmpeg_threads)
+    decoder = _open(clip, job.ffmpeg_threads, device)
     facts = _check(decoder, job.limits)
     reader = _FrameReader(decoder, job.plan, job.limits, cancelled)
 
@@ -87,7 +95,8 @@ def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bo
         rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
         for time_step, index in enumerate(indices):
             rows[:, time_step] = reader.views[index]
-    return replace(facts, substituted_frames=len(missing))
+    decoded_by = _decoder_of(decoder, device)
+    return replace(facts, substituted_frames=len(missing), decoder=decoded_by)
 
 
 class _FrameReader:
@@ -152,7 +161,7 @@ class _FrameReader:
         self._last = index
         self._check_pixels(self._decoded_pixels)
         small = resize(frame, *resized_shape(height, width, self._plan.short_side))
-        self.views[index] = crop(small, self._plan.size, self._plan.spatial)[:, 0]
+        self.views[index] = crop(small, self._plan.size, self._plan.spatial)[:, 0].cpu()
         return True
 
     def _has_room(self) -> bool:
@@ -173,9 +182,31 @@ class _FrameReader:
             self.read(index)
 
 
-def _open(clip: Tensor, threads: int) -> VideoDecoder:
+def check_device(clip: Tensor, device: str) -> None:
+    """Raise DeviceUnusable unless this clip is decoded where it should be.
+
+    torchcodec decodes on the CPU, and says nothing, where a GPU cannot.
+    """
     try:
-        return VideoDecoder(clip, seek_mode="exact", num_ffmpeg_threads=threads, device="cpu")
+        decoder = VideoDecoder(clip, device=device)
+        decoder.get_frame_at(0)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # Where in its source torchcodec raised it comes first.
+        reason = re.sub(r"^\w+, \S+:\d+, ", "", str(error).strip().splitlines()[0])
+        raise DeviceUnusable(f"torchcodec {torchcodec.__version__} says: {reason}") from None
+    if _decoder_of(decoder, device) != "nvdec":
+        raise DeviceUnusable(str(decoder.cpu_fallback))
+    # Decoders kept for later clips mis-crop those that only share a coded size (torchcodec #1704).
+    set_nvdec_cache_capacity(0)
+
+
+def _decoder_of(decoder: VideoDecoder, device: str) -> Decoder:
+    return "ffmpeg" if device == "cpu" or decoder.cpu_fallback else "nvdec"
+
+
+def _open(clip: Tensor, threads: int, device: str) -> VideoDecoder:
+    try:
+        return VideoDecoder(clip, seek_mode="exact", num_ffmpeg_threads=threads, device=device)
     except (RuntimeError, ValueError, IndexError, MemoryError) as error:
         raise _refusal(error) from None
 
@@ -192,7 +223,9 @@ def _refusal(error: Exception) -> ClipError:
 
 def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or bool(
-        re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
+        re.search(
+            r"cannot allocate|can't allocate|out of memory|bad_alloc|aten::empty", str(error), re.I
+        )
     )
 
 
@@ -229,4 +262,5 @@ def _check(decoder: VideoDecoder, limits: ClipLimits) -> ClipFacts:
         duration_seconds=round(seconds, 6),
         rotation_degrees=round(rotation) % 360 if math.isfinite(rotation) else 0,
         substituted_frames=0,
+        decoder="ffmpeg",
     )

@@ -29,6 +29,7 @@ def decode_pool(
             recycle_jobs=settings.decode_recycle_jobs,
             recycle_rss_bytes=settings.decode_recycle_rss_bytes,
             sandbox=settings.decode_sandbox,
+            device=settings.decoding_device,
             storm_deaths=settings.decode_storm_deaths,
             storm_window_seconds=settings.decode_storm_window_seconds,
             storm_calm_seconds=settings.decode_storm_calm_seconds,

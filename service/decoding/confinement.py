@@ -50,12 +50,13 @@ def volunteer() -> None:
         score.write_text(str(min(_HIGHEST_OOM_SCORE, int(score.read_text()) + _OOM_SCORE)))
 
 
-def confine(policy: SandboxPolicy) -> Sandbox:
+def confine(policy: SandboxPolicy, descriptors: int) -> Sandbox:
     """Give up what no clip needs: files, programs, the network, processes, new privileges.
 
     Args:
         policy: ``require`` fails without both Landlock and seccomp, ``prefer`` takes what there
             is, ``off`` leaves it at resource limits.
+        descriptors: how many it may have open.
 
     Returns:
         What the worker is confined by.
@@ -66,8 +67,7 @@ def confine(policy: SandboxPolicy) -> Sandbox:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Blocks arrive with their size; nothing may grow, so that no decoder writes a file.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    # The socket, two blocks, and the few that libraries opened while they were imported.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     active: Sandbox = "rlimits"
     if sys.platform == "linux":
         kernel.no_new_privileges()
@@ -105,7 +105,7 @@ def _threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def limit_job(memory_bytes: int, cpu_seconds: float) -> None:
+def limit_job(memory_bytes: int | None, cpu_seconds: float) -> None:
     """Cap what the next clip may take on top of what the process has and has used already.
 
     The soft limits move with each job: RLIMIT_CPU counts for the life of a process, and the address
@@ -115,7 +115,7 @@ def limit_job(memory_bytes: int, cpu_seconds: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = math.ceil(used.ru_utime + used.ru_stime + cpu_seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (spent, resource.RLIM_INFINITY))
-    if occupied := _address_space_bytes():
+    if memory_bytes is not None and (occupied := _address_space_bytes()):
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         soft = occupied + memory_bytes
         if hard != resource.RLIM_INFINITY:

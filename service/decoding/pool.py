@@ -56,10 +56,16 @@ class PoolLimits:
     recycle_jobs: int
     recycle_rss_bytes: int
     sandbox: SandboxPolicy = "prefer"
+    device: str = "cpu"
     spare_workers: int = 0
     storm_deaths: int = 10
     storm_window_seconds: float = 30.0
     storm_calm_seconds: float = 10.0
+
+    @property
+    def address_space_bytes(self) -> int | None:
+        """Of one clip; a driver takes far more of it than of memory, so that it tells nothing."""
+        return self.memory_bytes if self.device == "cpu" else None
 
 
 class DecodePool:
@@ -170,7 +176,7 @@ class DecodePool:
                 limits=self.clip_limits,
                 ffmpeg_threads=self._limits.ffmpeg_threads,
                 timeout_seconds=self._limits.timeout_seconds,
-                memory_bytes=self._limits.memory_bytes,
+                memory_bytes=self._limits.address_space_bytes,
             )
             facts = await self._run(job, clip, frames)
             return frames.array(plan.shape), facts
@@ -278,9 +284,13 @@ class DecodePool:
 
     async def _add(self) -> None:
         worker = await DecodeProcess.start(
-            self._limits.start_timeout_seconds, self._ended, self._limits.sandbox
+            self._limits.start_timeout_seconds,
+            self._ended,
+            self._limits.sandbox,
+            self._limits.device,
         )
-        worker.cap_memory(self._limits.memory_bytes + self._limits.recycle_rss_bytes)
+        if (clip_bytes := self._limits.address_space_bytes) is not None:
+            worker.cap_memory(clip_bytes + self._limits.recycle_rss_bytes)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line

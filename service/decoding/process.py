@@ -35,8 +35,8 @@ _STOP_SECONDS = 2.0
 
 # A worker learns nothing of the service's environment but what loading libraries takes.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
-                "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "HOME", "LANG", "LC_ALL",
-                "TMPDIR")  # fmt: skip
+                "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "HOME", "LANG", "LC_ALL", "TMPDIR",
+                "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # fmt: skip
 
 
 class WorkerStartError(Exception):
@@ -64,7 +64,10 @@ class DecodeProcess:
     """
 
     def __init__(
-        self, on_end: Callable[["DecodeProcess"], None], sandbox: SandboxPolicy = "prefer"
+        self,
+        on_end: Callable[["DecodeProcess"], None],
+        sandbox: SandboxPolicy = "prefer",
+        device: str = "cpu",
     ) -> None:
         """Start the process; it must be on the thread that lives longest.
 
@@ -85,7 +88,7 @@ class DecodeProcess:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.decoding.worker", str(theirs.fileno()),
-                 str(os.getpid()), sandbox],
+                 str(os.getpid()), sandbox, device],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # FFmpeg's messages quote the clip; what matters comes through the socket.
@@ -102,6 +105,7 @@ class DecodeProcess:
         timeout_seconds: float,
         on_end: Callable[[Self], None],
         sandbox: SandboxPolicy = "prefer",
+        device: str = "cpu",
     ) -> Self:
         """Start a worker and wait until it is warm.
 
@@ -109,12 +113,13 @@ class DecodeProcess:
             timeout_seconds: how long that may take.
             on_end: called when it has ended, for whatever reason.
             sandbox: how it is to be confined; see :func:`service.decoding.confinement.confine`.
+            device: torch's name of where it decodes.
 
         Raises:
             WorkerStartError: it could not be started, failed, ended, or took too long.
         """
         try:
-            worker = cls(on_end, sandbox)  # type: ignore[arg-type]
+            worker = cls(on_end, sandbox, device)  # type: ignore[arg-type]
         except OSError as error:  # no memory, descriptors or processes left, for the time being
             reason = error.strerror or type(error).__name__
             raise WorkerStartError(f"a decode process cannot be started: {reason}") from None
@@ -161,9 +166,10 @@ class DecodeProcess:
 
     def outgrew(self, limit_bytes: int) -> bool:
         """Whether it has more resident memory than that, or so much more address space than when
-        :meth:`cap_memory` was called; False where the system does not say."""
+        :meth:`cap_memory` was called, if it was; False where the system does not say."""
         size, resident = self._memory_bytes()
-        return max(resident, size - self._idle_bytes) > limit_bytes
+        grown = size - self._idle_bytes if self._idle_bytes else 0
+        return max(resident, grown) > limit_bytes
 
     def _memory_bytes(self) -> tuple[int, int]:
         """(address space, resident), or zeros where the system does not say."""

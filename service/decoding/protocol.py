@@ -13,6 +13,12 @@ from typing import Any, Literal, cast, get_args
 Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
 SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 
+# Where clips are decoded: by FFmpeg on the CPU, or by an NVIDIA GPU's video engine.
+Device = Literal["cpu", "cuda"]
+# What decoded a clip. A GPU leaves codecs that it does not know to FFmpeg.
+Decoder = Literal["ffmpeg", "nvdec"]
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
+
 # The largest message is a worker's report of why it could not start.
 MAX_MESSAGE_BYTES = 16 * 1024
 
@@ -58,7 +64,7 @@ class Job:
     limits: ClipLimits
     ffmpeg_threads: int
     timeout_seconds: float
-    memory_bytes: int
+    memory_bytes: int | None  # of address space; None is no limit
 
 
 # What a clip is said to exceed a limit by: a header may claim more than any of our units needs.
@@ -83,6 +89,7 @@ class ClipFacts:
     duration_seconds: float
     rotation_degrees: int
     substituted_frames: int
+    decoder: Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +215,7 @@ def _facts(value: Any) -> ClipFacts:
         duration_seconds=_number(value["duration_seconds"], 0.0, 1e9),
         rotation_degrees=_whole(value["rotation_degrees"], 0, 359),
         substituted_frames=_whole(value["substituted_frames"], 0, 1 << 31),
+        decoder=_decoder(value["decoder"]),
     )
 
 
@@ -221,6 +229,12 @@ def _sandbox(value: Any) -> Sandbox:
     if value not in SANDBOXES:
         raise ProtocolError("not a known sandbox")
     return cast(Sandbox, value)
+
+
+def _decoder(value: Any) -> Decoder:
+    if value not in DECODERS:
+        raise ProtocolError("not a known decoder")
+    return cast(Decoder, value)
 
 
 def _whole(value: Any, low: int, high: int) -> int:

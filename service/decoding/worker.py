@@ -1,4 +1,4 @@
-"""The decode worker: ``python -m service.decoding.worker SOCKET PARENT SANDBOX``, of the pool.
+"""A pool's worker: ``python -m service.decoding.worker SOCKET PARENT SANDBOX DEVICE``.
 
 It decodes one clip at a time until its socket closes. It is told to stop between two frames by a
 message or by the end of the socket, and killed by its parent when that is not enough.
@@ -38,11 +38,20 @@ WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
 _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
 _NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6, 1 << 40)
+_UNUSABLE = (
+    "LOOKWHEN_DECODE_DEVICE=cuda: clips cannot be decoded on the GPU: {reason}. That takes builds "
+    "of torch and torchcodec with CUDA, and NVIDIA's driver with its video library (in containers: "
+    "NVIDIA_DRIVER_CAPABILITIES=compute,video). Or let the CPU decode: LOOKWHEN_DECODE_DEVICE=cpu"
+)
+
+
+class CannotStart(Exception):
+    """The worker cannot do what the settings ask of it; the text says why and what to do."""
 
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    policy = cast(confinement.SandboxPolicy, sys.argv[3])
+    policy, device = cast(confinement.SandboxPolicy, sys.argv[3]), sys.argv[4]
     # Ctrl-C and a supervisor's SIGTERM reach the whole group; accepted clips are finished all the
     # same, and the parent says when to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -51,19 +60,26 @@ def main() -> None:
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
-            torchcodec, ffmpeg = _warm_up()
-            ready = Ready(torchcodec, ffmpeg, confinement.confine(policy))
-        except confinement.SandboxError as error:
+            torchcodec, ffmpeg = _warm_up(device)
+            sandbox = confinement.confine(policy, descriptors=_descriptors(device))
+            ready = Ready(torchcodec, ffmpeg, sandbox)
+        except (confinement.SandboxError, CannotStart) as error:
             _send(channel, Failed(str(error)))
             return
         except Exception:
             _send(channel, _failure())
             return
         _send(channel, ready)
-        _serve(channel)
+        _serve(channel, device)
 
 
-def _warm_up() -> tuple[str, str]:
+def _descriptors(device: str) -> int:
+    # The socket, two blocks, and the few that libraries opened while they were imported. A driver
+    # opens more of its own with every clip.
+    return 32 if device == "cpu" else 1024
+
+
+def _warm_up(device: str) -> tuple[str, str]:
     """Import everything and decode a clip, so that the first real one finds all of it loaded.
 
     Returns:
@@ -75,22 +91,27 @@ def _warm_up() -> tuple[str, str]:
     import torchcodec
     from torchcodec._core import get_ffmpeg_library_versions
 
-    from service.decoding.clip import decode_views
+    from service.decoding.clip import DeviceUnusable, check_device, decode_views
 
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
+    if device != "cpu":
+        try:
+            check_device(clip, device)
+        except DeviceUnusable as error:
+            raise CannotStart(_UNUSABLE.format(reason=error)) from None
     out = torch.zeros(_WARM_UP_PLAN.shape, dtype=torch.uint8)
-    decode_views(
-        clip, out, Job(len(clip), _WARM_UP_PLAN, _NO_LIMITS, 1, 60.0, 0), cancelled=lambda: False
-    )
+    job = Job(len(clip), _WARM_UP_PLAN, _NO_LIMITS, 1, 60.0, None)
+    decode_views(clip, out, job, cancelled=lambda: False, device=device)
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
-    confinement.limit_job(memory_bytes=1 << 40, cpu_seconds=3600)
+    # No limit yet, but what setting one takes has to be opened before the sandbox closes.
+    confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
-def _serve(channel: socket.socket) -> None:
+def _serve(channel: socket.socket, device: str) -> None:
     while True:
         line, descriptors = _receive(channel)
         if not line:
@@ -100,7 +121,7 @@ def _serve(channel: socket.socket) -> None:
             if message == "cancel":  # it crossed with the reply
                 continue
             _send(channel, Started())
-            reply = _run(message, descriptors, channel)
+            reply = _run(message, descriptors, channel, device)
         except Exception:
             reply = _failure()
         finally:
@@ -109,7 +130,7 @@ def _serve(channel: socket.socket) -> None:
         _send(channel, reply)
 
 
-def _run(job: Job, descriptors: list[int], channel: socket.socket) -> Reply:
+def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) -> Reply:
     import torch
 
     from service.decoding.clip import DecodingCancelled, decode_views
@@ -132,7 +153,7 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket) -> Reply:
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
-        return Decoded(decode_views(clip, out, job, cancelled))
+        return Decoded(decode_views(clip, out, job, cancelled, device))
     except ClipError as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)

@@ -43,7 +43,7 @@ def page_locked(size: int) -> NDArray[np.uint8]:
         raise OSError(f"cudaHostAlloc of {size} bytes gives error {status}")
     block = (ctypes.c_uint8 * size).from_address(memory.value or 0)
     weakref.finalize(block, cuda.cudaFreeHost, memory)
-    return np.frombuffer(block, np.uint8)
+    return np.frombuffer(memoryview(block), np.uint8)
 
 
 def pageable(size: int) -> NDArray[np.uint8]:

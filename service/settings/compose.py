@@ -34,6 +34,11 @@ class Settings(
         names = [field.name for field in dataclasses.fields(EngineOptions)]
         return EngineOptions(**{name: getattr(self, name) for name in names})
 
+    @property
+    def decoding_device(self) -> str:
+        """torch's name of where clips are decoded."""
+        return f"cuda:{self.device_id}" if self.decode_device == "cuda" else "cpu"
+
     @field_validator(
         "latency_buckets_seconds",
         "execution_providers",
@@ -70,6 +75,16 @@ class Settings(
             raise ValueError(
                 "LOOKWHEN_DEGRADE_FROM_LOAD must be below LOOKWHEN_DEGRADE_FULL_LOAD, got "
                 f"{self.degrade_from_load:g} and {self.degrade_full_load:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _drivers_are_not_confined(self) -> Self:
+        if self.decode_device == "cuda" and self.decode_sandbox != "off":
+            raise ValueError(
+                "LOOKWHEN_DECODE_DEVICE=cuda needs LOOKWHEN_DECODE_SANDBOX=off: a driver opens "
+                "devices and files as long as it works, which is what the sandbox forbids. Decode "
+                "on GPUs only what comes from people you trust"
             )
         return self
 

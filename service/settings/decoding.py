@@ -57,6 +57,13 @@ class Decoding(Group):
         ge=0,
         le=64,
     )
+    decode_device: Literal["cpu", "cuda"] = setting(
+        "cpu",
+        "Where clips are decoded and resized; `cuda` is the video engine (NVDEC) of the GPU that "
+        "LOOKWHEN_DEVICE_ID names, for the codecs that it knows. It takes builds of torch and "
+        "torchcodec with CUDA, some hundred MB of the GPU for each decode process, and "
+        "LOOKWHEN_DECODE_SANDBOX=off.",
+    )
     decode_sandbox: Literal["require", "prefer", "off"] = setting(
         "prefer",
         "Landlock and seccomp around decode processes: `require` refuses to start on a kernel "

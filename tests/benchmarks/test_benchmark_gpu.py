@@ -2,10 +2,13 @@
 
 import onnxruntime as ort
 import pytest
+import torch
 from click.testing import CliRunner
 
 from benchmarks import gpu
 from bundle.reader import Bundle, default_bundle_path, read_bundle
+from service.decoding.clip import DeviceUnusable
+from service.decoding.worker import WARM_UP_CLIP
 from service.engine import Engine, EngineOptions
 
 OPTIONS = EngineOptions(
@@ -36,6 +39,19 @@ def test_rates(bundle: Bundle) -> None:
     assert all(row["clips_per_second"] > 0 and row["rows_per_run"] >= 1 for row in rows)
     assert all(row["padding_ratio"] == 0 for row in rows[:-1])
     assert 0 <= rows[-1]["padding_ratio"] <= OPTIONS.max_padding_ratio
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to decode on")
+def test_a_clip_is_not_said_to_be_decoded_where_it_is_not(bundle: Bundle) -> None:
+    with pytest.raises(DeviceUnusable, match=r"torchcodec .* cuda:0"):
+        gpu.decoding(WARM_UP_CLIP.read_bytes(), bundle, "cuda:0", runs=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and torch with CUDA")
+def test_a_gpu_decodes_what_a_cpu_decodes(bundle: Bundle) -> None:
+    found = gpu.decoding(WARM_UP_CLIP.read_bytes(), bundle, "cuda:0", runs=1)
+    assert found["mean_difference"] < 2
+    assert found["largest_difference"] < 32
 
 
 @pytest.mark.skipif(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bundle.geometry import downscale, gather_patches
 from bundle.sampling import Views, frame_indices
-from bundle.views import crop, resize, resized_shape
+from bundle.views import crop, resize, resize_in_floats, resized_shape
 
 
 def test_a_single_view_reads_the_middle_of_each_segment() -> None:
@@ -105,6 +105,13 @@ def test_resizing_down_averages_instead_of_skipping() -> None:
     assert small.dtype == torch.uint8
     inner = small[..., 2:-2].float()
     assert (inner - 100).abs().max() <= 5  # the stripes are gone, their mean stays
+
+
+def test_resizing_in_floats_is_a_level_apart_at_most() -> None:
+    frames = torch.randint(0, 256, (2, 3, 90, 70), dtype=torch.uint8)
+    exact, floats = resize(frames, 31, 24), resize_in_floats(frames, 31, 24)
+    assert floats.dtype == torch.uint8
+    assert (exact.int() - floats.int()).abs().max() <= 1
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import service_clips as clips
+import torch
 from decode_pools import H264, MiB, decode_in, pool_of
 
 from service.decoding.blocks import Block
-from service.decoding.process import DecodeProcess
+from service.decoding.process import DecodeProcess, WorkerStartError
 from service.decoding.protocol import ProtocolError, ViewPlan, decode_reply
 from service.errors import DecodeMemoryExceeded, DecoderCrashed, DecodeTimeout
 
@@ -211,6 +213,36 @@ def test_a_worker_is_confined_and_knows_no_secrets() -> None:
                 assert f"{kind}:\t{0:016x}" in status
         finally:
             await worker.stop()
+
+    asyncio.run(check())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to decode on")
+def test_a_worker_that_cannot_decode_on_the_gpu_says_what_that_takes() -> None:
+    async def check() -> None:
+        async with pool_of(device="cuda:0", sandbox="off"):  # type: ignore[arg-type]
+            raise AssertionError("it must not start")
+
+    with pytest.raises(WorkerStartError, match=r"LOOKWHEN_DECODE_DEVICE=cuda: .*cuda:0") as caught:
+        asyncio.run(check())
+    assert "LOOKWHEN_DECODE_DEVICE=cpu" in str(caught.value)
+    assert "/" not in str(caught.value), "no path of whoever built torchcodec"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and torch with CUDA")
+def test_workers_decode_on_the_gpu(tmp_path: Path) -> None:
+    clip = clips.pattern(tmp_path / "clip.mp4", *H264)
+
+    async def check() -> None:
+        async with pool_of() as (on_cpu, _):
+            expected, facts = await decode_in(on_cpu, clip)
+            assert facts.decoder == "ffmpeg"
+        async with pool_of(device="cuda:0", sandbox="off") as (pool, restarts):  # type: ignore[arg-type]
+            for _ in range(3):
+                frames, facts = await decode_in(pool, clip)
+                assert facts.decoder == "nvdec"
+                assert np.abs(frames.astype(int) - expected.astype(int)).mean() < 2
+            assert restarts == []
 
     asyncio.run(check())
 

@@ -113,7 +113,7 @@ def attempt(function):
     return "done"
 
 if layers == ["all"]:
-    active = confinement.confine("require")
+    active = confinement.confine("require", descriptors=32)
 else:
     confinement.kernel.no_new_privileges()
     if layers != ["none"]:

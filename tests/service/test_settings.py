@@ -59,6 +59,8 @@ def test_environment_and_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOOKWHEN_SPARSITY_LEVELS", "0,1.5", "between 0 and 0.99"),
         ("LOOKWHEN_LATENCY_BUCKETS_SECONDS", "1,0.5", "ascending"),
         ("LOOKWHEN_DEGRADE_FROM_LOAD", "0.9", "must be below LOOKWHEN_DEGRADE_FULL_LOAD"),
+        ("LOOKWHEN_DECODE_DEVICE", "cuda", "needs LOOKWHEN_DECODE_SANDBOX=off"),
+        ("LOOKWHEN_DECODE_DEVICE", "tpu", "'cpu' or 'cuda'"),
         ("LOOKWHEN_DEGRADE_MAX_SPARSITY", "1", "less than or equal to 0.99"),
         ("LOOKWHEN_DECODE_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("LOOKWHEN_MAX_BODY_BYTE", "1", "did you mean LOOKWHEN_MAX_BODY_BYTES?"),

@@ -150,7 +150,7 @@ def test_any_body_is_taken_or_refused(
 
 # --- What decode workers say ---------------------------------------------------------------------
 
-FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, 0)
+FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, 0, "ffmpeg")
 REPLIES = [
     Decoded(FACTS),
     Refused("too_many_pixels", 9.0, 4.0),
