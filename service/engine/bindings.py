@@ -34,15 +34,18 @@ def page_locked(size: int) -> NDArray[np.uint8]:
     It goes when the last array that looks at it does.
 
     Raises:
-        OSError: there is no CUDA, or it has no such memory left.
+        OSError: there is no CUDA.
+        MemoryError: it has no such memory left.
     """
     # By CUDA's own runtime, which onnxruntime has loaded: torch is built without it here.
     cuda = ctypes.CDLL(_CUDA_RUNTIME)
     memory = ctypes.c_void_p()
     if status := cuda.cudaHostAlloc(ctypes.byref(memory), ctypes.c_size_t(size), _PORTABLE):
-        raise OSError(f"cudaHostAlloc of {size} bytes gives error {status}")
+        cuda.cudaGetLastError()  # or the next check of somebody else's call would find it
+        raise MemoryError(f"cudaHostAlloc of {size} bytes gives error {status}")
     block = (ctypes.c_uint8 * size).from_address(memory.value or 0)
-    weakref.finalize(block, cuda.cudaFreeHost, memory)
+    # Not at exit, when CUDA may be gone already; the process's end gives it back as well.
+    weakref.finalize(block, cuda.cudaFreeHost, memory).atexit = False
     return np.frombuffer(memoryview(block), np.uint8)
 
 
@@ -55,7 +58,7 @@ def best_allocator() -> Allocator:
     """Page-locked memory, or ordinary memory, which is slower, where there is none."""
     try:
         page_locked(1)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         logger.warning("no page-locked memory for the GPU's inputs", extra={"reason": str(error)})
         return pageable
     return page_locked
