@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import Manifest
+from service.decoding import nvdec
 from service.decoding.clip import decode_views
 from service.decoding.protocol import ClipLimits, Job, ViewPlan
 
@@ -49,5 +50,8 @@ def decode(video: bytes, plan: ViewPlan, device: str = "cpu") -> NDArray[np.uint
     )
     # A writable copy: torch warns of memory that it may not write to.
     clip = torch.frombuffer(bytearray(video), dtype=torch.uint8)
-    decode_views(clip, out, job, cancelled=lambda: False, device=device)
+    if device == "cpu":
+        decode_views(clip, out, job, cancelled=lambda: False)
+    else:
+        nvdec.decode_views(clip, out, job, cancelled=lambda: False, device=device)
     return out.numpy()

@@ -28,7 +28,7 @@ from benchmarks.record import describe_run, write_result
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.tokens import select_top_k, tokens_to_keep
-from service.decoding.clip import DeviceUnusable, check_device
+from service.decoding.nvdec import DeviceUnusable, require_device
 from service.engine import Engine, EngineError, EngineOptions, Work
 from service.engine.calibration import extractor_noise
 from service.engine.jobs import Arrays
@@ -150,9 +150,9 @@ def decoding(video: bytes, bundle: Bundle, device: str, runs: int) -> dict[str, 
     apart the views are, in levels of 255.
 
     Raises:
-        DeviceUnusable: torchcodec cannot decode this clip there.
+        DeviceUnusable: torchcodec does not decode this clip there.
     """
-    check_device(torch.frombuffer(bytearray(video), dtype=torch.uint8), device)
+    require_device(torch.frombuffer(bytearray(video), dtype=torch.uint8), device)
     plan = plan_for(bundle.manifest)
     seconds: dict[str, list[float]] = {"cpu": [], device: []}
     views: dict[str, NDArray[np.uint8]] = {}

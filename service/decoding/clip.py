@@ -19,14 +19,15 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
-import torchcodec
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torchcodec import _core as core
-from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
+from torchcodec.decoders import VideoDecoder
 
 from bundle.sampling import frame_indices
 from bundle.views import crop, resize, resized_shape
-from service.decoding.protocol import MOST_FPS, ClipFacts, ClipLimits, Decoder, Job, ViewPlan
+from service.decoding.protocol import MOST_FPS, ClipFacts, ClipLimits, Job, ViewPlan
 from service.errors import (
     ClipError,
     ClipTooLong,
@@ -48,17 +49,11 @@ _SEARCH_SHARE = 0.6
 _FRAMES_OF_ROOM = 4
 
 
-class DeviceUnusable(Exception):
-    """Clips cannot be decoded where they should be; the text says why."""
-
-
 class DecodingCancelled(Exception):
     """The service no longer wants the clip."""
 
 
-def decode_views(
-    clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool], device: str = "cpu"
-) -> ClipFacts:
+def decode_views(clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool]) -> ClipFacts:
     """Decode the frames that the views need and write the views.
 
     Args:
@@ -66,7 +61,6 @@ def decode_views(
         out: uint8 [V, T, H, W, 3], written; views are temporal-major, then spatial.
         job: which views, and what a clip may be.
         cancelled: asked between two frames.
-        device: torch's name of where to decode and resize; views are always on the CPU.
 
     Returns:
         What the decoder found out about the clip.
@@ -76,31 +70,29 @@ def decode_views(
         DecodingCancelled: ``cancelled`` said so.
     """
     began = time.monotonic()
-    decoder = _open(clip, job.ffmpeg_threads, device)
-    facts = _check(decoder, job.limits)
-    reader = _FrameReader(decoder, job.plan, job.limits, cancelled)
-
-    wanted = frame_indices(facts.frames, job.plan.frames, job.plan.temporal)
-    reader.check_cost(sorted(set(wanted.ravel().tolist())), facts.width * facts.height)
-    missing = [index for index in sorted(set(wanted.ravel().tolist())) if not reader.read(index)]
+    decoder = open_decoder(clip, job.ffmpeg_threads, "cpu")
+    facts = check(decoder, job.limits)
+    reader = FrameReader(decoder, job.plan, job.limits, cancelled)
+    wanted = reader.wanted(facts)
+    missing = [index for index in np.unique(wanted).tolist() if not reader.read(index)]
     if missing:
         reader.search(facts.frames, until=began + _SEARCH_SHARE * job.timeout_seconds)
         there = sorted(reader.views)
         if not there:
             raise Undecodable
         sampled = frame_indices(len(there), job.plan.frames, job.plan.temporal)
-        wanted.flat[:] = [there[index] for index in sampled.ravel()]
-    spatial = job.plan.spatial
-    for temporal_view, indices in enumerate(wanted.tolist()):
-        rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
-        for time_step, index in enumerate(indices):
-            rows[:, time_step] = reader.views[index]
-    decoded_by = _decoder_of(decoder, device)
-    return replace(facts, substituted_frames=len(missing), decoder=decoded_by)
+        wanted = np.take(there, sampled)
+    reader.write(wanted, out)
+    return replace(facts, substituted_frames=len(missing))
 
 
-class _FrameReader:
-    """Reads single frames and keeps what the views need of each: [S, H, W, 3]."""
+class FrameReader:
+    """Reads single frames and keeps what the views need of each.
+
+    Attributes:
+        views: of each frame that was read, uint8 [S, H, W, 3] on the CPU.
+        sizes: (height, width) of these frames.
+    """
 
     def __init__(
         self,
@@ -110,6 +102,7 @@ class _FrameReader:
         cancelled: Callable[[], bool],
     ) -> None:
         self.views: dict[int, Tensor] = {}
+        self.sizes: set[tuple[int, int]] = set()
         self._decoder, self._plan = decoder, plan
         self._limits, self._cancelled = limits, cancelled
         self._failed: set[int] = set()
@@ -117,16 +110,27 @@ class _FrameReader:
         self._key_frames = [int(index) for index in decoder._get_key_frame_indices()]
         self._last, self._decoded_pixels = -1, 0
 
-    def check_cost(self, indices: list[int], frame_pixels: int) -> None:
-        """Refuse what takes too many decoded pixels before any is, by the size in the header.
+    def wanted(self, facts: ClipFacts) -> NDArray[np.int64]:
+        """The frames of the views, int64 [temporal views, T].
 
-        The sum over frames as they are read, by their real sizes, is checked in :meth:`read`.
+        Refuses what takes too many decoded pixels before any is, by the size in the header. The
+        sum over frames as they are read, by their real sizes, is checked in :meth:`read`.
         """
-        pixels, last = 0, -1
-        for index in indices:
-            pixels += self._frames_to_decode(index, last) * frame_pixels
+        wanted = frame_indices(facts.frames, self._plan.frames, self._plan.temporal)
+        frames, last = 0, -1
+        for index in np.unique(wanted).tolist():
+            frames += self._frames_to_decode(index, last)
             last = index
-        self._check_pixels(pixels)
+        self._check_pixels(frames * facts.width * facts.height)
+        return wanted
+
+    def write(self, wanted: NDArray[np.int64], out: Tensor) -> None:
+        """Put views together from frames that were read: uint8 [V, T, H, W, 3]."""
+        spatial = self._plan.spatial
+        for temporal_view, indices in enumerate(wanted.tolist()):
+            rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
+            for time_step, index in enumerate(indices):
+                rows[:, time_step] = self.views[index]
 
     def _frames_to_decode(self, index: int, last: int) -> int:
         """Frames between the one decoded last, or the nearest key frame, and the one wanted."""
@@ -155,6 +159,7 @@ class _FrameReader:
             self._failed.add(index)
             return False
         height, width = frame.shape[-2:]
+        self.sizes.add((height, width))
         if height * width > self._limits.max_frame_pixels:
             raise TooManyPixels(height * width, self._limits.max_frame_pixels)
         self._decoded_pixels += self._frames_to_decode(index, self._last) * height * width
@@ -182,29 +187,12 @@ class _FrameReader:
             self.read(index)
 
 
-def check_device(clip: Tensor, device: str) -> None:
-    """Raise DeviceUnusable unless this clip is decoded where it should be.
+def open_decoder(clip: Tensor, threads: int, device: str) -> VideoDecoder:
+    """Read a clip's header and packets, to decode it where torch's name of a device says.
 
-    torchcodec decodes on the CPU, and says nothing, where a GPU cannot.
+    Raises:
+        ClipError: it cannot be read.
     """
-    try:
-        decoder = VideoDecoder(clip, device=device)
-        decoder.get_frame_at(0)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        # Where in its source torchcodec raised it comes first.
-        reason = re.sub(r"^\w+, \S+:\d+, ", "", str(error).strip().splitlines()[0])
-        raise DeviceUnusable(f"torchcodec {torchcodec.__version__} says: {reason}") from None
-    if _decoder_of(decoder, device) != "nvdec":
-        raise DeviceUnusable(str(decoder.cpu_fallback))
-    # Decoders kept for later clips mis-crop those that only share a coded size (torchcodec #1704).
-    set_nvdec_cache_capacity(0)
-
-
-def _decoder_of(decoder: VideoDecoder, device: str) -> Decoder:
-    return "ffmpeg" if device == "cpu" or decoder.cpu_fallback else "nvdec"
-
-
-def _open(clip: Tensor, threads: int, device: str) -> VideoDecoder:
     try:
         return VideoDecoder(clip, seek_mode="exact", num_ffmpeg_threads=threads, device=device)
     except (RuntimeError, ValueError, IndexError, MemoryError) as error:
@@ -223,13 +211,11 @@ def _refusal(error: Exception) -> ClipError:
 
 def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or bool(
-        re.search(
-            r"cannot allocate|can't allocate|out of memory|bad_alloc|aten::empty", str(error), re.I
-        )
+        re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
     )
 
 
-def _check(decoder: VideoDecoder, limits: ClipLimits) -> ClipFacts:
+def check(decoder: VideoDecoder, limits: ClipLimits) -> ClipFacts:
     """Hold what the header and the packets say against the limits, before anything is decoded."""
     # The public decoder knows one stream; how many there are is only told by the layer below.
     streams = len(core.get_container_metadata(decoder._decoder).streams)

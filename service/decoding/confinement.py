@@ -67,6 +67,8 @@ def confine(policy: SandboxPolicy, descriptors: int) -> Sandbox:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Blocks arrive with their size; nothing may grow, so that no decoder writes a file.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = descriptors if most == resource.RLIM_INFINITY else min(descriptors, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     active: Sandbox = "rlimits"
     if sys.platform == "linux":

@@ -13,9 +13,7 @@ from typing import Any, Literal, cast, get_args
 Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
 SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 
-# Where clips are decoded: by FFmpeg on the CPU, or by an NVIDIA GPU's video engine.
-Device = Literal["cpu", "cuda"]
-# What decoded a clip. A GPU leaves codecs that it does not know to FFmpeg.
+# What decoded a clip: FFmpeg on the CPU, or an NVIDIA GPU's video engine.
 Decoder = Literal["ffmpeg", "nvdec"]
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 

@@ -5,6 +5,7 @@ message or by the end of the socket, and killed by its parent when that is not e
 """
 
 import errno
+import functools
 import mmap
 import os
 import select
@@ -12,14 +13,16 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from service.decoding import confinement
 from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
     Cancelled,
+    ClipFacts,
     ClipLimits,
     Decoded,
     Failed,
@@ -33,6 +36,9 @@ from service.decoding.protocol import (
     encode_reply,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Four frames of 64x48 pixels in H.264, made with FFmpeg's test source.
 WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
@@ -40,8 +46,9 @@ _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32
 _NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6, 1 << 40)
 _UNUSABLE = (
     "LOOKWHEN_DECODE_DEVICE=cuda: clips cannot be decoded on the GPU: {reason}. That takes builds "
-    "of torch and torchcodec with CUDA, and NVIDIA's driver with its video library (in containers: "
-    "NVIDIA_DRIVER_CAPABILITIES=compute,video). Or let the CPU decode: LOOKWHEN_DECODE_DEVICE=cpu"
+    "of torch and torchcodec with CUDA, NVIDIA's NPP library, and its driver with the video "
+    "library (in containers: NVIDIA_DRIVER_CAPABILITIES=compute,video). Or let the CPU decode: "
+    "LOOKWHEN_DECODE_DEVICE=cpu"
 )
 
 
@@ -91,17 +98,18 @@ def _warm_up(device: str) -> tuple[str, str]:
     import torchcodec
     from torchcodec._core import get_ffmpeg_library_versions
 
-    from service.decoding.clip import DeviceUnusable, check_device, decode_views
-
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
+    decode_views = _decoding(device)
     if device != "cpu":
+        from service.decoding.nvdec import DeviceUnusable, require_device
+
         try:
-            check_device(clip, device)
+            require_device(clip, device)
         except DeviceUnusable as error:
             raise CannotStart(_UNUSABLE.format(reason=error)) from None
     out = torch.zeros(_WARM_UP_PLAN.shape, dtype=torch.uint8)
     job = Job(len(clip), _WARM_UP_PLAN, _NO_LIMITS, 1, 60.0, None)
-    decode_views(clip, out, job, cancelled=lambda: False, device=device)
+    decode_views(clip, out, job, lambda: False)
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
     # No limit yet, but what setting one takes has to be opened before the sandbox closes.
@@ -109,6 +117,17 @@ def _warm_up(device: str) -> tuple[str, str]:
     versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return torchcodec.__version__, ffmpeg.split()[0][:64]
+
+
+def _decoding(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], bool]], ClipFacts]":
+    """What decodes a clip there."""
+    if device == "cpu":
+        from service.decoding import clip
+
+        return clip.decode_views
+    from service.decoding import nvdec
+
+    return functools.partial(nvdec.decode_views, device=device)
 
 
 def _serve(channel: socket.socket, device: str) -> None:
@@ -133,7 +152,7 @@ def _serve(channel: socket.socket, device: str) -> None:
 def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) -> Reply:
     import torch
 
-    from service.decoding.clip import DecodingCancelled, decode_views
+    from service.decoding.clip import DecodingCancelled
     from service.errors import ClipError
 
     # Not select(): the socket keeps the number it had in the service, which may be above 1023.
@@ -153,7 +172,7 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) 
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
-        return Decoded(decode_views(clip, out, job, cancelled, device))
+        return Decoded(_decoding(device)(clip, out, job, cancelled))
     except ClipError as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)

@@ -5,10 +5,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from service.engine.bindings import BoundSession, Place, best_allocator
 from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import EngineOptions
+from service.engine.placement import Place, Placement, best_allocator
 
 SELECTOR_OUTPUTS = ("scores", "context")
 EXTRACTOR_OUTPUTS = ("logits", "video")
@@ -43,11 +43,10 @@ class Graph:
         self.arenas = f"gpu:{options.device_id}"
         if options.on_cpu:
             self.arenas = "cpu:0" if options.cpu_memory_arena else ""
-        # A GPU takes what lies in page-locked memory; on a CPU that would only be one copy more.
-        self._bound: BoundSession | None = None
+        # On a CPU that would only be one copy more.
+        self.place: Place | None = None
         if not options.on_cpu:
-            self._bound = BoundSession(self._session, outputs, best_allocator())
-        self.place: Place | None = self._bound.place if self._bound else None
+            self.place = Placement(best_allocator(options.device_id)).place
 
     def run(self, feeds: Arrays, options: ort.RunOptions | None = None) -> Outputs:
         """Run the graph.
@@ -60,8 +59,6 @@ class Graph:
             selector: scores float32 [B, N], context float32 [B, P, D]; extractor: logits float32
             [B, classes], video float32 [B, D].
         """
-        if self._bound is not None:
-            return self._bound.run(feeds, options)
         first, second = self._session.run(self._outputs, feeds, options)
         return first, second
 

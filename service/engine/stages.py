@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.engine.bindings import Place
 from service.engine.cost import CostModel, StageName
 from service.engine.graphs import Graph
 from service.engine.jobs import Arrays, Outputs, Part
+from service.engine.placement import Place
 from service.engine.work import Work
 
 

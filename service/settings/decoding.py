@@ -61,8 +61,8 @@ class Decoding(Group):
         "cpu",
         "Where clips are decoded and resized; `cuda` is the video engine (NVDEC) of the GPU that "
         "LOOKWHEN_DEVICE_ID names, for the codecs that it knows. It takes builds of torch and "
-        "torchcodec with CUDA, some hundred MB of the GPU for each decode process, and "
-        "LOOKWHEN_DECODE_SANDBOX=off.",
+        "torchcodec with CUDA, memory of the GPU for each decode process, and "
+        "LOOKWHEN_DECODE_SANDBOX=off; LOOKWHEN_DECODE_MEMORY_BYTES does not hold then.",
     )
     decode_sandbox: Literal["require", "prefer", "off"] = setting(
         "prefer",

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from benchmarks import gpu
 from bundle.reader import Bundle, default_bundle_path, read_bundle
-from service.decoding.clip import DeviceUnusable
+from service.decoding.nvdec import DeviceUnusable
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine import Engine, EngineOptions
 
