@@ -73,6 +73,8 @@ class Recipe:
     # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
     # tokens learn what they show long before the video token learns where to look.
     pooled_weight: float = 0.5
+    # A selector that has learnt may stay as it is: a step then costs a quarter less.
+    train_selector: bool = True
     # Which clips are shown more often, and from nearer.
     close_ups: CloseUps | None = None
     # Of the loss over all labels, and of one over nothing but the ways of turning, on the clips in
@@ -135,6 +137,19 @@ RECIPES = {
     "settled": dataclasses.replace(
         _CONTINUED, seed=5, steps=1200, dense_share=0.3, turning_weight=0.5
     ),
+    # All of it together, at the low rates at which turning is learnt from whole pictures as well:
+    # at those above, what had been learnt of it from near was lost.
+    "together": dataclasses.replace(
+        _CONTINUED,
+        seed=6,
+        steps=2100,
+        learning_rate=3e-4,
+        matrix_learning_rate=8e-4,
+        train_selector=False,
+        dense_share=0.25,
+        turning_weight=1.0,
+        close_ups=CloseUps(repeat=4),
+    ),
 }
 
 
@@ -143,6 +158,7 @@ def build(recipe: Recipe) -> tuple[LookWhen, list[Optimizer]]:
     torch.manual_seed(recipe.seed)
     config = dataclasses.replace(get_config(recipe.config), labels=LABELS)
     model = LookWhen(config, recipe.drop_path)
+    model.selector.requires_grad_(recipe.train_selector)
     return model, build_optimizers(
         model,
         learning_rate=recipe.learning_rate,

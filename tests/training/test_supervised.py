@@ -273,6 +273,25 @@ def test_turning_things_are_shown_more_often_and_from_nearer(clips: Path) -> Non
     assert views[items[0], 0].frames.shape == plain[0, 0].frames.shape
 
 
+def test_a_selector_may_stay_as_it_is() -> None:
+    model, optimizers = build(dataclasses.replace(RECIPE, train_selector=False))
+    theirs = {id(parameter) for parameter in model.selector.parameters()}
+    learnt = {
+        id(parameter)
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert not theirs & learnt
+    assert len(learnt) == len(list(model.parameters())) - len(theirs)
+    size, frames = model.config.size, model.config.frames
+    view = torch.randint(0, 256, (1, frames, size, size, 3), dtype=torch.uint8)
+    small = torch.from_numpy(downscale(view.numpy()))
+    model(view, small, 8).logits.sum().backward()
+    assert all(parameter.grad is None for parameter in model.selector.parameters())
+    assert model.head.weight.grad is not None
+
+
 def test_which_way_is_a_question_of_its_own() -> None:
     cw, ccw = sorted(TURNING)
     recipe = dataclasses.replace(RECIPE, label_weight=0.0, turning_weight=1.0)
