@@ -44,7 +44,12 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("experiment", "variant"),
-    [("selection", "top1_distance"), ("selection", "random"), ("targets", "frames")],
+    [
+        ("selection", "top1_distance"),
+        ("selection", "random"),
+        ("selection", "random, quarter rates"),
+        ("targets", "frames"),
+    ],
 )
 def test_a_variant_gives_a_curve(
     clips: DataSet, tmp_path: Path, experiment: str, variant: str
@@ -64,9 +69,13 @@ def test_a_variant_gives_a_curve(
     assert points[0]["recall"] == 1.0
     assert points[-1]["recall"] < 0.5
     assert all(0 <= point["top1"] <= 1 and point["clips"] == 18 for point in points)
-    by = "random" if variant == "random" else "selector"
+    by = "random" if variant.startswith("random") else "selector"
     _, facts = load_checkpoint(tmp_path / "finetuned" / "checkpoint.safetensors")
     assert facts["recipe"]["select_by"] == by
+    rates = 0.25 if variant.endswith("quarter rates") else 1.0
+    assert facts["recipe"]["learning_rate"] == rates * 1e-3
+    _, before = load_checkpoint(tmp_path / "pretrained" / "checkpoint.safetensors")
+    assert before["recipe"]["matrix_learning_rate"] == rates * RECIPES["mini"].matrix_learning_rate
     assert facts["continues"]["name"] == "training.pretrain"
     assert json.loads((tmp_path / "points.json").read_text()) == curve
     stamp = (tmp_path / "finetuned" / "checkpoint.safetensors").stat().st_mtime_ns
