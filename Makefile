@@ -89,11 +89,13 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 		--start runs/far/checkpoint.safetensors
 	$(VENV)/bin/python -m training.supervised runs/train runs/settled --recipe settled \
 		--start runs/turning/checkpoint.safetensors
-	$(VENV)/bin/python -m training.evaluate runs/settled/checkpoint.safetensors runs/held_out \
-		runs/settled/evaluation.json
-	$(VENV)/bin/python -m export runs/settled/checkpoint.safetensors bundle/default \
+	$(VENV)/bin/python -m training.supervised runs/train runs/together --recipe together \
+		--start runs/settled/checkpoint.safetensors
+	$(VENV)/bin/python -m training.evaluate runs/together/checkpoint.safetensors runs/held_out \
+		runs/together/evaluation.json
+	$(VENV)/bin/python -m export runs/together/checkpoint.safetensors bundle/default \
 		--name moving_things --version 3 --default-sparsity 0.9 \
-		--accuracy runs/settled/evaluation.json
+		--accuracy runs/together/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
