@@ -103,7 +103,7 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
         clip.append(b"abc")
         job = Job(3, plan, LIMITS, 1, 1.0, 0)
-        reply = worker._run(job, [clip.fileno(), frames.fileno()], here)
+        reply = worker._run(job, [clip.fileno(), frames.fileno()], here, "cpu")
     assert decode_reply(encode_reply(reply)) == Refused("too_many_pixels", 1e18, 1)
 
 
