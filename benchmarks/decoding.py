@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import Manifest
-from service.decoding import nvdec
-from service.decoding.clip import decode_views
-from service.decoding.protocol import ClipLimits, Job, ViewPlan
+from service.decoding.protocol import ClipFacts, ClipLimits, Job, ViewPlan
+from service.decoding.worker import decoding_on
 
 _LIMITS = ClipLimits(
     max_streams=8,
@@ -33,12 +32,17 @@ def plan_for(manifest: Manifest, views: str | None = None) -> ViewPlan:
     )
 
 
-def decode(video: bytes, plan: ViewPlan, device: str = "cpu") -> NDArray[np.uint8]:
-    """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread or by torch's device.
+def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
+    """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread.
 
     Raises:
         service.errors.ClipError: the clip cannot be decoded.
     """
+    return decode_on("cpu", video, plan)[0]
+
+
+def decode_on(device: str, video: bytes, plan: ViewPlan) -> tuple[NDArray[np.uint8], ClipFacts]:
+    """As :func:`decode`, by torch's name of a device, with what was found out about the clip."""
     out = torch.empty(plan.shape, dtype=torch.uint8)
     job = Job(
         clip_bytes=len(video),
@@ -50,8 +54,5 @@ def decode(video: bytes, plan: ViewPlan, device: str = "cpu") -> NDArray[np.uint
     )
     # A writable copy: torch warns of memory that it may not write to.
     clip = torch.frombuffer(bytearray(video), dtype=torch.uint8)
-    if device == "cpu":
-        decode_views(clip, out, job, cancelled=lambda: False)
-    else:
-        nvdec.decode_views(clip, out, job, cancelled=lambda: False, device=device)
-    return out.numpy()
+    facts = decoding_on(device)(clip, out, job, lambda: False)
+    return out.numpy(), facts

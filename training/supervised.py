@@ -73,7 +73,7 @@ class Recipe:
     # The mean of the patch tokens must tell the label as well, through the same head: from scratch,
     # tokens learn what they show long before the video token learns where to look.
     pooled_weight: float = 0.5
-    # A selector that has learnt may stay as it is: a step then costs a quarter less.
+    # A selector that has learnt may stay as it is, and then is not gone through backwards.
     train_selector: bool = True
     # Which clips are shown more often, and from nearer.
     close_ups: CloseUps | None = None

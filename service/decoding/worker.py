@@ -99,7 +99,7 @@ def _warm_up(device: str) -> tuple[str, str]:
     from torchcodec._core import get_ffmpeg_library_versions
 
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
-    decode_views = _decoding(device)
+    decode_views = decoding_on(device)
     if device != "cpu":
         from service.decoding.nvdec import DeviceUnusable, require_device
 
@@ -119,7 +119,7 @@ def _warm_up(device: str) -> tuple[str, str]:
     return torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
-def _decoding(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], bool]], ClipFacts]":
+def decoding_on(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], bool]], ClipFacts]":
     """What decodes a clip there."""
     if device == "cpu":
         from service.decoding import clip
@@ -172,7 +172,7 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) 
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
-        return Decoded(_decoding(device)(clip, out, job, cancelled))
+        return Decoded(decoding_on(device)(clip, out, job, cancelled))
     except ClipError as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)
