@@ -76,6 +76,8 @@ class SparsityPolicy:
 
         Levels that keep equally many tokens, of a very small view, are one.
         """
+        if densest.kept == sparsest.kept:
+            return (densest,)
         found = {densest.kept: densest}
         for sparsity in self.choices:
             kept = tokens_to_keep(sparsity, self.tokens)

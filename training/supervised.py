@@ -260,7 +260,8 @@ def train(
     """Run the recipe, or the rest of it; returns the checkpoint's path.
 
     Args:
-        start: a checkpoint whose weights the run starts from, in place of random ones.
+        start: a checkpoint whose weights the run starts from, in place of random ones; a
+            pre-trained one without labels will do.
 
     Raises:
         TrainingError: see :func:`training.loop.run_loop`.
@@ -271,9 +272,13 @@ def train(
     before: dict[str, Any] = {}
     if start is not None:
         parent, before = load_checkpoint(start)
-        if parent.config != model.config:
+        # A pre-trained network has no labels yet: its head starts at random.
+        same = dataclasses.replace(
+            parent.config, labels=parent.config.labels or model.config.labels
+        )
+        if same != model.config:
             raise CheckpointError(f"{start}: is not of the shape {model.config.name}")
-        model.load_state_dict(parent.state_dict())
+        model.load_state_dict(model.state_dict() | parent.state_dict())
 
     def load(first: int, last: int) -> Iterable[Sample]:
         loader = train_loader(

@@ -146,7 +146,14 @@ _WORD = re.compile(r"[A-Za-z0-9_.+~:-]{1,64}")
 
 
 def encode_job(job: Job) -> bytes:
-    return json.dumps({"kind": "job", **asdict(job)}).encode() + b"\n"
+    message = {"kind": "job", **_values(job)}
+    message |= {"plan": _values(job.plan), "limits": _values(job.limits)}
+    return json.dumps(message).encode() + b"\n"
+
+
+def _values(part: Job | ViewPlan | ClipLimits) -> dict[str, Any]:
+    # Not `asdict`, which copies every value deeply: this is on the way of each clip.
+    return {name: getattr(part, name) for name in part.__slots__}
 
 
 def decode_job(line: bytes) -> Job | Literal["cancel"]:

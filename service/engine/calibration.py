@@ -130,6 +130,10 @@ class Calibrator:
                 if self._warm and time.perf_counter() > until:
                     break
                 self._warm[kept] = self._run_once("extract", (kept,))
+        if self.extractor.shares:  # the other session, for the largest shape and the usual one
+            self._run_once("select", (self.selector_tokens,), shared=True)
+            for kept in dict.fromkeys((largest, usual)):
+                self._run_once("extract", (kept,), shared=True)
         # The usual level once more: its first run may have done what is done only once.
         self._warm[usual] = self._run_once("extract", (usual,))
         self._rates["extract"] = self._warm[usual] / max(1, self._extractor_macs(usual))
@@ -190,11 +194,11 @@ class Calibrator:
             ]
         return fit(runs)
 
-    def _run_once(self, stage: StageName, lengths: Sequence[int]) -> float:
+    def _run_once(self, stage: StageName, lengths: Sequence[int], *, shared: bool = False) -> float:
         graph = self.selector if stage == "select" else self.extractor
         feeds = self._feeds(stage, lengths)
         began = time.perf_counter()
-        graph.run(feeds)
+        graph.run(feeds, shared=shared)
         return time.perf_counter() - began
 
     def _feeds(self, stage: StageName, lengths: Sequence[int]) -> Arrays:

@@ -72,7 +72,8 @@ class Engine:
     Attributes:
         cost: what work is expected to take.
         providers: the execution providers really used.
-        threads: of one inference.
+        threads: of one inference that has the device to itself.
+        shared_threads: of one that shares it with others; all of them together have the CPUs.
         calibration: what was measured at start; None before :meth:`calibrate`.
     """
 
@@ -88,8 +89,11 @@ class Engine:
         manifest = bundle.manifest
         self.geometry, self._macs, self.options = manifest.geometry, manifest.macs, options
         self.turns = options.max_concurrent_inferences or _turns(options)
-        # Of each run: one that is alone has all CPUs, and what runs side by side shares them.
         self.threads = options.intra_op_threads or available_cpus()
+        self.shared_threads = self.threads  # on a GPU, one set of weights
+        if options.on_cpu:
+            divided = max(1, available_cpus() // self.turns)
+            self.shared_threads = options.shared_intra_op_threads or min(self.threads, divided)
         self.precision = options.arithmetic
         self._usual = tokens_to_keep(manifest.sparsity.default, self.geometry.tokens)
         self.selector = self._graph("selector", bundle.selector, SELECTOR_OUTPUTS)
@@ -261,7 +265,7 @@ class Engine:
                 raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
             graph = to_int8(graph)
         told = provider_options(options, name, self.geometry, self._usual)
-        return Graph(name, graph, outputs, options, self.threads, told)
+        return Graph(name, graph, outputs, options, self.threads, told, self.shared_threads)
 
     def _check_precision(self, extractor: bytes) -> None:
         """Raise EngineError if so few bits are too few for this network."""

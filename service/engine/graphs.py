@@ -1,4 +1,4 @@
-"""One graph as an onnxruntime session, built from verified bytes on checked providers."""
+"""One graph as onnxruntime sessions, built from verified bytes on checked providers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,11 @@ EXTRACTOR_OUTPUTS = ("logits", "video")
 
 
 class Graph:
-    """A session and how it is called; every call blocks until the graph has run.
+    """A graph and how it is called; every call blocks until it has run.
+
+    Where runs go on side by side, on all threads each, every operator of one waits for threads that
+    the others have: such runs take fewer. onnxruntime's threads belong to a session, so that there
+    are two of them; one when both would have as many threads.
 
     Attributes:
         providers: the execution providers really used.
@@ -31,15 +35,23 @@ class Graph:
         options: EngineOptions,
         threads: int,
         provider_options: Sequence[Mapping[str, str]] | None = None,
+        shared_threads: int = 0,
     ) -> None:
-        """Build the session.
+        """Build the session, or both.
+
+        Args:
+            threads: of a run that has the device to itself.
+            shared_threads: of one that shares it with others; 0 for as many.
 
         Raises:
             EngineError: a provider is not installed, or onnxruntime silently took another one.
         """
         self._outputs = list(outputs)
-        self._session = _session(name, graph, options, threads, provider_options)
-        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self._alone = _session(name, graph, options, threads, provider_options)
+        self._shared = self._alone
+        if shared_threads not in (0, threads):
+            self._shared = _session(name, graph, options, shared_threads, provider_options)
+        self.providers: tuple[str, ...] = tuple(self._alone.get_providers())
         self.arenas = f"gpu:{options.device_id}"
         if options.on_cpu:
             self.arenas = "cpu:0" if options.cpu_memory_arena else ""
@@ -48,18 +60,27 @@ class Graph:
         if not options.on_cpu:
             self.place = Placement(best_allocator(options.device_id)).place
 
-    def run(self, feeds: Arrays, options: ort.RunOptions | None = None) -> Outputs:
+    @property
+    def shares(self) -> bool:
+        """Whether runs that share the device have a session of their own."""
+        return self._shared is not self._alone
+
+    def run(
+        self, feeds: Arrays, options: ort.RunOptions | None = None, *, shared: bool = False
+    ) -> Outputs:
         """Run the graph.
 
         Args:
             feeds: every input, [B, ...].
             options: onnxruntime's, with which a run can be ended from elsewhere.
+            shared: whether other runs are on the device at the same time.
 
         Returns:
             selector: scores float32 [B, N], context float32 [B, P, D]; extractor: logits float32
             [B, classes], video float32 [B, D].
         """
-        first, second = self._session.run(self._outputs, feeds, options)
+        session = self._shared if shared else self._alone
+        first, second = session.run(self._outputs, feeds, options)
         return first, second
 
 

@@ -19,6 +19,7 @@ class EngineOptions:
     execution_providers: tuple[str, ...] = (CPU,)
     precision: Precision = "auto"
     intra_op_threads: int = 0
+    shared_intra_op_threads: int = 0
     intra_op_spinning: bool = False
     cpu_memory_arena: bool = True
     max_concurrent_inferences: int = 0

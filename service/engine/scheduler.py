@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         predicted: seconds that it takes from ``began`` on.
         retried: memory ran out the first time.
-        shared: other runs are, or were, on the device at the same time.
+        shared: other runs are, were, or will at once be on the device at the same time.
         thread: the number of the one that it runs on.
     """
 
@@ -315,13 +315,14 @@ class Device:
         batch.thread = next(number for number in range(self.turns) if number not in taken)
         for other in self._running:
             other.shared = True
-        batch.shared = bool(self._running)
+        # What waits begins beside this one, unless there are no further turns.
+        batch.shared = bool(self._running) or (self.turns > 1 and self.busy)
         batch.began, batch.predicted = now, stage.predict(batch.work, shared=batch.shared)
         self._running.add(batch)
         for part in batch.parts:
             part.job.began(now)
         future = asyncio.get_running_loop().run_in_executor(
-            self._threads[batch.thread], stage.run, batch.parts, batch.options
+            self._threads[batch.thread], stage.run, batch.parts, batch.options, batch.shared
         )
         batch.ended = future
         future.add_done_callback(lambda ended: self._ended(batch, ended))

@@ -37,11 +37,17 @@ class Stage:
         self.name, self.arenas = name, graph.arenas
         self._graph, self._cost, self._observer = graph, cost, observer
 
-    def run(self, parts: Sequence[Part], options: ort.RunOptions) -> tuple[Outputs, float]:
-        """Run the rows together; blocks. Gives the outputs and the graph's seconds."""
+    def run(
+        self, parts: Sequence[Part], options: ort.RunOptions, shared: bool
+    ) -> tuple[Outputs, float]:
+        """Run the rows together; blocks. Gives the outputs and the graph's seconds.
+
+        Args:
+            shared: whether other runs are on the device at the same time.
+        """
         feeds = assemble(parts, self._graph.place)
         began = time.perf_counter()
-        outputs = self._graph.run(feeds, options)
+        outputs = self._graph.run(feeds, options, shared=shared)
         return outputs, time.perf_counter() - began
 
     def predict(self, work: Work, *, shared: bool) -> float:

@@ -46,6 +46,13 @@ class Engine(Group):
         ge=0,
         le=1024,
     )
+    shared_intra_op_threads: int = setting(
+        0,
+        "Threads of an inference that runs beside others on CPUs; 0 divides the CPUs among those "
+        "that may. Unless as many as of one that runs alone, the graphs are loaded twice.",
+        ge=0,
+        le=1024,
+    )
     intra_op_spinning: bool = setting(
         False,
         "Whether an inference's threads wait for work by spinning: faster where nothing else "

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from small_network import SMALL
 
 from bundle.geometry import downscale
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from model.classifier import LookWhen
 from model.config import CONFIGS
 from training.data import (
     BACKWARDS,
@@ -153,9 +154,16 @@ def test_a_run_goes_on_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
         assert torch.equal(tensor, other.state_dict()[name]), name
     assert facts["clips_seen"] == (4 + 1) * RECIPE.batch
     assert facts["continues"]["recipe"]["steps"] == 4
+    pretrained = LookWhen(dataclasses.replace(load_checkpoint(first)[0].config, labels=()))
+    save_checkpoint(pretrained, tmp_path / "pretrained.safetensors", {})
+    third = run(clips, tmp_path / "third", still, start=tmp_path / "pretrained.safetensors")
+    continued, _ = load_checkpoint(third)
+    assert continued.config == load_checkpoint(first)[0].config, "its labels are the clips'"
+    for name, tensor in pretrained.state_dict().items():
+        assert torch.equal(tensor, continued.state_dict()[name]), name
     wider = dataclasses.replace(RECIPE, config="lookwhen_mini16")
     with pytest.raises(CheckpointError, match="not of the shape"):
-        run(clips, tmp_path / "third", wider, start=first)
+        run(clips, tmp_path / "fourth", wider, start=first)
 
 
 def test_training_learns(clips: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -88,7 +89,7 @@ async def hold_up(engine: Engine) -> "asyncio.Task[Extracted]":
     context = np.zeros((4, 9, 192), np.float32)
     positions = np.tile(np.arange(1024), (4, 1))
     task = asyncio.create_task(engine.extract(frames, positions, context, deadline=later(60)))
-    while engine.waiting or not engine.cost.backlog_seconds():
+    while engine.waiting or not engine.cost.busy:
         await asyncio.sleep(0.001)
     return task
 
@@ -122,6 +123,64 @@ def test_a_result_does_not_depend_on_its_company(engine: Engine, recorder: Recor
         assert work.rows * longest <= 4096
         assert work.padding <= 0.5 * work.rows * longest
     assert sum(work.rows for work in extractions) == 7 + 4
+
+
+def test_runs_side_by_side_take_fewer_threads_each(
+    bundle: Bundle, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(
+        bundle, recorder, intra_op_threads=2, shared_intra_op_threads=1,
+        max_concurrent_inferences=2, batching="never",
+    )  # fmt: skip
+    assert engine.extractor.shares
+    run, shared = engine.extractor.run, []
+
+    def watched(*given: Any, **named: Any) -> Any:
+        shared.append(named["shared"])
+        return run(*given, **named)
+
+    monkeypatch.setattr(engine.extractor, "run", watched)
+    frames = clip(3)
+
+    async def check() -> None:
+        first = await classify(engine, frames, 102)
+        assert shared == [False], "it is alone, and has all threads"
+        busy = await hold_up(engine)
+        beside = await classify(engine, frames, 102)
+        await busy
+        assert all(shared[1:5]), "four views that hold it up, one beside the other"
+        np.testing.assert_allclose(beside.logits, first.logits, rtol=2e-4, atol=2e-4)
+        shared.clear()
+        await asyncio.gather(*(classify(engine, frames, 102) for _ in range(8)))
+        assert sum(shared) >= 4, "none of several is alone, but for the first or the last"
+        shared.clear()
+        await classify(engine, frames, 102)
+        assert shared == [False]
+
+    asyncio.run(check())
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "options", "expected"),
+    [
+        (8, {}, (8, 4)),
+        (1, {}, (1, 1)),
+        (8, {"intra_op_threads": 2}, (2, 2)),
+        (8, {"max_concurrent_inferences": 4}, (8, 2)),
+        (8, {"max_concurrent_inferences": 1}, (8, 8)),
+        (2, {"shared_intra_op_threads": 2}, (2, 2)),
+    ],
+)
+def test_those_side_by_side_share_the_cpus(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, cpus: int, options: dict[str, Any],
+    expected: tuple[int, int],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("service.engine.engine.available_cpus", lambda: cpus)
+    engine = Engine(bundle, EngineOptions(**options))
+    assert (engine.threads, engine.shared_threads) == expected
+    assert engine.extractor.shares == (expected[0] != expected[1])
+    engine.close()
 
 
 def test_views_of_one_request_are_split_and_spread(bundle: Bundle, recorder: Recorder) -> None:
@@ -216,10 +275,10 @@ def test_who_shares_a_run_does_not_end_it_for_others(
     """Extractions wait at a gate here, so that one of two callers leaves in the middle of a run."""
     gate, entered, run = threading.Semaphore(0), threading.Semaphore(0), engine.extractor.run
 
-    def gated(feeds: Arrays, options: ort.RunOptions | None = None) -> Outputs:
+    def gated(feeds: Arrays, options: ort.RunOptions, *, shared: bool) -> Outputs:
         entered.release()
         assert gate.acquire(timeout=60)
-        return run(feeds, options)
+        return run(feeds, options, shared=shared)
 
     async def check() -> None:
         clips = [clip(1), clip(2)]
