@@ -91,11 +91,26 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 		--start runs/turning/checkpoint.safetensors
 	$(VENV)/bin/python -m training.supervised runs/train runs/together --recipe together \
 		--start runs/settled/checkpoint.safetensors
-	$(VENV)/bin/python -m training.evaluate runs/together/checkpoint.safetensors runs/held_out \
-		runs/together/evaluation.json
-	$(VENV)/bin/python -m export runs/together/checkpoint.safetensors bundle/default \
-		--name moving_things --version 3 --default-sparsity 0.9 \
-		--accuracy runs/together/evaluation.json
+	$(VENV)/bin/python -m training.teachers train-image runs/image moving-things runs/train
+	$(VENV)/bin/python -m training.teachers train-video runs/video moving-things runs/train \
+		--start runs/default/checkpoint.safetensors --steps 400 --dense-from 0.75 \
+		--learning-rate 5e-4 --matrix-learning-rate 1e-3
+	$(VENV)/bin/python -m training.moving_things render runs/some --clips 5250 --seed 0
+	$(VENV)/bin/python -m training.teachers store local_image runs/image/teacher.safetensors \
+		runs/image_store moving-things runs/some --part frames --part patches \
+		--target top1_distance
+	$(VENV)/bin/python -m training.teachers store local_video runs/video/teacher.safetensors \
+		runs/video_store moving-things runs/some --part video
+	$(VENV)/bin/python -m training.pretrain runs/pretrained moving-things runs/some \
+		--recipe mini-continued --steps 400 --start runs/together/checkpoint.safetensors \
+		--image-store runs/image_store --video-store runs/video_store
+	$(VENV)/bin/python -m training.supervised runs/train runs/tuned --recipe together \
+		--seed 8 --steps 3000 --start runs/pretrained/checkpoint.safetensors
+	$(VENV)/bin/python -m training.evaluate runs/tuned/checkpoint.safetensors runs/held_out \
+		runs/tuned/evaluation.json
+	$(VENV)/bin/python -m export runs/tuned/checkpoint.safetensors bundle/default \
+		--name moving_things --version 4 --default-sparsity 0.9 \
+		--accuracy runs/tuned/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,11 @@
-"""Processes and their memory, from /proc."""
+"""Processes, their memory and their time, from /proc."""
 
 import contextlib
 import os
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def parents() -> dict[int, int]:
@@ -16,6 +17,15 @@ def parents() -> dict[int, int]:
                 status = (path / "stat").read_text().rpartition(")")[2].split()
                 found[int(path.name)] = int(status[1])
     return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """That it has computed, in all its threads, or 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
 def rss_bytes(pid: int) -> int:

@@ -116,13 +116,14 @@ def serving(result: Result) -> str:
         return f"{mine / theirs:.2f}x" if mine and theirs and name != "lookwhen" else ""
 
     first = markdown(
-        ["server", "capacity/s", "ours over it", f"right/s at p99 <= {1e3 * bound:.0f} ms",
-         "ours over it"],
+        ["server", "capacity/s", "ours over it", "CPU ms a clip",
+         f"right/s at p99 <= {1e3 * bound:.0f} ms", "ours over it"],
         (
             [
                 name,
                 f"{server['capacity_per_second']:.1f}",
                 ahead(name, "capacity_per_second"),
+                "" if (cpu := server.get("cpu_seconds_per_clip")) is None else f"{1e3 * cpu:.1f}",
                 "none" if server["throughput_at_p99"] is None
                 else f"{server['throughput_at_p99']:.1f}",
                 ahead(name, "throughput_at_p99"),
@@ -142,11 +143,14 @@ def serving(result: Result) -> str:
     )  # fmt: skip
     generator = result["generator"]
     lag = generator["at_that_rate"]["generator_lag_seconds"]
+    bare = " and ".join(f"{rate:.1f}" for rate in result.get("bare_per_second", ()))
     note = (
         f"Deadline {result['deadline_seconds']:g} s, {result['seconds']:g} s a point in "
         f"{result['rounds']} turns, each server with the better of its set-ups. The load generator "
         f"alone reaches {generator['highest_per_second']:.0f} requests a second; at "
-        f"{generator['rate_per_second']:.0f} it is {1e3 * lag['p99']:.1f} ms late (p99)."
+        f"{generator['rate_per_second']:.0f} it is {1e3 * lag['p99']:.1f} ms late (p99). "
+        "Decoding and inference alone, with a process for each CPU and nothing around them, do "
+        f"{bare} clips a second (before and after the capacities)."
     )
     return "\n\n".join([where(result), note, first, second])
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.record import describe_run
 from benchmarks.serving.arrivals import MIX, Arrival, poisson
+from benchmarks.serving.bare import measure_bare
 from benchmarks.serving.hosted import Classifier
 from benchmarks.serving.load import Outcome, Sample, Target, closed_loop, open_loop, run
 from benchmarks.serving.nothing import measure_generator
@@ -114,11 +115,15 @@ async def _ask_once(target: Target, asks: Sequence[tuple[int, float]]) -> list[S
     return samples
 
 
-def capacity(target: Target, clips: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Right answers a second with eight callers who ask again at once."""
+def capacity(
+    server: Server, target: Target, clips: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Right answers a second with eight callers who ask again at once, and the CPUs' time."""
     run(closed_loop(target, _CALLERS, min(_WARM_SECONDS, seconds), clips, seed + 1))
+    before = server.cpu_seconds()
     samples = run(closed_loop(target, _CALLERS, seconds, clips, seed))
-    return summarise(samples, seconds) | {"samples": as_text(samples)}
+    spent = server.cpu_seconds() - before
+    return summarise(samples, seconds) | {"cpu_seconds": spent, "samples": as_text(samples)}
 
 
 def choose(
@@ -131,7 +136,7 @@ def choose(
         with running(kind, setup) as server:
             target = material.target(server, setup.deadline)
             verify(server, target, len(material.videos))
-            found = capacity(target, len(material.videos), plan.capacity_seconds, plan.seed)
+            found = capacity(server, target, len(material.videos), plan.capacity_seconds, plan.seed)
         measured[kind.name] = found
         goodput = found["goodput_per_second"]
         console.print(f"{kind.name}: {goodput:.1f} clips a second with {_CALLERS} callers")
@@ -198,7 +203,15 @@ def measure(
     """
     wanted = (LOOKWHEN.rival, *rivals)
     kinds = [kind for kind in KINDS.values() if kind.rival in wanted and not kind.query]
+
+    def alone() -> float:
+        seconds, seed = plan.capacity_seconds, plan.seed
+        return measure_bare(setup.bundle, material.videos, setup.workers, seconds, seed)
+
+    bare = [alone()]
     chosen, measured = choose(kinds, material, setup, plan)
+    bare.append(alone())
+    console.print(f"decoding and inference alone: {bare[0]:.1f} and {bare[1]:.1f} clips a second")
     loads = {
         kind: {load: load * measured[kind.name]["goodput_per_second"]
                for load in (*plan.rates, *plan.overloads)}
@@ -232,6 +245,7 @@ def measure(
         "seconds": plan.seconds,
         "rounds": plan.rounds,
         "generator": generator,
+        "bare_per_second": bare,
         "capacities": measured,
         "servers": {
             kind.name: {
@@ -240,12 +254,22 @@ def measure(
                 "capacity_per_second": measured.get(kind.name, measured[LOOKWHEN.name])[
                     "goodput_per_second"
                 ],
+                "cpu_seconds_per_clip": _cpu_seconds_per_clip(
+                    measured.get(kind.name), plan.capacity_seconds
+                ),
                 "throughput_at_p99": throughput_at(points[kind.name], p99),
                 "points": points[kind.name],
             }
             for kind in loads
         },
     }
+
+
+def _cpu_seconds_per_clip(found: dict[str, Any] | None, seconds: float) -> float | None:
+    """Of a server at its capacity; None where that was not measured."""
+    if found is None or not found["goodput_per_second"]:
+        return None
+    return float(found["cpu_seconds"] / (found["goodput_per_second"] * seconds))
 
 
 def _understands(kind: Kind, setup: SetUp, material: Material) -> bool:

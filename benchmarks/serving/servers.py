@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.processes import parents, rss_bytes
+from benchmarks.processes import cpu_seconds, parents, rss_bytes
 from benchmarks.record import ROOT
 from benchmarks.serving.client import request_bytes
 from benchmarks.serving.environments import python_of
@@ -108,6 +108,10 @@ class Server:
     def memory_bytes(self) -> int:
         """Resident memory of all its processes; pages that they share count in each."""
         return sum(rss_bytes(pid) for pid in self.pids())
+
+    def cpu_seconds(self) -> float:
+        """That all its processes have computed; those that have ended are not in it."""
+        return sum(cpu_seconds(pid) for pid in self.pids())
 
     def pids(self) -> list[int]:
         """All its processes: those that bear the mark, and their descendants."""

@@ -49,10 +49,13 @@ RESULT: dict[str, dict[str, Any]] = {
         "deadline_seconds": 1.0, "p99_bound_seconds": 0.25, "seconds": 60, "rounds": 2,
         "generator": {"highest_per_second": 4321, "rate_per_second": 200,
                       "at_that_rate": {"generator_lag_seconds": {"p99": 0.0012}}},
+        "bare_per_second": [71.2, 69.8],
         "servers": {
             "lookwhen": {"capacity_per_second": 42.0, "throughput_at_p99": 30.0,
+                         "cpu_seconds_per_clip": 0.045,
                          "points": [serving_point(0.6, 0.1, 24), serving_point(5, 0.6, 41)]},
             "ray": {"capacity_per_second": 21.0, "throughput_at_p99": None,
+                    "cpu_seconds_per_clip": None,
                     "points": [serving_point(0.6, 0.3, 12), serving_point(5, None, 0)]},
         },
     },

@@ -9,9 +9,11 @@ from click.testing import CliRunner
 
 from benchmarks import growth, overhead
 from benchmarks.serving.__main__ import main
+from benchmarks.serving.bare import measure_bare
 from benchmarks.serving.load import Outcome
-from benchmarks.serving.measuring import Material, Plan, measure_round, verify
+from benchmarks.serving.measuring import Material, Plan, capacity, measure_round, verify
 from benchmarks.serving.servers import KINDS, LOOKWHEN, SetUp, command_of, request_to, running
+from service.cpus import available_cpus
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,11 @@ def test_a_round_answers_rightly_and_leaves_nothing_behind(setup: SetUp) -> None
         assert point["generator_lag_seconds"]["p99"] >= 0
 
 
+def test_what_no_server_can_go_beyond(setup: SetUp) -> None:
+    videos = Material(2, setup.bundle).videos
+    assert measure_bare(setup.bundle, videos, workers=2, seconds=1.0, seed=0) > 1
+
+
 def test_a_server_that_answers_otherwise_is_found_out(setup: SetUp) -> None:
     material = Material(1, setup.bundle)
     with running(LOOKWHEN, setup) as server:
@@ -42,6 +49,8 @@ def test_a_server_that_answers_otherwise_is_found_out(setup: SetUp) -> None:
         assert len(pids) >= 2  # with its decode worker
         target = material.target(server, setup.deadline)
         verify(server, target, clips=1)
+        found = capacity(server, target, clips=1, seconds=1.0, seed=0)
+        assert 0 < found["cpu_seconds"] < 1.5 * available_cpus()
         material._labels = dict.fromkeys(material._labels, "no such label")
         with pytest.raises(Exception, match=f"answers {Outcome.WRONG}"):
             verify(server, target, clips=1)
