@@ -123,7 +123,7 @@ def serving(result: Result) -> str:
                 name,
                 f"{server['capacity_per_second']:.1f}",
                 ahead(name, "capacity_per_second"),
-                "" if (cpu := server.get("cpu_seconds_per_clip")) is None else f"{1e3 * cpu:.1f}",
+                "" if (cpu := server["cpu_seconds_per_clip"]) is None else f"{1e3 * cpu:.1f}",
                 "none" if server["throughput_at_p99"] is None
                 else f"{server['throughput_at_p99']:.1f}",
                 ahead(name, "throughput_at_p99"),
@@ -143,7 +143,7 @@ def serving(result: Result) -> str:
     )  # fmt: skip
     generator = result["generator"]
     lag = generator["at_that_rate"]["generator_lag_seconds"]
-    bare = " and ".join(f"{rate:.1f}" for rate in result.get("bare_per_second", ()))
+    bare = " and ".join(f"{rate:.1f}" for rate in result["bare_per_second"])
     note = (
         f"Deadline {result['deadline_seconds']:g} s, {result['seconds']:g} s a point in "
         f"{result['rounds']} turns, each server with the better of its set-ups. The load generator "
