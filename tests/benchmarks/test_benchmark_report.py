@@ -151,7 +151,15 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
     ("name", "expected"),
     [
         ("network", ["| lookwhen 0.9 | 40.0 | 4.00 |", "6.50 (5.85-7.15) (7.25)", "50%"]),
-        ("serving", ["| ray | 21.0 | 2.00x | none |", "| lookwhen | 5 | 200.0 | 41.0 | 98% |"]),
+        (
+            "serving",
+            [
+                "| ray | 21.0 | 2.00x |  | none |",
+                "| lookwhen | 42.0 |  | 45.0 | 30.0 |",
+                "do 71.2 and 69.8 clips",
+                "| lookwhen | 5 | 200.0 | 41.0 | 98% |",
+            ],
+        ),
         ("growth", ["| 4x3 | 10.0 |", "| 8 | 33.3 | 200 | 400 | 900 |", "800 MB"]),
         ("overhead", ["| 0.9 | 22.0 | 20.0 | 1.100 | 1.00 | 0.50 |", "96.0%"]),
         ("recall", ["| top1_distance, trained teacher | 95.0% ± 1.0 | 87.0% ± 2.0 |"]),
