@@ -144,11 +144,13 @@ def recall(result: Result) -> str:
 TABLES: dict[str, Callable[[Result], str]] = {
     "recall": recall,
     "pretraining_selection": pretraining,
+    "pretraining_rates": pretraining,
     "pretraining_targets": pretraining,
     "survfight": folds,
     "skateboard": folds,
 }
 PLOTS: dict[str, Callable[[Result, "Figure"], None]] = {
     "pretraining_selection": draw_pretraining,
+    "pretraining_rates": draw_pretraining,
     "pretraining_targets": draw_pretraining,
 }
