@@ -90,8 +90,7 @@ class DecodePool:
         self.clip_limits = clip_limits
         self._limits, self._on_restart, self._on_decoded = limits, on_restart, on_decoded
         self._workers: set[DecodeProcess] = set()
-        # The last one that worked is taken first: its caches are warm, and a spare one stays spare.
-        self._idle: asyncio.LifoQueue[DecodeProcess] = asyncio.LifoQueue()
+        self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         # The spare ones are not there to use more CPUs: as many clips at a time as workers.
@@ -293,17 +292,9 @@ class DecodePool:
         if (clip_bytes := self._limits.address_space_bytes) is not None:
             worker.cap_memory(clip_bytes + self._limits.recycle_rss_bytes)
         self._workers.add(worker)
-        self._drop_ended()
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line
             self._ended(worker)
-
-    def _drop_ended(self) -> None:
-        """Forget idle workers that ended: beneath others, nobody would take them out."""
-        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
-        for worker in reversed(idle):
-            if worker.alive and not worker.retiring:
-                self._idle.put_nowait(worker)
 
     def _ended(self, worker: DecodeProcess) -> None:
         expected = worker.end_reason in ("stopped", "recycled")

@@ -128,25 +128,6 @@ def test_workers_are_replaced_after_so_many_clips_without_a_gap(tmp_path: Path) 
     asyncio.run(check())
 
 
-def test_one_clip_after_the_other_goes_to_the_worker_that_is_warm(tmp_path: Path) -> None:
-    clip = clips.pattern(tmp_path / "clip.mp4", *H264)
-
-    async def check() -> None:
-        async with pool_of(workers=1, spare_workers=2) as (pool, restarts):
-            for _ in range(3):
-                await decode_in(pool, clip)
-            assert sorted(worker.jobs for worker in pool._workers) == [0, 0, 3]
-            # Spare ones that end are not waited for, nor kept.
-            for worker in pool._workers:
-                if not worker.jobs:
-                    os.kill(worker.pid, signal.SIGKILL)
-            await _until(lambda: restarts == ["crashed"] * 2 and pool.live == 3)
-            assert pool._idle.qsize() == 3
-            assert (await decode_in(pool, clip))[1].frames == 20
-
-    asyncio.run(check())
-
-
 def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
     clip = clips.pattern(tmp_path / "clip.mp4", *H264)
 
