@@ -14,18 +14,18 @@ def parents() -> dict[int, int]:
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             with contextlib.suppress(OSError):
-                status = (path / "stat").read_text().rpartition(")")[2].split()
-                found[int(path.name)] = int(status[1])
+                found[int(path.name)] = int(_status(path.name)[1])
     return found
 
 
 def cpu_seconds(pid: int) -> float:
-    """That it has computed, in all its threads, or 0 when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+    """That it has computed, in all its threads.
+
+    Raises:
+        OSError: it has ended.
+    """
+    status = _status(pid)
+    return (int(status[11]) + int(status[12])) / _TICKS_PER_SECOND
 
 
 def rss_bytes(pid: int) -> int:
@@ -40,6 +40,11 @@ def peak_rss_bytes(pid: int) -> int:
     """The most resident memory since the start, or since :func:`reset_peak`."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def _status(pid: int | str) -> list[str]:
+    """The fields of proc_pid_stat(5) from the third on: the second may hold any character."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def reset_peak(pid: int) -> None:

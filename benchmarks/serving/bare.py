@@ -1,5 +1,6 @@
 """Decoding and inference with nothing around them: what no server of them can go beyond."""
 
+import itertools
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from benchmarks.serving.arrivals import draw
 from benchmarks.serving.hosted import Classifier
 
-_BLOCK = 64
+_ASKS = 4096
 _WARM = 8
 
 
@@ -50,21 +51,19 @@ def measure_bare(
 def _work(
     pipe: Connection, bundle: Path | None, videos: Sequence[bytes], seconds: float, seed: int
 ) -> None:
-    classifier, random = Classifier(bundle, threads=1), np.random.default_rng(seed)
+    classifier = Classifier(bundle, threads=1)
+    asks = itertools.cycle(draw(_ASKS, len(videos), np.random.default_rng(seed)))
 
-    def classify(asks: Sequence[tuple[int, float]], until: float) -> int:
-        done = 0
-        for clip, sparsity in asks:
-            if time.monotonic() >= until:
-                break
-            classifier.classify([classifier.decode(videos[clip])], [sparsity])
-            done += 1
-        return done
+    def classify_next() -> None:
+        clip, sparsity = next(asks)
+        classifier.classify([classifier.decode(videos[clip])], [sparsity])
 
-    classify(draw(_WARM, len(videos), random), float("inf"))
+    for _ in range(_WARM):
+        classify_next()
     pipe.send(None)
     pipe.recv()
     began, count = time.monotonic(), 0
     while time.monotonic() < began + seconds:
-        count += classify(draw(_BLOCK, len(videos), random), began + seconds)
+        classify_next()
+        count += 1
     pipe.send(count / (time.monotonic() - began))

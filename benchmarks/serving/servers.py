@@ -111,7 +111,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """That all its processes have computed; those that have ended are not in it."""
-        return sum(cpu_seconds(pid) for pid in self.pids())
+        spent = 0.0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                spent += cpu_seconds(pid)
+        return spent
 
     def pids(self) -> list[int]:
         """All its processes: those that bear the mark, and their descendants."""

@@ -316,7 +316,7 @@ class Device:
         for other in self._running:
             other.shared = True
         # What waits begins beside this one, unless there are no further turns.
-        batch.shared = bool(self._running) or (self.turns > 1 and self.busy)
+        batch.shared = self.turns > 1 and self.busy
         batch.began, batch.predicted = now, stage.predict(batch.work, shared=batch.shared)
         self._running.add(batch)
         for part in batch.parts:

@@ -10,7 +10,7 @@ import service_clips as clips
 from canaries import CanaryFile, CanaryServer, canaries
 from service_server import Server
 
-from benchmarks.processes import peak_rss_bytes, reset_peak, rss_bytes
+from benchmarks.processes import cpu_seconds, peak_rss_bytes, reset_peak, rss_bytes
 from benchmarks.safety.answers import judge
 from benchmarks.safety.hostile import NAMES, Hostile, make_hostile, reference_movie, scripts
 from service.errors import all_errors
@@ -55,11 +55,6 @@ def post(server: Server, data: bytes, kind: str = "video/mp4", **query: object) 
     return server.client.post(
         "/classify", content=data, headers={"content-type": kind}, params=query
     )
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def check(server: Server, clip: Hostile) -> str:
