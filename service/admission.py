@@ -1,28 +1,41 @@
-"""What may come in: a slot and the cost in tokens are reserved before any work is done.
+"""What may come in: a slot and the cost of a request are reserved before any work is done.
 
 Everything here runs on the event loop between two awaits, so that a check and the reservation it
 allows are one step: a burst of requests cannot all pass the check before the first is counted.
 
-Three bounds say how much there is to do: slots, tokens, and the wait that the tokens mean at the
-rate that is measured. The load is the share of the nearest of them. Between two marks of the load,
-a request that allows it gets fewer tokens, the fewer the nearer the upper mark; it is refused only
-when its cheapest way of being served does not fit.
+Three bounds say how much there is to do: slots, tokens, and the wait that the requests mean at the
+pace at which they are answered. The load is the share of the nearest of them. Between two marks of
+the load, a request that allows it gets fewer tokens, the fewer the nearer the upper mark; it is
+refused only when its cheapest way of being served does not fit.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
-from service.errors import Overloaded
+from service.errors import Overloaded, Shortage
 
-# Weight of the newest measurement of the rate; the last five or so requests make up the estimate.
-_NEWEST = 0.2
+# Of the answers in the measured pace: the last twenty or so make it up.
+_FORGETTING = 0.95
+# A first guess counts as much as so many answers.
+_GUESS = 4
 _LONGEST_RETRY_SECONDS = 600
 
 Bound = Literal["requests", "tokens", "wait"]
+
+
+class Cost(NamedTuple):
+    """What a request may be: tokens of all its views together."""
+
+    tokens: int
+    views: int = 1
+
+
+# Seconds that a cost takes a service that has nothing else to do.
+Price = Callable[[Cost], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +45,8 @@ class AdmissionLimits:
     Attributes:
         max_requests: requests accepted at the same time.
         max_tokens: tokens accepted at the same time; a single request may exceed it when alone.
-        max_wait_seconds: a request that would wait longer for the tokens before it is refused,
-            because it could not be answered before its deadline.
+        max_wait_seconds: a request that would be answered later, behind those before it, is
+            refused; unless there is nothing before it.
         degrade_from_load: share of the nearest bound above which requests are degraded.
         degrade_full_load: from this share on, as far as each allows.
     """
@@ -41,24 +54,67 @@ class AdmissionLimits:
     max_requests: int
     max_tokens: int
     max_wait_seconds: float
-    degrade_from_load: float = 0.5
-    degrade_full_load: float = 0.9
+    degrade_from_load: float = 0.25
+    degrade_full_load: float = 0.5
+
+
+class Pace:
+    """Seconds that pass for each second of a price, while there is something to do.
+
+    Below 1 where requests are served side by side or from the cache, above it where something else
+    takes part of the machine. Sums of the last answers are divided, rather than their quotients
+    averaged: gaps between answers scatter, and an average of ``1 / gap`` follows the shortest.
+    """
+
+    def __init__(self) -> None:
+        self._passed = self._priced = self._tokens = 0.0
+
+    def guess(self, priced: float, tokens: int) -> None:
+        """Requests of this price and so many tokens are taken to come at a pace of 1."""
+        self._passed = self._priced = _GUESS * priced
+        self._tokens = float(_GUESS * tokens)
+
+    def measured(self, passed: float, priced: float, tokens: int) -> None:
+        """Seconds from one answer to the next; the price that was held for it, and its tokens."""
+        self._passed = _FORGETTING * self._passed + passed
+        self._priced = _FORGETTING * self._priced + priced
+        self._tokens = _FORGETTING * self._tokens + tokens
+
+    def seconds(self, priced: float) -> float:
+        """Until what has this price is answered; 0 while nothing is known."""
+        return priced * self._passed / self._priced if self._priced else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self._tokens / self._passed if self._passed else 0.0
 
 
 class Admission:
-    """Counts requests and tokens from admission to answer, and refuses at once what is too much."""
+    """Counts requests and costs from admission to answer, and refuses at once what is too much."""
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
         self.requests = 0
         self.tokens = 0
-        self.tokens_per_second = 0.0
+        self.pace = Pace()
+        self._seconds = 0.0
+        self._price: Price = _by_tokens
         self._working = 0
         self._measured_from = 0.0
 
-    def seed(self, tokens_per_second: float) -> None:
-        """A first estimate of the rate, from warm-up."""
-        self.tokens_per_second = tokens_per_second
+    def use(self, price: Price, usual: Cost) -> None:
+        """How requests are priced from now on; ``usual`` is a first guess at what is answered."""
+        self._price = price
+        self.pace.guess(price(usual), usual.tokens)
+
+    def price(self, cost: Cost) -> float:
+        """Seconds of a request that has the service to itself."""
+        return self._price(cost)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Until all that was accepted is expected to be answered."""
+        return self.pace.seconds(self._seconds)
 
     @property
     def load(self) -> tuple[float, Bound]:
@@ -66,30 +122,35 @@ class Admission:
         limits = self._limits
         shares: dict[Bound, float] = {
             "tokens": self.tokens / limits.max_tokens,
-            "wait": self._wait_seconds() / limits.max_wait_seconds,
+            "wait": self.wait_seconds / limits.max_wait_seconds,
             "requests": self.requests / limits.max_requests,
         }
         nearest = max(shares, key=lambda bound: shares[bound])
         return shares[nearest], nearest
 
-    def admit(self, costs: Sequence[int]) -> "Reservation":
-        """Reserve a slot and tokens, or refuse.
+    def admit(self, costs: Sequence[Cost]) -> "Reservation":
+        """Reserve a slot and a cost, or refuse.
 
         Args:
-            costs: tokens of each way in which the request may be served, best first: one for a
-                request that may not be degraded.
+            costs: of each way in which the request may be served, best first: one for a request
+                that may not be degraded.
 
         Raises:
-            Overloaded: with the seconds after which the tokens before it will be done.
+            Overloaded: with the seconds after which what is before it will be done.
         """
         if self.requests >= self._limits.max_requests:
-            raise self.overloaded()
+            raise self.overloaded("requests")
         way, degraded_by = self._choose(costs, held=0)
-        self.requests += 1
-        self.tokens += costs[way]
-        return Reservation(self, costs[way], way, degraded_by)
+        reservation = Reservation(self, costs[way], way, degraded_by)
+        self._take(reservation)
+        return reservation
 
-    def _choose(self, costs: Sequence[int], held: int) -> tuple[int, Bound | None]:
+    def overloaded(self, reason: Shortage) -> Overloaded:
+        """A refusal with the seconds after which what was accepted will be done."""
+        seconds = math.ceil(self.wait_seconds)
+        return Overloaded(min(max(1, seconds), _LONGEST_RETRY_SECONDS), reason)
+
+    def _choose(self, costs: Sequence[Cost], held: int) -> tuple[int, Bound | None]:
         """The best way there is room for, and what keeps it from being the first.
 
         ``held`` tokens were reserved before, and are not counted now: as many always fit.
@@ -100,88 +161,110 @@ class Admission:
         pressure = above / (limits.degrade_full_load - limits.degrade_from_load)
         # Each way gets an equal part of the interval between the marks.
         first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
+        short: Bound | None = None
         for way in range(first, len(costs)):
-            if costs[way] <= held or self._fits(costs[way]):
+            short = None if costs[way].tokens <= held else self._short_of(costs[way])
+            if short is None:
                 if way == 0:
                     return 0, None
                 return way, nearest if way == first else "tokens"
-        raise self.overloaded()
+        assert short is not None
+        raise self.overloaded(short)
 
-    def _fits(self, tokens: int) -> bool:
-        if not self.tokens:
-            return True
+    def _short_of(self, cost: Cost) -> Bound | None:
+        """What there is too little of for this much more; None when it fits."""
         limits = self._limits
-        return (
-            self.tokens + tokens <= limits.max_tokens
-            and self._wait_seconds() <= limits.max_wait_seconds
-        )
+        if not self.tokens:
+            return None
+        if self.tokens + cost.tokens > limits.max_tokens:
+            return "tokens"
+        answered_in = self.pace.seconds(self._seconds + self._price(cost))
+        return "wait" if answered_in > limits.max_wait_seconds else None
 
-    def _wait_seconds(self) -> float:
-        return self.tokens / self.tokens_per_second if self.tokens_per_second else 0.0
+    def _take(self, reservation: "Reservation") -> None:
+        self.requests += 1
+        self.tokens += reservation.tokens
+        self._seconds += reservation.seconds
 
-    def overloaded(self) -> Overloaded:
-        """A refusal with the seconds after which what was accepted will be done."""
-        return Overloaded(self._retry_after_seconds())
-
-    def _retry_after_seconds(self) -> int:
-        if not self.tokens_per_second:
-            return 1
-        return min(max(1, math.ceil(self._wait_seconds())), _LONGEST_RETRY_SECONDS)
+    def _give_back(self, reservation: "Reservation") -> None:
+        self.requests -= 1
+        self.tokens -= reservation.tokens
+        # What floats leave over is not carried on from one request to the next.
+        self._seconds = self._seconds - reservation.seconds if self.requests else 0.0
 
     def _begin(self) -> None:
         if self._working == 0:
             self._measured_from = time.monotonic()
         self._working += 1
 
-    def _end(self, tokens: int) -> None:
-        """Measure the rate from answer to answer, while there is something to do."""
-        now = time.monotonic()
-        if tokens and now > self._measured_from:
-            rate = tokens / (now - self._measured_from)
-            known = self.tokens_per_second
-            self.tokens_per_second = known + _NEWEST * (rate - known) if known else rate
+    def _end(self, priced: float, tokens: int | None) -> None:
+        """Measure the pace from answer to answer, while there is something to do.
+
+        Args:
+            tokens: that were answered; None for what failed, whose time the others waited, too.
+        """
         self._working -= 1
-        self._measured_from = now
+        if tokens is not None:
+            now = time.monotonic()
+            self.pace.measured(now - self._measured_from, priced, tokens)
+            self._measured_from = now
+
+
+def _by_tokens(cost: Cost) -> float:
+    """Before there is an engine, which prices better."""
+    return float(cost.tokens)
 
 
 class Reservation:
-    """A slot and tokens that are held until the ``with`` block ends, however it ends.
+    """A slot and a cost that are held until the ``with`` block ends, however it ends.
 
     Attributes:
         tokens: held.
+        seconds: their price.
         way: which of the costs they are.
         degraded_by: the bound that kept it from being the first; None when it is.
     """
 
     def __init__(
-        self, admission: Admission, tokens: int, way: int, degraded_by: Bound | None
+        self, admission: Admission, cost: Cost, way: int, degraded_by: Bound | None
     ) -> None:
-        self._admission, self.tokens = admission, tokens
+        self._admission = admission
         self.way, self.degraded_by = way, degraded_by
         self._working = False
-        self._done_tokens = 0
+        self._done_tokens: int | None = None
+        self._done_seconds = 0.0
+        self._hold(cost)
 
-    def decide_again(self, costs: Sequence[int]) -> None:
+    def _hold(self, cost: Cost) -> None:
+        self.tokens, self._views = cost
+        self.seconds = self._admission.price(cost)
+
+    def decide_again(self, costs: Sequence[Cost]) -> None:
         """Hold what fits now, when the form fields are known and the upload has taken its time.
 
         Raises:
             Overloaded: there is no room for the cheapest, which costs more than what is held.
         """
         admission = self._admission
-        admission.tokens -= self.tokens
-        admission.requests -= 1
+        admission._give_back(self)
         try:
             self.way, self.degraded_by = admission._choose(costs, self.tokens)
-            self.tokens = costs[self.way]
+            self._hold(costs[self.way])
         finally:
-            admission.tokens += self.tokens
-            admission.requests += 1
+            admission._take(self)
 
     def shrink(self, tokens: int) -> None:
         """Give back all but ``tokens``, when it is known that no more are needed."""
-        freed = max(0, self.tokens - tokens)
-        self.tokens -= freed
-        self._admission.tokens -= freed
+        if tokens < self.tokens:
+            self._admission._give_back(self)
+            self._hold(Cost(tokens, self._views))
+            self._admission._take(self)
+
+    def advance(self, tokens: int) -> None:
+        """Give back all but ``tokens``, because the rest is done: it counts for the pace."""
+        before = self.seconds
+        self.shrink(tokens)
+        self._done_seconds += before - self.seconds
 
     def begin(self) -> None:
         """The upload is complete: from here on the time that passes is ours."""
@@ -189,7 +272,7 @@ class Reservation:
         self._admission._begin()
 
     def answered(self, tokens: int) -> None:
-        """The work was done, and was these tokens: they count for the rate."""
+        """The work was done, and was these tokens: it counts for the pace."""
         self._done_tokens = tokens
 
     def __enter__(self) -> Self:
@@ -201,7 +284,6 @@ class Reservation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._admission.requests -= 1
-        self._admission.tokens -= self.tokens
+        self._admission._give_back(self)
         if self._working:
-            self._admission._end(self._done_tokens)
+            self._admission._end(self._done_seconds + self.seconds, self._done_tokens)

@@ -67,7 +67,7 @@ class UploadMemory:
             Overloaded: they would be too many.
         """
         if self.held_bytes + count > self._limit_bytes:
-            raise Overloaded(_RETRY_SECONDS)
+            raise Overloaded(_RETRY_SECONDS, "uploads")
         self.held_bytes += count
 
     def give_back(self, count: int) -> None:

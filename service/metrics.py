@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import onnxruntime
 from prometheus_client import (
@@ -31,6 +31,7 @@ from service.errors import (
     RequestError,
     RequestTimeout,
     ServiceError,
+    Shortage,
     UploadTimeout,
     all_errors,
 )
@@ -46,6 +47,7 @@ ENGINE_STAGES: tuple["StageName", ...] = ("select", "extract")
 RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
 RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
+SHORTAGES = get_args(Shortage)
 # Route templates, the only values of the label `route`.
 ROUTES = ("/", "/classify", "/sweep", "/model", "/livez", "/readyz", "/metrics", "/docs",
           "/openapi.json", "/problems/{code}")  # fmt: skip
@@ -159,6 +161,10 @@ class Metrics:
             "Classifications served sparser than asked for, by what was short.",
             ["reason"], registry=registry,
         )  # fmt: skip
+        self.refusals = Counter(
+            "lookwhen_refusals", "Classifications refused for want of room, by what was short.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
         self.budgets = Counter(
             "lookwhen_budgets", "Classifications with a budget of time, by whether it was met.",
             ["outcome"], registry=registry,
@@ -206,6 +212,9 @@ class Metrics:
         self._gauge("lookwhen_requests_in_flight", "Classifications admitted and not answered.")
         self._gauge("lookwhen_queued_tokens", "Tokens admitted and not answered.")
         self._gauge("lookwhen_tokens_per_second", "Tokens answered per second while busy, lately.")
+        self._gauge(
+            "lookwhen_predicted_wait_seconds", "Until all that is admitted is likely answered."
+        )
         self._gauge("lookwhen_decode_workers", "Decode workers that are warm.")
         self._gauge("lookwhen_load_ratio", "Share of the nearest bound that is in flight.")
         self._gauge("lookwhen_cache_bytes", "Bytes of clips and results in the cache.")
@@ -262,6 +271,8 @@ class Metrics:
             self.rules.labels(rule)
         for degraded_by in DEGRADED_BY:
             self.degradations.labels(degraded_by)
+        for reason in SHORTAGES:
+            self.refusals.labels(reason)
         for kept in ("met", "missed"):
             self.budgets.labels(kept)
         for use in ("hit", "partial", "miss", "off"):

@@ -14,20 +14,21 @@ from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
 from service import schemas
-from service.admission import Admission, AdmissionLimits, Reservation
+from service.admission import Admission, AdmissionLimits, Cost, Reservation
 from service.answers import Done
 from service.body import Received
 from service.decoding.blocks import Block
 from service.decoding.configure import decode_pool
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, ClipFacts, Sandbox
-from service.engine import Engine, EngineError, OutOfMemory
+from service.engine import CostModel, Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
     ClipError,
     InternalError,
     NotReady,
     OutOfRoom,
+    Overloaded,
     RequestTimeout,
     ServiceError,
 )
@@ -232,7 +233,7 @@ class Pipeline:
             work = await self.stages.select(clip, request.views, times, store=call.store)
             await request.work(work, reservation, lambda: clock() - arrived)
         except OutOfMemory:
-            raise self.admission.overloaded() from None
+            raise self.admission.overloaded("device") from None
         return work
 
     async def _while_wanted(
@@ -260,9 +261,9 @@ class Pipeline:
 
     def _load_engine(self) -> Engine:
         engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
-        usual, cost = self.policy.default.kept, engine.cost
+        usual = self.policy.default.kept
         engine.calibrate(self.policy.warm_levels(), usual)
-        self.admission.seed(usual / (cost.select_seconds(1) + cost.extract_seconds(usual, 1)))
+        self.admission.use(partial(_price, engine.cost), Cost(usual))
         return engine
 
     def _engine(self) -> Engine:
@@ -289,7 +290,8 @@ class Pipeline:
         metrics.watch("lookwhen_ready", lambda: self.not_ready_because() is None)
         metrics.watch("lookwhen_requests_in_flight", lambda: admission.requests)
         metrics.watch("lookwhen_queued_tokens", lambda: admission.tokens)
-        metrics.watch("lookwhen_tokens_per_second", lambda: admission.tokens_per_second)
+        metrics.watch("lookwhen_tokens_per_second", lambda: admission.pace.tokens_per_second)
+        metrics.watch("lookwhen_predicted_wait_seconds", lambda: admission.wait_seconds)
         metrics.watch("lookwhen_load_ratio", lambda: admission.load[0])
         metrics.watch("lookwhen_cache_bytes", lambda: self.stages.cache.bytes)
         metrics.watch("lookwhen_cache_entries", lambda: len(self.stages.cache))
@@ -316,6 +318,18 @@ class Pipeline:
             metrics.duration.observe(trace.total)
         elif isinstance(error, ClipError):
             metrics.decode_failures.labels(error.code).inc()
+        elif isinstance(error, Overloaded):
+            metrics.refusals.labels(error.reason).inc()
+
+
+def _price(cost: CostModel, request: Cost) -> float:
+    """Seconds from a clip's bytes to its labels, when nothing else is to be done; 0 for no tokens:
+    nothing is left to do."""
+    if not request.tokens:
+        return 0.0
+    kept = request.tokens // request.views
+    engine = cost.select_seconds(request.views) + cost.extract_seconds(kept, request.views)
+    return cost.decoding.usual_seconds + engine
 
 
 def _is_lack_of_room(error: BaseException) -> bool:

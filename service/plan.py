@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from service.admission import Cost
 from service.errors import ContradictoryParameters
 from service.parameters import AUTO, Parameters
 from service.policy import Level, SparsityPolicy, ladder
@@ -33,8 +34,8 @@ class Plan:
         return tuple(step for step in self.steps if step.kept <= ceiling.kept) or (ceiling,)
 
     @property
-    def costs(self) -> tuple[int, ...]:
-        """Tokens at most, all views together, under each ceiling: what has to be reserved.
+    def costs(self) -> tuple[Cost, ...]:
+        """At most, under each ceiling: what has to be reserved.
 
         A cascade may have to go through its whole ladder.
         """
@@ -44,7 +45,7 @@ class Plan:
             ]
         else:
             of_view = [self.under(ceiling)[0].kept for ceiling in self.ceilings]
-        return tuple(kept * self.views for kept in of_view)
+        return tuple(Cost(kept * self.views, self.views) for kept in of_view)
 
 
 def plan(policy: SparsityPolicy, asked: Parameters, degrade_to: float | None) -> Plan:

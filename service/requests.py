@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from bundle.sampling import Views
 from bundle.schema import Manifest
 from service import answers, control, parameters, schemas
-from service.admission import Reservation
+from service.admission import Cost, Reservation
 from service.answers import Done
 from service.metrics import Metrics
 from service.parameters import AUTO, Bounds, Parameters, SweepParameters
@@ -69,8 +69,8 @@ class ClipRequest(ABC, Generic[_Answer]):
 
     @property
     @abstractmethod
-    def costs(self) -> tuple[int, ...]:
-        """Tokens of each way to serve it, best first; see :meth:`Admission.admit`."""
+    def costs(self) -> tuple[Cost, ...]:
+        """Of each way to serve it, best first; see :meth:`Admission.admit`."""
 
     @abstractmethod
     async def work(
@@ -111,7 +111,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
         return None if budget_ms is None else budget_ms / 1000
 
     @property
-    def costs(self) -> tuple[int, ...]:
+    def costs(self) -> tuple[Cost, ...]:
         return self._plan.costs
 
     async def work(
@@ -179,8 +179,8 @@ class SweepRequest(ClipRequest[schemas.Sweep]):
         return sorted({level.kept for level in self._levels.values()}, reverse=True)
 
     @property
-    def costs(self) -> tuple[int, ...]:
-        return (sum(self._kept) * self.views.count,)
+    def costs(self) -> tuple[Cost, ...]:
+        return (Cost(sum(self._kept) * self.views.count, self.views.count),)
 
     async def work(
         self, clip: ClipWork, reservation: Reservation, spent: Callable[[], float]
@@ -190,7 +190,7 @@ class SweepRequest(ClipRequest[schemas.Sweep]):
         for kept in self._kept:
             self._extractions[kept] = await clip.extract(kept)
             left -= kept
-            reservation.shrink(left * self.views.count)
+            reservation.advance(left * self.views.count)
 
     def count(self, metrics: Metrics) -> None:
         metrics.rules.labels("sweep").inc()

@@ -160,6 +160,11 @@ class DecodingCost:
         self._xx = keep * self._xx + x * x
         self._xy = keep * self._xy + x * seconds
 
+    @property
+    def usual_seconds(self) -> float:
+        """Of the last clips, on average."""
+        return self._y / self._weight if self.clips else 0.0
+
     def line(self) -> tuple[float, float]:
         """(seconds of any clip, seconds of a million pixels)."""
         if not self.clips:

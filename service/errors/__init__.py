@@ -91,6 +91,7 @@ from service.errors.unavailable import (
     OutOfRoom,
     Overloaded,
     RequestTimeout,
+    Shortage,
     Unavailable,
 )
 from service.errors.upload import (
@@ -137,6 +138,7 @@ __all__ = [
     "RequestTimeout",
     "ServiceError",
     "SeveralFiles",
+    "Shortage",
     "TooManyConcurrent",
     "TooManyFrames",
     "TooManyPixels",

@@ -1,6 +1,19 @@
 """Errors of the service itself."""
 
+from typing import Literal
+
 from service.errors.base import ServiceError
+
+# What there was too little of for a request.
+Shortage = Literal["requests", "tokens", "wait", "uploads", "device"]
+
+_SHORT: dict[Shortage, str] = {
+    "requests": "as many requests are under way as are accepted at a time",
+    "tokens": "it would be more tokens than are accepted at a time",
+    "wait": "it could not be answered in time behind what was accepted before",
+    "uploads": "the memory for uploads is taken",
+    "device": "the device has no memory for it",
+}
 
 
 class Unavailable(ServiceError):
@@ -11,13 +24,15 @@ class Overloaded(Unavailable):
     status, code, title = 503, "overloaded", "Too much is being classified already"
     advice = "Try again after the seconds in Retry-After, or ask for a higher sparsity."
 
-    def __init__(self, retry_after_seconds: int) -> None:
+    def __init__(self, retry_after_seconds: int, reason: Shortage) -> None:
         super().__init__(
-            f"Too much is being classified already. Try again in {retry_after_seconds} seconds, "
-            "ask for a higher sparsity or fewer views, or allow a higher sparsity with "
-            "max_sparsity.",
+            f"Too much is being classified already: {_SHORT[reason]}. Try again in "
+            f"{retry_after_seconds} seconds, ask for a higher sparsity or fewer views, or allow a "
+            "higher sparsity with max_sparsity.",
+            members={"reason": reason},
             retry_after_seconds=retry_after_seconds,
         )
+        self.reason = reason
 
 
 class OutOfRoom(Unavailable):

@@ -84,7 +84,7 @@ class Admission(Group):
     """How much may be under way at the same time, and when it is served sparser."""
 
     max_requests_in_flight: int = setting(
-        16,
+        32,
         "Classifications accepted at the same time, from upload to answer; more are refused at "
         "once. What is not at work of them is the queue.",
         ge=1,
@@ -111,17 +111,18 @@ class Admission(Group):
         le=0.99,
     )
     degrade_from_load: float = setting(
-        0.5,
+        0.25,
         "Load above which requests that allow it are served sparser: the largest of the requests "
-        "and the tokens in flight, each as a share of its bound, and of the wait for these tokens "
-        "as a share of `LOOKWHEN_REQUEST_TIMEOUT_SECONDS`.",
+        "and the tokens in flight, each as a share of its bound, and of the predicted wait for "
+        "these requests as a share of `LOOKWHEN_REQUEST_TIMEOUT_SECONDS`.",
         ge=0,
         le=1,
     )
     degrade_full_load: float = setting(
-        0.9,
+        0.5,
         "Load from which on they are served as sparse as they allow; above "
-        "`LOOKWHEN_DEGRADE_FROM_LOAD`.",
+        "`LOOKWHEN_DEGRADE_FROM_LOAD`. What is left above it is for bursts, so that nobody is "
+        "refused who would have been served sparser.",
         gt=0,
         le=1,
     )

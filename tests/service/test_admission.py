@@ -1,10 +1,11 @@
 """Who is let in, at what cost, and who is served sparser for the others' sake."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import Admission, AdmissionLimits
+from service.admission import Admission, AdmissionLimits, Cost, Pace
 from service.errors import Overloaded
 
 
@@ -14,85 +15,136 @@ def admission_of(
     return Admission(AdmissionLimits(max_requests, max_tokens, max_wait_seconds, **marks))
 
 
+def costs(*tokens: int) -> list[Cost]:
+    return [Cost(count) for count in tokens]
+
+
+def at_tokens_per_second(admission: Admission, rate: float) -> None:
+    """Price tokens alone, and forget what was measured."""
+    admission.pace = Pace()
+    admission.use(lambda cost: cost.tokens / rate, Cost(100))
+
+
 def test_a_full_house_is_refused_before_any_work() -> None:
     admission = admission_of(2, 1000, 60)
-    with admission.admit([10]), admission.admit([10]):
+    with admission.admit(costs(10)), admission.admit(costs(10)):
         assert (admission.requests, admission.tokens) == (2, 20)
         with pytest.raises(Overloaded):
-            admission.admit([1])
+            admission.admit(costs(1))
     assert (admission.requests, admission.tokens) == (0, 0)
 
 
 def test_tokens_bound_what_is_in_flight() -> None:
     admission = admission_of(10, 100, 60)
-    with admission.admit([60]):
-        with pytest.raises(Overloaded):
-            admission.admit([41])
-        with admission.admit([40]):
+    with admission.admit(costs(60)):
+        with pytest.raises(Overloaded) as caught:
+            admission.admit(costs(41))
+        assert caught.value.reason == "tokens"
+        with admission.admit(costs(40)):
             assert admission.tokens == 100
 
 
 def test_a_request_larger_than_the_bound_is_served_when_alone() -> None:
     admission = admission_of(10, 100, 60)
-    with admission.admit([500]), pytest.raises(Overloaded):
-        admission.admit([1])
+    with admission.admit(costs(500)), pytest.raises(Overloaded):
+        admission.admit(costs(1))
 
 
-def test_retry_after_is_queued_tokens_by_tokens_per_second() -> None:
+def test_retry_after_is_when_what_is_before_will_be_answered() -> None:
     admission = admission_of(1, 10_000, 60)
-    admission.seed(tokens_per_second=100)
-    with admission.admit([730]), pytest.raises(Overloaded) as caught:
-        admission.admit([1])
+    at_tokens_per_second(admission, 100)
+    with admission.admit(costs(730)), pytest.raises(Overloaded) as caught:
+        admission.admit(costs(1))
     assert caught.value.headers["retry-after"] == "8"
+    assert caught.value.reason == "requests"
 
 
 def test_what_would_wait_longer_than_its_deadline_is_refused() -> None:
     admission = admission_of(10, 10_000, 5)
-    admission.seed(tokens_per_second=100)
-    with admission.admit([501]), pytest.raises(Overloaded):
-        admission.admit([1])
-    with admission.admit([499]), admission.admit([1]):
-        assert admission.requests == 2
+    at_tokens_per_second(admission, 100)
+    with admission.admit(costs(450)):
+        with pytest.raises(Overloaded) as caught:
+            admission.admit(costs(51))
+        assert caught.value.reason == "wait"
+        with admission.admit(costs(50)):
+            assert admission.requests == 2
+            assert admission.wait_seconds == pytest.approx(5)
+    with admission.admit(costs(501)):
+        assert admission.requests == 1, "nothing is before it, so that it may be answered in time"
 
 
 def test_a_reservation_changes_its_tokens_or_keeps_those_it_had() -> None:
     admission = admission_of(10, 100, 60)
-    with admission.admit([50]) as first, admission.admit([10]):
-        first.decide_again([90])
+    with admission.admit(costs(50)) as first, admission.admit(costs(10)):
+        first.decide_again(costs(90))
         assert admission.tokens == 100
         with pytest.raises(Overloaded):
-            first.decide_again([91])
+            first.decide_again(costs(91))
         assert admission.tokens == 100
-        first.decide_again([5])
+        first.decide_again(costs(5))
         assert admission.tokens == 15
     assert admission.tokens == 0
 
 
-def test_the_rate_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pace_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
     admission = admission_of(10, 10_000, 60)
-    for _ in range(40):
-        with admission.admit([100]) as reservation:
+    at_tokens_per_second(admission, 50)
+    for _ in range(120):
+        with admission.admit(costs(100)) as reservation:
             now += 5.0  # an upload is the client's time
             reservation.begin()
             now += 0.5
             reservation.answered(100)
-    assert admission.tokens_per_second == pytest.approx(200, rel=0.01)
-    with admission.admit([100]) as reservation:
+    assert admission.pace.tokens_per_second == pytest.approx(200, rel=0.01)
+    assert admission.pace.seconds(1) == pytest.approx(0.25, rel=0.01)
+    with admission.admit(costs(100)) as reservation:
         reservation.begin()
-        now += 0.5  # refused by the decoder: says nothing about the rate
-    assert admission.tokens_per_second == pytest.approx(200, rel=0.01)
+        now += 0.5  # refused by the decoder, alone: says nothing about the pace
+    assert admission.pace.tokens_per_second == pytest.approx(200, rel=0.01)
+    for _ in range(120):
+        with admission.admit(costs(100)) as reservation:
+            reservation.begin()
+            with admission.admit(costs(1)) as refused:
+                refused.begin()
+                now += 0.5  # but the time that others take, others wait
+            now += 0.5
+            reservation.answered(100)
+    assert admission.pace.tokens_per_second == pytest.approx(100, rel=0.01)
+
+
+def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse requests are mostly decoding: tokens alone would say nothing about the dense ones."""
+    random = np.random.default_rng(0)
+    now = 0.0
+    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    admission = admission_of(10_000, 10**9, 10**9)
+    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost(100))
+    queue = [admission.admit(costs(50))]
+    queue[0].begin()
+    ratios = []
+    for _ in range(2000):
+        while len(queue) < 20:
+            queue.append(admission.admit(costs(int(random.choice([50, 100, 1000])))))
+            queue[-1].begin()
+        held = [reservation.seconds for reservation in queue]
+        ratios.append(admission.wait_seconds / (1.5 * sum(held)))
+        with queue.pop(0) as first:  # one after the other, in a time that scatters
+            now += 1.5 * first.seconds * random.exponential()
+            first.answered(first.tokens)
+    assert np.median(ratios[200:]) == pytest.approx(1, abs=0.05)
+    assert np.percentile(np.abs(np.log(ratios[200:])), 90) < np.log(1.6)
 
 
 def test_between_the_marks_each_way_gets_an_equal_part() -> None:
-    ways = [100, 50, 25, 10]
+    ways = costs(100, 50, 25, 10)
     chosen = {}
     for held in (0, 490, 510, 590, 610, 690, 710, 790, 810, 880, 890):
         admission = admission_of(99, 1000, 60, degrade_from_load=0.5, degrade_full_load=0.9)
-        with admission.admit([held]), admission.admit(ways) as reservation:
+        with admission.admit(costs(held)), admission.admit(ways) as reservation:
             chosen[held] = (reservation.way, reservation.degraded_by)
-            assert admission.tokens == held + ways[reservation.way]
+            assert admission.tokens == held + ways[reservation.way].tokens
     assert chosen == {
         0: (0, None), 490: (0, None), 510: (0, None), 590: (0, None),
         610: (1, "tokens"), 690: (1, "tokens"), 710: (2, "tokens"), 790: (2, "tokens"),
@@ -105,10 +157,10 @@ def test_no_refusal_until_the_cheapest_way_is_full() -> None:
     served: list[int] = []
     held = []
     while admission.tokens <= 1000 - 10:
-        held.append(admission.admit([100, 50, 10]))
+        held.append(admission.admit(costs(100, 50, 10)))
         served.append(held[-1].way)
     with pytest.raises(Overloaded):
-        admission.admit([100, 50, 10])
+        admission.admit(costs(100, 50, 10))
     assert served == sorted(served), "never better than those before while nobody leaves"
     assert set(served) == {0, 1, 2}
     for reservation in held:
@@ -119,64 +171,82 @@ def test_no_refusal_until_the_cheapest_way_is_full() -> None:
 
 def test_one_that_may_not_be_degraded_is_refused_while_others_get_in() -> None:
     admission = admission_of(99, 1000, 60)
-    with admission.admit([950]):
+    with admission.admit(costs(950)):
         with pytest.raises(Overloaded):
-            admission.admit([100])
-        with admission.admit([100, 40]) as reservation:
+            admission.admit(costs(100))
+        with admission.admit(costs(100, 40)) as reservation:
             assert (reservation.way, reservation.degraded_by) == (1, "tokens")
 
 
 def test_slots_and_waiting_press_as_tokens_do() -> None:
     admission = admission_of(10, 1_000_000, 60)
-    held = [admission.admit([1]) for _ in range(9)]
-    with admission.admit([100, 10]) as reservation:
+    held = [admission.admit(costs(1)) for _ in range(9)]
+    with admission.admit(costs(100, 10)) as reservation:
         assert (reservation.way, reservation.degraded_by) == (1, "requests")
     assert len(held) == 9
 
     admission = admission_of(99, 1_000_000, 60)
-    admission.seed(tokens_per_second=100)
-    with admission.admit([5400]):
+    at_tokens_per_second(admission, 100)
+    with admission.admit(costs(5400)):
         assert admission.load == (0.9, "wait")
-        with admission.admit([100, 10]) as reservation:
+        with admission.admit(costs(100, 10)) as reservation:
             assert (reservation.way, reservation.degraded_by) == (1, "wait")
 
 
 def test_it_is_decided_again_by_what_is_there_then() -> None:
     admission = admission_of(99, 1000, 60)
-    others = admission.admit([900])
-    with admission.admit([100, 10]) as reservation:
+    others = admission.admit(costs(900))
+    with admission.admit(costs(100, 10)) as reservation:
         assert (reservation.way, admission.tokens) == (1, 910)
         with others:
             pass
-        reservation.decide_again([100, 10])
+        reservation.decide_again(costs(100, 10))
         assert (reservation.way, reservation.degraded_by, admission.tokens) == (0, None, 100)
-        with admission.admit([890]):
-            reservation.decide_again([100, 10])
+        with admission.admit(costs(890)):
+            reservation.decide_again(costs(100, 10))
             assert (reservation.way, reservation.degraded_by) == (1, "tokens")
 
 
 def test_what_was_admitted_is_not_refused_later() -> None:
     """The rate may fall meanwhile; tokens that are held go on being held."""
     admission = admission_of(99, 1000, 5)
-    admission.seed(tokens_per_second=1000)
-    with admission.admit([400]), admission.admit([400]) as reservation:
-        admission.seed(tokens_per_second=10)
+    at_tokens_per_second(admission, 1000)
+    with admission.admit(costs(400)), admission.admit(costs(400)) as reservation:
+        admission.pace.measured(passed=1000, priced=1, tokens=1000)
         with pytest.raises(Overloaded):
-            admission.admit([1])
-        reservation.decide_again([400])
+            admission.admit(costs(1))
+        reservation.decide_again(costs(400))
         with pytest.raises(Overloaded):
-            reservation.decide_again([401])
+            reservation.decide_again(costs(401))
         assert admission.tokens == 800
 
 
 def test_what_is_not_needed_is_given_back() -> None:
     admission = admission_of(99, 1000, 60)
-    with admission.admit([600]) as reservation:
+    with admission.admit(costs(600)) as reservation:
         reservation.shrink(50)
         assert admission.tokens == 50
         reservation.shrink(70)
         assert admission.tokens == 50, "it never grows by shrinking"
     assert admission.tokens == 0
+
+
+def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    admission = admission_of(99, 10_000, 60)
+    at_tokens_per_second(admission, 100)
+    for _ in range(120):
+        with admission.admit(costs(900)) as reservation:
+            reservation.begin()
+            reservation.shrink(600)  # it turns out that no more are needed
+            for left in (200, 0):
+                now += 1.0
+                reservation.advance(left)
+                assert admission.tokens == left
+            reservation.answered(600)
+    assert admission.pace.seconds(6) == pytest.approx(2, rel=0.01)
+    assert admission.pace.tokens_per_second == pytest.approx(300, rel=0.01)
 
 
 @given(
@@ -191,12 +261,13 @@ def test_what_is_not_needed_is_given_back() -> None:
 def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> None:
     admission = admission_of(8, 500, 60)
     inside = []
-    for costs, then in events:
+    for ways, then in events:
+        most, least = max(ways), min(ways)
         try:
-            reservation = admission.admit(sorted(costs, reverse=True))
+            reservation = admission.admit(costs(*sorted(ways, reverse=True)))
         except Overloaded:
             # Then even the cheapest finds no room, or no slot.
-            assert admission.requests == 8 or admission.tokens + min(costs) > 500
+            assert admission.requests == 8 or admission.tokens + least > 500
             continue
         if then == "leave":
             with reservation:
@@ -204,8 +275,8 @@ def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> 
             continue
         inside.append(reservation)
         if then == "again":
-            reservation.decide_again([max(costs)] if reservation.way == 0 else [min(costs)])
+            reservation.decide_again(costs(most if reservation.way == 0 else least))
         if then == "shrink":
-            reservation.shrink(min(costs) // 2)
+            reservation.shrink(least // 2)
         assert admission.tokens == sum(held.tokens for held in inside) <= 500
         assert admission.requests == len(inside) <= 8

@@ -72,7 +72,7 @@ def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> O
             settled.append,
         )
     )
-    assert sum(table.asked) <= planned.costs[way], "never more than was reserved"
+    assert sum(table.asked) <= planned.costs[way].tokens, "never more than was reserved"
     assert [step.level.kept for step in outcome.steps] == table.asked
     if settled:
         assert settled == [sum(table.asked)]

@@ -290,7 +290,7 @@ def test_sparser_before_refused(start_server: StartServer, white: Path) -> None:
     # Room for four as asked, 256 tokens each, and for many more of 13.
     server = start_server(
         max_tokens_in_flight=1024, max_requests_in_flight=64, decode_timeout_seconds=300,
-        request_timeout_seconds=600,
+        request_timeout_seconds=600, degrade_from_load=0.5, degrade_full_load=0.9,
     ).wait_until_ready()  # fmt: skip
     with decoding_stopped(server):
         asked = []
@@ -300,7 +300,12 @@ def test_sparser_before_refused(start_server: StartServer, white: Path) -> None:
         assert server.metric("lookwhen_queued_tokens") <= 1024
         assert server.metric("lookwhen_load_ratio") > 0.8
         strict = server.classify(white, sparsity=0)
-        assert problem(strict, 503, "overloaded")["retry_after"]
+        refused = problem(strict, 503, "overloaded")
+        assert refused["retry_after"]
+        assert refused["reason"] == "tokens"
+        assert "more tokens than are accepted at a time" in refused["detail"]
+        assert server.metric("lookwhen_refusals_total", reason="tokens") == 1
+        assert server.metric("lookwhen_predicted_wait_seconds") > 0
     answers = [done.result(120) for done in asked]
     assert [answer.status_code for answer in answers] == [200] * 14, "none of them was refused"
     told = [answer.json()["sparsity"] for answer in answers]
