@@ -112,6 +112,7 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 @click.option("--from-chance", "chance", is_flag=True, help="Random weights of START's shape.")
 @click.option("--plain", is_flag=True, help="Training views without augmentation.")
 @click.option("--train-selector", is_flag=True, help="The selector adapts to the change in pixels.")
+@click.option("--size", type=click.IntRange(1), help="Pixels on a side, in place of START's.")
 @click.option("--views", default="1x1", callback=parse_views, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode.")
@@ -124,12 +125,12 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 def main(
     name: str, variant: str, start: Path, index: Path, work: Path, column: str,
     parts: Sequence[str], epochs: float, chance: bool, plain: bool, train_selector: bool,
-    views: Views, seed: int, workers: int, device: str, out: Path | None,
+    size: int | None, views: Views, seed: int, workers: int, device: str, out: Path | None,
 ) -> None:  # fmt: skip
     """Measure VARIANT, which starts from START, on the clips of INDEX; what is on the way lies in
     WORK."""
     source = Source("index", index, column=column)
-    changes: dict[str, Any] = {"epochs": epochs, "seed": seed}
+    changes: dict[str, Any] = {"epochs": epochs, "seed": seed, "size": size}
     if plain:
         changes["augmentation"] = STILL
     if train_selector or chance:

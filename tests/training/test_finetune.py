@@ -328,6 +328,7 @@ def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: P
     line = [str(start), str(tmp_path / "run"), "folders", str(clips), "--workers", "0"]
     turns = ["--epochs", "1", "--batch", "4", "--validation", "0.25", "--learning-rate", "1e-3"]
     views = ["--crop-area", "0.8", "1", "--no-flip", "--sparsities", "0.6", "0.9"]
+    views += ["--size", "96"]
     result = CliRunner().invoke(main, [*line, *turns, *views, "--device", "cpu"])
     assert result.exit_code == 0, result.output
     best = tmp_path / "run" / "best.safetensors"
@@ -341,6 +342,7 @@ def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: P
     manifest = read_bundle(tmp_path / "bundle").manifest
     assert tuple(manifest.labels) == LABELS
     assert manifest.sparsity.lowest == 0.6
+    assert (manifest.geometry.size, manifest.geometry.tokens) == (96, 4 * 6 * 6)
     assert manifest.provenance.recipe == "training.finetune"
     assert manifest.provenance.clips_seen == 100 + facts["steps"] * 4
 
@@ -351,6 +353,7 @@ def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: P
         (["--map-weight", "1"], "needs a selector that is trained"),
         (["--layer-decay", "0"], "decay must lie in"),
         (["--keep-head"], "other labels"),
+        (["--size", "100"], "multiple of twice the patch, got 100"),
         (["--validation", "0.5", "--validation-split", "x"], "not both"),
         (["--device", "nonsense"], "cannot be used"),
         (["--batch", "3", "--accumulate", "2"], "does not divide"),

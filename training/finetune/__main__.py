@@ -47,6 +47,7 @@ def _options() -> Iterator[click.Option]:
         ("select_by", click.Choice(["selector", "random"]), "What chooses the tokens."),
         ("selector_rate", float, "The selector's rates, as a share of the extractor's."),
         ("map_weight", float, "Weight of the selector's loss against the change in pixels."),
+        ("size", click.IntRange(1), "Pixels on a side of a view, in place of the checkpoint's."),
         ("levels", click.IntRange(0), "Sparsities that steps are drawn from, 0 for any."),
         ("dense_share", _SHARE, "Steps denser than the range."),
     ]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig
+from model.resizing import at_size
 from training.datasets import Task
 from training.finetune.recipes import Recipe
 from training.loop import Objective
@@ -89,12 +90,15 @@ def with_head(
     """The parent's weights under a head for the labels, and the optimisers of the recipe.
 
     Raises:
-        ValueError: fewer than two labels, or a head is to be kept that is of other labels.
+        ValueError: fewer than two labels, a head is to be kept that is of other labels, or the
+            recipe's size does not divide into patches.
     """
     if len(labels) < 2:
         raise ValueError(f"there are {len(labels)} classes; it takes two to tell apart")
     if recipe.keep_head and parent.config.labels != labels:
         raise ValueError("the checkpoint's head is of other labels than the data set's")
+    if recipe.size is not None:
+        parent = at_size(parent, recipe.size)
     config = dataclasses.replace(parent.config, labels=labels)
     if recipe.sparsities is not None:
         lowest, highest = recipe.sparsities

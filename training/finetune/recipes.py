@@ -33,6 +33,8 @@ class Recipe:
         dense_share: of the steps are at one of ``dense_sparsities``, on ``dense_rows`` of the
             clips, so that they cost no more than others.
         keep_head: go on with the checkpoint's head, whose labels must be the data set's.
+        size: pixels on a side of a view; by default the checkpoint's. More pixels show smaller
+            things, and are more tokens.
     """
 
     epochs: float = 30
@@ -64,6 +66,7 @@ class Recipe:
     dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
     dense_rows: float = 1 / 3
     keep_head: bool = False
+    size: int | None = None
     augmentation: Augmentation = Augmentation()  # noqa: RUF009, frozen
 
     def __post_init__(self) -> None:
