@@ -28,10 +28,22 @@ Bound = Literal["requests", "tokens", "wait"]
 
 
 class Cost(NamedTuple):
-    """What a request may be: tokens of all its views together."""
+    """What a request takes.
 
-    tokens: int
+    Attributes:
+        kept: tokens of one view in each extraction that it may come to, one after the other.
+        views: of the clip, all of which are extracted each time.
+        selected: whether decoding and selection are done, so that only the extractions are left.
+    """
+
+    kept: tuple[int, ...]
     views: int = 1
+    selected: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Of all views and extractions together."""
+        return sum(self.kept) * self.views
 
 
 # Seconds that a cost takes a service that has nothing else to do.
@@ -140,7 +152,7 @@ class Admission:
         """
         if self.requests >= self._limits.max_requests:
             raise self.overloaded("requests")
-        way, degraded_by = self._choose(costs, held=0)
+        way, degraded_by = self._choose(costs, held=None)
         reservation = Reservation(self, costs[way], way, degraded_by)
         self._take(reservation)
         return reservation
@@ -150,10 +162,10 @@ class Admission:
         seconds = math.ceil(self.wait_seconds)
         return Overloaded(min(max(1, seconds), _LONGEST_RETRY_SECONDS), reason)
 
-    def _choose(self, costs: Sequence[Cost], held: int) -> tuple[int, Bound | None]:
+    def _choose(self, costs: Sequence[Cost], held: Cost | None) -> tuple[int, Bound | None]:
         """The best way there is room for, and what keeps it from being the first.
 
-        ``held`` tokens were reserved before, and are not counted now: as many always fit.
+        ``held`` was reserved before, and is not counted now: what is no more always fits.
         """
         load, nearest = self.load
         limits = self._limits
@@ -161,15 +173,19 @@ class Admission:
         pressure = above / (limits.degrade_full_load - limits.degrade_from_load)
         # Each way gets an equal part of the interval between the marks.
         first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
-        short: Bound | None = None
+        degraded_by = nearest if first else None
         for way in range(first, len(costs)):
-            short = None if costs[way].tokens <= held else self._short_of(costs[way])
+            short = None if self._is_held(costs[way], held) else self._short_of(costs[way])
             if short is None:
-                if way == 0:
-                    return 0, None
-                return way, nearest if way == first else "tokens"
-        assert short is not None
-        raise self.overloaded(short)
+                return way, degraded_by
+            degraded_by = short
+        assert degraded_by is not None
+        raise self.overloaded(degraded_by)
+
+    def _is_held(self, cost: Cost, held: Cost | None) -> bool:
+        if held is None or cost.tokens > held.tokens:
+            return False
+        return self._price(cost) <= self._price(held)
 
     def _short_of(self, cost: Cost) -> Bound | None:
         """What there is too little of for this much more; None when it fits."""
@@ -197,16 +213,18 @@ class Admission:
             self._measured_from = time.monotonic()
         self._working += 1
 
-    def _end(self, priced: float, tokens: int | None) -> None:
+    def _end(self, taken: Cost, tokens: int | None) -> None:
         """Measure the pace from answer to answer, while there is something to do.
 
         Args:
+            taken: what the request was counted as. It is priced anew, because prices change as
+                clips are decoded, and the pace is for those of today.
             tokens: that were answered; None for what failed, whose time the others waited, too.
         """
         self._working -= 1
         if tokens is not None:
             now = time.monotonic()
-            self.pace.measured(now - self._measured_from, priced, tokens)
+            self.pace.measured(now - self._measured_from, self._price(taken), tokens)
             self._measured_from = now
 
 
@@ -219,8 +237,8 @@ class Reservation:
     """A slot and a cost that are held until the ``with`` block ends, however it ends.
 
     Attributes:
-        tokens: held.
-        seconds: their price.
+        cost: held.
+        seconds: its price when it was taken.
         way: which of the costs they are.
         degraded_by: the bound that kept it from being the first; None when it is.
     """
@@ -232,11 +250,15 @@ class Reservation:
         self.way, self.degraded_by = way, degraded_by
         self._working = False
         self._done_tokens: int | None = None
-        self._done_seconds = 0.0
         self._hold(cost)
+        self._taken = cost
+
+    @property
+    def tokens(self) -> int:
+        return self.cost.tokens
 
     def _hold(self, cost: Cost) -> None:
-        self.tokens, self._views = cost
+        self.cost = cost
         self.seconds = self._admission.price(cost)
 
     def decide_again(self, costs: Sequence[Cost]) -> None:
@@ -248,23 +270,23 @@ class Reservation:
         admission = self._admission
         admission._give_back(self)
         try:
-            self.way, self.degraded_by = admission._choose(costs, self.tokens)
-            self._hold(costs[self.way])
+            self.way, self.degraded_by = admission._choose(costs, self.cost)
+            self._taken = costs[self.way]
+            self._hold(self._taken)
         finally:
             admission._take(self)
 
-    def shrink(self, tokens: int) -> None:
-        """Give back all but ``tokens``, when it is known that no more are needed."""
-        if tokens < self.tokens:
-            self._admission._give_back(self)
-            self._hold(Cost(tokens, self._views))
-            self._admission._take(self)
+    def shrink(self, cost: Cost) -> None:
+        """Give back all but this, when it is known that no more is needed."""
+        if cost.tokens < self.tokens:
+            self._taken = cost
+            self.advance(cost)
 
-    def advance(self, tokens: int) -> None:
-        """Give back all but ``tokens``, because the rest is done: it counts for the pace."""
-        before = self.seconds
-        self.shrink(tokens)
-        self._done_seconds += before - self.seconds
+    def advance(self, left: Cost) -> None:
+        """Give back all but what is left, because the rest is done: it counts for the pace."""
+        self._admission._give_back(self)
+        self._hold(left)
+        self._admission._take(self)
 
     def begin(self) -> None:
         """The upload is complete: from here on the time that passes is ours."""
@@ -286,4 +308,4 @@ class Reservation:
     ) -> None:
         self._admission._give_back(self)
         if self._working:
-            self._admission._end(self._done_seconds + self.seconds, self._done_tokens)
+            self._admission._end(self._taken, self._done_tokens)

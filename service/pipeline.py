@@ -21,7 +21,7 @@ from service.decoding.blocks import Block
 from service.decoding.configure import decode_pool
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, ClipFacts, Sandbox
-from service.engine import CostModel, Engine, EngineError, OutOfMemory
+from service.engine import Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -263,7 +263,7 @@ class Pipeline:
         engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
         usual = self.policy.default.kept
         engine.calibrate(self.policy.warm_levels(), usual)
-        self.admission.use(partial(_price, engine.cost), Cost(usual))
+        self.admission.use(lambda cost: engine.cost.clip_seconds(*cost), Cost((usual,)))
         return engine
 
     def _engine(self) -> Engine:
@@ -320,16 +320,6 @@ class Pipeline:
             metrics.decode_failures.labels(error.code).inc()
         elif isinstance(error, Overloaded):
             metrics.refusals.labels(error.reason).inc()
-
-
-def _price(cost: CostModel, request: Cost) -> float:
-    """Seconds from a clip's bytes to its labels, when nothing else is to be done; 0 for no tokens:
-    nothing is left to do."""
-    if not request.tokens:
-        return 0.0
-    kept = request.tokens // request.views
-    engine = cost.select_seconds(request.views) + cost.extract_seconds(kept, request.views)
-    return cost.decoding.usual_seconds + engine
 
 
 def _is_lack_of_room(error: BaseException) -> bool:

@@ -41,11 +41,12 @@ class Plan:
         """
         if self.rule == "cascade":
             of_view = [
-                sum(step.kept for step in ladder(self.under(ceiling))) for ceiling in self.ceilings
+                tuple(step.kept for step in ladder(self.under(ceiling)))
+                for ceiling in self.ceilings
             ]
         else:
-            of_view = [self.under(ceiling)[0].kept for ceiling in self.ceilings]
-        return tuple(Cost(kept * self.views, self.views) for kept in of_view)
+            of_view = [(self.under(ceiling)[0].kept,) for ceiling in self.ceilings]
+        return tuple(Cost(kept, self.views) for kept in of_view)
 
 
 def plan(policy: SparsityPolicy, asked: Parameters, degrade_to: float | None) -> Plan:

@@ -130,7 +130,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
             ),
             clip,
             spent,
-            settle=lambda kept: reservation.shrink(kept * views),
+            settle=lambda kept: reservation.shrink(Cost((kept,), views)),
         )
         self._spent_seconds = spent()
 
@@ -174,23 +174,21 @@ class SweepRequest(ClipRequest[schemas.Sweep]):
         return self._asked.views
 
     @property
-    def _kept(self) -> list[int]:
+    def _kept(self) -> tuple[int, ...]:
         """Of one view, each once: sparsities may share a level."""
-        return sorted({level.kept for level in self._levels.values()}, reverse=True)
+        return tuple(sorted({level.kept for level in self._levels.values()}, reverse=True))
 
     @property
     def costs(self) -> tuple[Cost, ...]:
-        return (Cost(sum(self._kept) * self.views.count, self.views.count),)
+        return (Cost(self._kept, self.views.count),)
 
     async def work(
         self, clip: ClipWork, reservation: Reservation, spent: Callable[[], float]
     ) -> None:
         self._extractions = {}
-        left = sum(self._kept)
-        for kept in self._kept:
+        for done, kept in enumerate(self._kept, start=1):
             self._extractions[kept] = await clip.extract(kept)
-            left -= kept
-            reservation.advance(left * self.views.count)
+            reservation.advance(Cost(self._kept[done:], self.views.count, selected=True))
 
     def count(self, metrics: Metrics) -> None:
         metrics.rules.labels("sweep").inc()

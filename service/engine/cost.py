@@ -1,7 +1,7 @@
 """How long the two graphs and decoding are expected to take, and how wrong that was lately."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,18 @@ class CostModel:
     def extract_seconds(self, kept: int, views: int) -> float:
         """``views`` views of ``kept`` tokens each through the extractor, on such an engine."""
         return self._all_runs("extract", kept, views)
+
+    def clip_seconds(self, kept: Sequence[int], views: int, selected: bool = False) -> float:
+        """A clip's way through an engine that has nothing else to do.
+
+        Args:
+            kept: tokens of one view in each extraction, one after the other.
+            selected: decoding, which takes as long as it usually does, and selection are done.
+        """
+        extracting = sum(self.extract_seconds(tokens, views) for tokens in kept)
+        if selected:
+            return extracting
+        return self.decoding.usual_seconds + self.select_seconds(views) + extracting
 
     def until_extracted(self, kept: int, views: int, due: float) -> float:
         """Seconds from now, if these views were to be extracted now, behind what is due before."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import Admission, AdmissionLimits, Cost, Pace
+from service.admission import Admission, AdmissionLimits, Cost, Pace, Reservation
 from service.errors import Overloaded
 
 
@@ -16,13 +16,13 @@ def admission_of(
 
 
 def costs(*tokens: int) -> list[Cost]:
-    return [Cost(count) for count in tokens]
+    return [Cost((count,)) for count in tokens]
 
 
 def at_tokens_per_second(admission: Admission, rate: float) -> None:
     """Price tokens alone, and forget what was measured."""
     admission.pace = Pace()
-    admission.use(lambda cost: cost.tokens / rate, Cost(100))
+    admission.use(lambda cost: cost.tokens / rate, Cost((100,)))
 
 
 def test_a_full_house_is_refused_before_any_work() -> None:
@@ -120,7 +120,7 @@ def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> N
     now = 0.0
     monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
     admission = admission_of(10_000, 10**9, 10**9)
-    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost(100))
+    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost((100,)))
     queue = [admission.admit(costs(50))]
     queue[0].begin()
     ratios = []
@@ -224,9 +224,9 @@ def test_what_was_admitted_is_not_refused_later() -> None:
 def test_what_is_not_needed_is_given_back() -> None:
     admission = admission_of(99, 1000, 60)
     with admission.admit(costs(600)) as reservation:
-        reservation.shrink(50)
+        reservation.shrink(Cost((50,)))
         assert admission.tokens == 50
-        reservation.shrink(70)
+        reservation.shrink(Cost((70,)))
         assert admission.tokens == 50, "it never grows by shrinking"
     assert admission.tokens == 0
 
@@ -239,11 +239,11 @@ def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.Mon
     for _ in range(120):
         with admission.admit(costs(900)) as reservation:
             reservation.begin()
-            reservation.shrink(600)  # it turns out that no more are needed
-            for left in (200, 0):
+            reservation.shrink(Cost((600,)))  # it turns out that no more are needed
+            for left in ((200,), ()):
                 now += 1.0
-                reservation.advance(left)
-                assert admission.tokens == left
+                reservation.advance(Cost(left))
+                assert admission.tokens == sum(left)
             reservation.answered(600)
     assert admission.pace.seconds(6) == pytest.approx(2, rel=0.01)
     assert admission.pace.tokens_per_second == pytest.approx(300, rel=0.01)
@@ -277,6 +277,48 @@ def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> 
         if then == "again":
             reservation.decide_again(costs(most if reservation.way == 0 else least))
         if then == "shrink":
-            reservation.shrink(least // 2)
+            reservation.shrink(Cost((least // 2,)))
         assert admission.tokens == sum(held.tokens for held in inside) <= 500
         assert admission.requests == len(inside) <= 8
+
+
+def test_a_price_that_rises_changes_nothing_in_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding has a price only after clips were decoded: before, the pace alone knows of it."""
+    now, decoding = 0.0, 0.0
+    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    admission = admission_of(100, 10**6, 60)
+    admission.use(lambda cost: decoding + cost.tokens / 5000, Cost((100,)))
+    queue: list[Reservation] = []
+    for _ in range(300):
+        while len(queue) < 32:
+            queue.append(admission.admit(costs(100)))
+            queue[-1].begin()
+        with queue.pop(0) as first:
+            now += 0.52
+            decoding = 0.5
+            first.answered(100)
+        assert admission.wait_seconds < 1.1 * 32 * 0.52
+    assert admission.wait_seconds == pytest.approx(31 * 0.52, rel=0.01)
+
+
+def test_what_keeps_from_the_best_way_is_told() -> None:
+    admission = admission_of(99, 1_000_000, 60)
+    at_tokens_per_second(admission, 100)
+    with admission.admit(costs(600)):
+        with admission.admit(costs(5800, 1000)) as reservation:
+            assert (reservation.way, reservation.degraded_by) == (1, "wait")
+        with pytest.raises(Overloaded) as caught:
+            admission.admit(costs(5800, 5700))
+        assert caught.value.reason == "wait"
+
+
+def test_fewer_tokens_of_more_views_are_no_less() -> None:
+    admission = admission_of(99, 1_000_000, 10)
+    admission.use(lambda cost: cost.views + cost.tokens / 1000, Cost((1000,)))
+    with admission.admit(costs(4000)), admission.admit(costs(1000)) as reservation:
+        with pytest.raises(Overloaded) as caught:
+            reservation.decide_again([Cost((75,), views=12)])
+        assert caught.value.reason == "wait"
+        assert (admission.requests, admission.tokens) == (2, 5000)
+        reservation.decide_again(costs(900))
+        assert admission.tokens == 4900

@@ -145,3 +145,23 @@ def test_decoding_of_one_size_says_nothing_about_a_start() -> None:
     falling.measured(10**8, 0.1)
     assert falling.line()[1] == 0
     assert falling.seconds(10**9) == pytest.approx(0.55, rel=0.05)
+
+
+def test_a_clip_pays_for_its_way() -> None:
+    macs = Macs(
+        selector=1000, extractor_fixed=100, extractor_per_token=10, extractor_per_token_pair=1
+    )
+    stages: tuple[StageName, ...] = ("select", "extract")
+    cost = CostModel(
+        {stage: fit_to_macs(stage, macs, 1e-3) for stage in stages},
+        128, lambda stage, tokens, views: views, 1, lambda due: 0.0, lambda: False,
+    )  # fmt: skip
+    one, other = cost.extract_seconds(20, 2), cost.extract_seconds(50, 2)
+    assert cost.clip_seconds([20], 2) == pytest.approx(2.0 + one), "no clip was decoded yet"
+    for seconds in (0.1, 0.3):
+        cost.decoding.measured(10**6, seconds)
+    assert cost.decoding.usual_seconds == pytest.approx(0.2, rel=0.02)
+    usual = cost.decoding.usual_seconds
+    assert cost.clip_seconds([20, 50], 2) == pytest.approx(usual + 2.0 + one + other)
+    assert cost.clip_seconds([50], 2, selected=True) == pytest.approx(other)
+    assert cost.clip_seconds([], 2, selected=True) == 0
