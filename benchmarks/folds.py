@@ -6,9 +6,9 @@ outside it and predicts those inside; the predictions of all parts are pooled in
     python -m benchmarks.folds survfight built-in START clips/index.csv WORK --column fold5_source
     python -m benchmarks.folds skateboard built-in START clips/index.csv WORK --part test
 
-Each call is one variant; results/NAME.json holds all that were measured. No step is chosen by what
-it gains on the clips that are measured: the last one counts. A part goes on where it was
-interrupted, and a finished one is not run again.
+Each call is one variant; results/NAME.json holds all that were measured. ``--against`` compares
+with one of those, clip by clip. No step is chosen by what it gains on the clips that are measured:
+the last one counts. A part goes on where it was interrupted, and a finished one is not run again.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -29,13 +30,14 @@ from training.command_line import parse_views
 from training.datasets import Augmentation, DataSetError
 from training.datasets.command_line import Source
 from training.evaluation import LookWhenMethod, measure
-from training.evaluation.points import summarise
+from training.evaluation.points import Result, summarise
 from training.evaluation.predictions import (
     PredictionsError,
     read_predictions,
     write_predictions,
 )
 from training.evaluation.report import intervals_as_json, points_as_json, print_report
+from training.evaluation.statistics import Estimates, Mean, Resampling, Share
 from training.finetune import RECIPES, Recipe, finetune
 from training.loop import TrainingError
 from training.processes import Processes, join_processes
@@ -45,6 +47,11 @@ SPARSITIES = (0.0, 0.7, 0.9, 0.95)
 STILL = Augmentation(
     jitter=False, area=(1, 1), aspect=(1, 1), flip=False, brightness=0, contrast=0, saturation=0
 )
+
+
+def folder_of(work: Path, variant: str, part: str) -> Path:
+    """Where a part of a variant lies."""
+    return work / f"{variant.replace(' ', '_')}-{part}"
 
 
 def run_part(
@@ -90,6 +97,25 @@ def run_part(
     return done
 
 
+def compare(
+    results: Sequence[Result], others: Sequence[Result], resampling: Resampling
+) -> dict[str, list[float]]:
+    """What top-1 gains over another variant, with its interval: by sparsity, and ``mean`` of all.
+
+    Args:
+        results, others: of the same clips, in the same order.
+        resampling: of these clips.
+    """
+
+    def estimates(given: Sequence[Result]) -> Estimates:
+        shares = {result.setting.name: result.figures["top1"] for result in given}
+        hits = [share.hits for share in shares.values() if isinstance(share, Share)]
+        return Estimates.of({**shares, "mean": Mean(np.mean(hits, axis=0))}, resampling)
+
+    ours, theirs = estimates(results), estimates(others)
+    return {name: list(ours.difference(name, theirs)) for name in ours.statistics}
+
+
 def from_chance(start: Path, seed: int, out: Path) -> Path:
     """A checkpoint of the shape of ``start`` whose weights are random."""
     parent, _ = load_checkpoint(start)
@@ -113,6 +139,7 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 @click.option("--plain", is_flag=True, help="Training views without augmentation.")
 @click.option("--train-selector", is_flag=True, help="The selector adapts to the change in pixels.")
 @click.option("--size", type=click.IntRange(1), help="Pixels on a side, in place of START's.")
+@click.option("--against", help="Variant to compare with, whose predictions are in WORK.")
 @click.option("--views", default="1x1", callback=parse_views, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode.")
@@ -125,7 +152,8 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 def main(
     name: str, variant: str, start: Path, index: Path, work: Path, column: str,
     parts: Sequence[str], epochs: float, chance: bool, plain: bool, train_selector: bool,
-    size: int | None, views: Views, seed: int, workers: int, device: str, out: Path | None,
+    size: int | None, against: str | None, views: Views, seed: int, workers: int, device: str,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Measure VARIANT, which starts from START, on the clips of INDEX; what is on the way lies in
     WORK."""
@@ -149,7 +177,7 @@ def main(
             files = []
             for part in measured:
                 Console(stderr=True).print(f"[bold]{variant}[/bold], part {part}")
-                folder = work / f"{variant.replace(' ', '_')}-{part}"
+                folder = folder_of(work, variant, part)
                 files.append(
                     run_part(
                         recipe, start, source, part, views, folder,
@@ -170,6 +198,11 @@ def main(
                 "intervals": intervals_as_json(resampling),
                 "points": points_as_json(points),
             }
+            if against is not None:
+                theirs = [folder_of(work, against, part) / "predictions.csv" for part in measured]
+                others, _, _ = read_predictions(theirs)
+                difference = compare(results, others, resampling)
+                curve["against"] = {"variant": against, "top1": difference}
             known = json.loads(path.read_text()) if path.exists() else {"variants": {}}
             known["variants"][variant] = curve
             write_result(path, known)

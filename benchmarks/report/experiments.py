@@ -81,7 +81,7 @@ def _curve(
 
 
 def folds(result: Result) -> str:
-    """Pooled top-1 of each variant, with intervals by group."""
+    """Pooled top-1 of each variant, with intervals by group, and what it gains over another."""
     parts = []
     for name, variant in result["variants"].items():
         recipe = variant["recipe"]
@@ -100,7 +100,15 @@ def folds(result: Result) -> str:
             ]
             for point in points
         ]
-        parts.append(markdown(["sparsity", "top-1", "95 % interval", "to dense (points)"], rows))
+        headers = ["sparsity", "top-1", "95 % interval", "to dense (points)"]
+        against = variant.get("against")
+        if against:
+            gained = against["top1"]
+            for row, point in zip(rows, points, strict=True):
+                row.append(_difference(gained[f"{point['sparsity']:g}"]))
+            rows.append(["mean", "", "", "", _difference(gained["mean"])])
+            headers.append(f"to {against['variant']}")
+        parts.append(markdown(headers, rows))
     return "\n\n".join(parts)
 
 

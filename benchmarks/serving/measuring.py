@@ -35,6 +35,7 @@ from training.moving_things.clip import render_clip
 console = Console(stderr=True)
 
 _READY_SECONDS = 300.0
+_TRIES = 3
 _WARM_SECONDS = 2.0
 _CALLERS = 8
 
@@ -87,6 +88,8 @@ class Material:
 def verify(server: Server, target: Target, clips: int) -> None:
     """Wait until it answers, then have it answer every sparsity, and every clip, rightly.
 
+    One that has just started may give a request up that it would answer later: it is asked again.
+
     Raises:
         ServerError: it does not, or answers another label than the others.
     """
@@ -101,11 +104,15 @@ def verify(server: Server, target: Target, clips: int) -> None:
             raise ServerError(f"{server.kind.name} answers {first.outcome} to the first clip")
         time.sleep(0.5)
     everything = [(index % clips, list(MIX)[index % len(MIX)]) for index in range(clips * 2)]
-    for sample in run(_ask_once(patient, everything)):
-        if sample.outcome is not Outcome.RIGHT:
-            raise ServerError(
-                f"{server.kind.name} answers {sample.outcome} at sparsity {sample.sparsity:g}"
-            )
+    for ask in everything:
+        outcome = None
+        for _ in range(_TRIES):
+            (sample,) = run(_ask_once(patient, [ask]))
+            outcome = sample.outcome
+            if outcome not in (Outcome.EXPIRED, Outcome.REFUSED):
+                break
+        if outcome is not Outcome.RIGHT:
+            raise ServerError(f"{server.kind.name} answers {outcome} at sparsity {ask[1]:g}")
 
 
 async def _ask_once(target: Target, asks: Sequence[tuple[int, float]]) -> list[Sample]:

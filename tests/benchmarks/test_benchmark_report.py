@@ -133,6 +133,9 @@ RESULT: dict[str, dict[str, Any]] = {
             {"sparsity": 0.9, "clips": 300, "top1": 0.78, "intervals": {"top1": [0.7, 0.84]},
              "differences": {"top1": [-0.02, -0.05, 0.01]}},
         ],
+        "against": {"variant": "untuned", "top1": {
+            "0": [0.11, 0.01, 0.21], "0.9": [0.12, 0.02, 0.22], "mean": [0.115, 0.03, 0.2],
+        }},
     }}},
 }  # fmt: skip
 

@@ -57,7 +57,16 @@ def test_parts_are_pooled_and_kept(index: Path, tmp_path: Path) -> None:
     assert "another recipe" in other.output
 
     assert run("from chance", "--from-chance", "--part", "1").exit_code == 0
+    assert run("tuned otherwise", "--seed", "1", "--against", "tuned").exit_code == 0
     variants = json.loads(out.read_text())["variants"]
+    against = variants.pop("tuned otherwise")["against"]
+    assert against["variant"] == "tuned"
+    gained = against["top1"]
+    assert set(gained) == {*(f"{sparsity:g}" for sparsity in folds.SPARSITIES), "mean"}
+    mean = sum(gained[f"{sparsity:g}"][0] for sparsity in folds.SPARSITIES) / len(folds.SPARSITIES)
+    assert gained["mean"][0] == pytest.approx(mean)
+    assert all(low <= value <= high for value, low, high in gained.values())
+    assert run("tuned", "--against", "nobody").exit_code == 1
     assert set(variants) == {"tuned", "from chance"}
     assert variants["from chance"]["points"][0]["clips"] == CLIPS // 2
     assert variants["from chance"]["start"] != variants["tuned"]["start"]

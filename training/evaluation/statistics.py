@@ -65,6 +65,21 @@ class Statistic(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean over clips: ``values`` float64 [n]."""
+
+    values: NDArray[np.float64]
+
+    @property
+    def value(self) -> float:
+        return float(self.values.mean())
+
+    def resampled(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = times @ self.values / times.sum(axis=1)
+        return means
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Share of the clips that are right: ``hits`` bool [n]."""
 
