@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import Admission, AdmissionLimits, Cost, Pace, Reservation
+from service.admission import Admission, AdmissionLimits, Cost, Reservation
 from service.errors import Overloaded
+from service.pace import Pace
 
 
 def admission_of(
