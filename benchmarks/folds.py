@@ -117,10 +117,16 @@ def compare(
 
 
 def from_chance(start: Path, seed: int, out: Path) -> Path:
-    """A checkpoint of the shape of ``start`` whose weights are random."""
+    """A checkpoint of the shape of ``start`` whose weights are random.
+
+    One that is there stays: safetensors does not order its metadata, so that the same weights,
+    written again, would be another file and the parts that were begun from it another run's.
+    """
     parent, _ = load_checkpoint(start)
     torch.manual_seed(seed)
-    path = out / "chance.safetensors"
+    path = out / f"chance-{seed}.safetensors"
+    if path.exists() and load_checkpoint(path)[0].config == parent.config:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(LookWhen(parent.config), path, {"name": "chance", "seed": seed})
     return path

@@ -57,6 +57,9 @@ def test_parts_are_pooled_and_kept(index: Path, tmp_path: Path) -> None:
     assert "another recipe" in other.output
 
     assert run("from chance", "--from-chance", "--part", "1").exit_code == 0
+    stamp = (tmp_path / "work" / "from_chance-1" / "log.csv").stat().st_mtime_ns
+    assert run("from chance", "--from-chance", "--part", "1").exit_code == 0
+    assert (tmp_path / "work" / "from_chance-1" / "log.csv").stat().st_mtime_ns == stamp
     assert run("tuned otherwise", "--seed", "1", "--against", "tuned").exit_code == 0
     variants = json.loads(out.read_text())["variants"]
     against = variants.pop("tuned otherwise")["against"]
