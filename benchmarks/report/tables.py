@@ -155,8 +155,9 @@ def serving(result: Result) -> str:
     return "\n\n".join([where(result), note, first, second])
 
 
-def _point(points: Sequence[Result], capacity: float) -> list[str]:
-    """The rounds of one load together; percentiles are the worst round's."""
+def _point(points: Sequence[Result], usual: float) -> list[str]:
+    """The rounds of one load together; percentiles are the worst round's, the share of the
+    capacity is that of each round's own."""
 
     def mean(key: str) -> float:
         return float(sum(point[key] for point in points) / len(points))
@@ -169,6 +170,7 @@ def _point(points: Sequence[Result], capacity: float) -> list[str]:
         return f"{1e3 * max(known):.0f}" if known else ""
 
     goodput = mean("goodput_per_second")
+    capacity = float(sum(point.get("capacity_per_second", usual) for point in points) / len(points))
     return [
         f"{mean('offered_per_second'):.1f}",
         f"{goodput:.1f}",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -158,16 +159,19 @@ def measure_round(
 ) -> list[dict[str, Any]]:
     """One turn of a server: a part of each of its points, ascending.
 
+    Its capacity is measured again before and after them, because a machine that others share is not
+    as fast in each turn: what the points are a share of is the mean of both.
+
     Args:
         rates: requests a second by load (share of its capacity).
     """
-    points = []
+    points: list[dict[str, Any]] = []
     seconds = plan.seconds / plan.rounds
     clips = len(material.videos)
     with running(kind, setup) as server:
         target = material.target(server, setup.deadline)
         verify(server, target, clips)
-        run(closed_loop(target, 2, _WARM_SECONDS, clips, plan.seed + 1))
+        capacities = [capacity(server, target, clips, plan.capacity_seconds, plan.seed)]
         for load, rate in sorted(rates.items()):
             seed = plan.seed + 1000 * number + round(100 * load)
             cpu = time.process_time()
@@ -184,7 +188,9 @@ def measure_round(
                 }
             )
             console.print(f"{kind.name}, load {load:g}: {_line(points[-1])}")
-    return points
+        capacities.append(capacity(server, target, clips, plan.capacity_seconds, plan.seed))
+    found = fmean(capacity["goodput_per_second"] for capacity in capacities)
+    return [{**point, "capacity_per_second": found} for point in points]
 
 
 def _line(point: dict[str, Any]) -> str:
