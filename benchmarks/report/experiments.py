@@ -107,7 +107,7 @@ def folds(result: Result) -> str:
             for row, point in zip(rows, points, strict=True):
                 row.append(_difference(gained[f"{point['sparsity']:g}"]))
             rows.append(["mean", "", "", "", _difference(gained["mean"])])
-            headers.append(f"to {against['variant']}")
+            headers.append(f"against “{against['variant']}”")
         parts.append(markdown(headers, rows))
     return "\n\n".join(parts)
 
