@@ -205,7 +205,7 @@ class Reservation:
     Attributes:
         cost: held.
         seconds: its price when it was taken.
-        way: which of the costs they are.
+        way: which of the costs it is.
         degraded_by: the bound that kept it from being the first; None when it is.
     """
 
