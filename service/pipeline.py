@@ -48,6 +48,10 @@ _T = TypeVar("_T")
 # so gains a second at most on those who came before: they are overtaken, but never for good.
 _PATIENCE_SECONDS = 1.0
 
+# Predictions scatter: who is expected to be answered later than at this share of the deadline may
+# be late, and would then have been work for nothing.
+_SURE_SHARE = 0.7
+
 # The memory that holds a clip is full, or there is no descriptor for it.
 _LACKS = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
@@ -109,7 +113,7 @@ class Pipeline:
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
                 max_tokens=settings.max_tokens_in_flight,
-                max_wait_seconds=settings.request_timeout_seconds,
+                max_wait_seconds=_SURE_SHARE * settings.request_timeout_seconds,
                 degrade_from_load=settings.degrade_from_load,
                 degrade_full_load=settings.degrade_full_load,
             )
