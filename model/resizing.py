@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from model.classifier import LookWhen
 
-_TABLE = "position.space"
-
 
 def at_size(parent: LookWhen, size: int) -> LookWhen:
     """The weights of ``parent`` in a network for views of ``size`` x ``size`` pixels.
@@ -23,22 +21,19 @@ def at_size(parent: LookWhen, size: int) -> LookWhen:
     config = dataclasses.replace(parent.config, size=size)
     child = LookWhen(config)
     weights = parent.state_dict()
-    for part, (_, rows, columns) in (
-        ("selector", config.selector_grid),
-        ("extractor", config.grid),
+    for part, (_, *before), (_, *after) in (
+        ("selector", parent.config.selector_grid, config.selector_grid),
+        ("extractor", parent.config.grid, config.grid),
     ):
-        name = f"{part}.{_TABLE}"
+        name = f"{part}.position.space"
         if name in weights:
-            weights[name] = _resampled(weights[name], rows, columns)
+            weights[name] = _resampled(weights[name], before, after)
     child.load_state_dict(weights)
     return child.train(parent.training)
 
 
-def _resampled(table: Tensor, rows: int, columns: int) -> Tensor:
-    """One vector per cell of a square grid to another grid: [n * n, D] -> [rows * columns, D]."""
-    side = round(table.shape[0] ** 0.5)
-    picture = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    picture = F.interpolate(
-        picture, (rows, columns), mode="bicubic", align_corners=False, antialias=True
-    )
-    return picture[0].permute(1, 2, 0).reshape(rows * columns, -1)
+def _resampled(table: Tensor, before: list[int], after: list[int]) -> Tensor:
+    """One vector per cell of a (rows, columns) grid to another: [n, D] -> [rows * columns, D]."""
+    picture = table.reshape(*before, -1).permute(2, 0, 1)[None]
+    picture = F.interpolate(picture, after, mode="bicubic", align_corners=False, antialias=True)
+    return picture[0].permute(1, 2, 0).flatten(0, 1)

@@ -76,18 +76,14 @@ class Admission:
         self.tokens = 0
         self.pace = Pace()
         self._seconds = 0.0
-        self._price: Price = _by_tokens
+        self.price: Price = _by_tokens
         self._working = 0
         self._measured_from = 0.0
 
     def use(self, price: Price, usual: Cost) -> None:
         """How requests are priced from now on; ``usual`` is a first guess at what is answered."""
-        self._price = price
+        self.price = price
         self.pace.guess(price(usual), usual.tokens)
-
-    def price(self, cost: Cost) -> float:
-        """Seconds of a request that has the service to itself."""
-        return self._price(cost)
 
     @property
     def wait_seconds(self) -> float:
@@ -151,7 +147,7 @@ class Admission:
     def _is_held(self, cost: Cost, held: Cost | None) -> bool:
         if held is None or cost.tokens > held.tokens:
             return False
-        return self._price(cost) <= self._price(held)
+        return self.price(cost) <= self.price(held)
 
     def _short_of(self, cost: Cost) -> Bound | None:
         """What there is too little of for this much more; None when it fits."""
@@ -160,7 +156,7 @@ class Admission:
             return None
         if self.tokens + cost.tokens > limits.max_tokens:
             return "tokens"
-        answered_in = self.pace.seconds(self._seconds + self._price(cost))
+        answered_in = self.pace.seconds(self._seconds + self.price(cost))
         return "wait" if answered_in > limits.max_wait_seconds else None
 
     def _take(self, reservation: "Reservation") -> None:
@@ -190,7 +186,7 @@ class Admission:
         self._working -= 1
         if tokens is not None:
             now = time.monotonic()
-            self.pace.measured(now - self._measured_from, self._price(taken), tokens)
+            self.pace.measured(now - self._measured_from, self.price(taken), tokens)
             self._measured_from = now
 
 
