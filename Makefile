@@ -109,7 +109,7 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 	$(VENV)/bin/python -m training.evaluate runs/tuned/checkpoint.safetensors runs/held_out \
 		runs/tuned/evaluation.json
 	$(VENV)/bin/python -m export runs/tuned/checkpoint.safetensors bundle/default \
-		--name moving_things --version 4 --default-sparsity 0.9 \
+		--name moving_things --version 4.1 --default-sparsity 0.9 \
 		--accuracy runs/tuned/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/

@@ -3,12 +3,15 @@
 import io
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from google.protobuf.message import Message
 from onnx import helper, numpy_helper
+from onnxscript import ir, opset20
 from torch import Tensor, nn
 
 from model.classifier import LookWhen
@@ -18,6 +21,9 @@ from model.config import ModelConfig
 # provider has; from 23 on it is one operator that some still lack.
 OPSET = 20
 FUSED_ATTENTION_OPSET = 23
+
+# Its annotations are for values of scripts, not of traces.
+_op: Any = opset20
 
 
 class SelectorGraph(nn.Module):
@@ -116,6 +122,9 @@ def _to_onnx(
         name: {axis: torch.export.Dim(dim) for axis, dim in axes.items()}
         for name, axes in dynamic.items()
     }
+    translations: dict[Callable[..., Any], Callable[..., Any]] = {}
+    if opset < FUSED_ATTENTION_OPSET:
+        translations[torch.ops.aten.scaled_dot_product_attention.default] = _attention
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -126,6 +135,7 @@ def _to_onnx(
             output_names=outputs,
             dynamic_shapes=dims,
             opset_version=opset,
+            custom_translation_table=translations,
             dynamo=True,
             optimize=True,
             verbose=False,
@@ -137,6 +147,38 @@ def _to_onnx(
     buffer = io.BytesIO()
     onnx.save(exported, buffer)
     return buffer.getvalue()
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """``scaled_dot_product_attention`` in basic operators: [B, h, L, d] -> the same.
+
+    The exporter's own translation goes over all weights twice more, for queries that may see no
+    key. Ours all see the context, so that it would look for what cannot be.
+    """
+    if dropout_p or is_causal or scale or enable_gqa:
+        raise NotImplementedError("attention that no layer of ours asks for")
+    floats = query.dtype
+
+    def constant(number: float) -> Any:
+        return _op.Constant(value=ir.tensor(number, dtype=floats))
+
+    scaled = _op.Mul(query, constant(float(query.shape[-1]) ** -0.5))
+    logits = _op.MatMul(scaled, _op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None:
+        if attn_mask.dtype == ir.DataType.BOOL:
+            # Lower than any logit, so that a hidden key weighs exactly 0.
+            attn_mask = _op.Where(attn_mask, constant(0.0), constant(floats.min))
+        logits = _op.Add(logits, attn_mask)
+    return _op.MatMul(_op.Softmax(logits, axis=-1), value)
 
 
 def _widen_masks(graph: onnx.GraphProto) -> None:

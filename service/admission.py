@@ -21,6 +21,9 @@ from service.pace import Pace
 
 _LONGEST_RETRY_SECONDS = 600
 
+# Of the longest wait: so much at most is left free for what costs more.
+_SPARED_SHARE = 0.25
+
 Bound = Literal["requests", "tokens", "wait"]
 
 
@@ -77,12 +80,18 @@ class Admission:
         self.pace = Pace()
         self._seconds = 0.0
         self.price: Price = _by_tokens
+        self._large = Cost(())
         self._working = 0
         self._measured_from = 0.0
 
-    def use(self, price: Price, usual: Cost) -> None:
-        """How requests are priced from now on; ``usual`` is a first guess at what is answered."""
-        self.price = price
+    def use(self, price: Price, usual: Cost, large: Cost) -> None:
+        """How requests are priced from now on.
+
+        Args:
+            usual: a first guess at what is answered.
+            large: up to this cost, what is cheaper has no better chances than what is dearer.
+        """
+        self.price, self._large = price, large
         self.pace.guess(price(usual), usual.tokens)
 
     @property
@@ -156,8 +165,13 @@ class Admission:
             return None
         if self.tokens + cost.tokens > limits.max_tokens:
             return "tokens"
-        answered_in = self.pace.seconds(self._seconds + self.price(cost))
-        return "wait" if answered_in > limits.max_wait_seconds else None
+        # Under overload, small requests would fill every gap before it is wide enough for a large
+        # one: all of them leave room for one.
+        spared = min(
+            self.pace.seconds(self.price(self._large)), _SPARED_SHARE * limits.max_wait_seconds
+        )
+        own = max(self.pace.seconds(self.price(cost)), spared)
+        return "wait" if self.wait_seconds + own > limits.max_wait_seconds else None
 
     def _take(self, reservation: "Reservation") -> None:
         self.requests += 1

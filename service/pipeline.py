@@ -267,7 +267,11 @@ class Pipeline:
         engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
         usual = self.policy.default.kept
         engine.calibrate(self.policy.warm_levels(), usual)
-        self.admission.use(lambda cost: engine.cost.clip_seconds(*cost), Cost((usual,)))
+        self.admission.use(
+            lambda cost: engine.cost.clip_seconds(*cost),
+            usual=Cost((usual,)),
+            large=Cost((self.manifest.geometry.tokens,)),
+        )
         return engine
 
     def _engine(self) -> Engine:

@@ -134,6 +134,18 @@ def test_attention_can_be_one_operator(checkpoint: Path, tmp_path: Path) -> None
     assert attentions("--fused-attention") == 2  # the tiny extractor's layers
 
 
+def test_attention_goes_over_its_weights_no_more_often_than_it_must(
+    tiny_graphs: tuple[bytes, bytes],
+) -> None:
+    """Weights are most of what a dense view has in memory: each pass over them costs."""
+    for graph in (*tiny_graphs, read_bundle(default_bundle_path()).extractor):
+        nodes = onnx.load_from_string(graph).graph.node
+        weights = {node.output[0] for node in nodes if node.op_type == "Softmax"}
+        assert weights
+        readers = [node.op_type for node in nodes if weights & set(node.input)]
+        assert readers == ["MatMul"] * len(weights)
+
+
 def test_a_head_that_answers_no_single_class_is_refused(
     tiny_model: LookWhen, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ def costs(*tokens: int) -> list[Cost]:
 def at_tokens_per_second(admission: Admission, rate: float) -> None:
     """Price tokens alone, and forget what was measured."""
     admission.pace = Pace()
-    admission.use(lambda cost: cost.tokens / rate, Cost((100,)))
+    admission.use(lambda cost: cost.tokens / rate, Cost((100,)), Cost(()))
 
 
 def test_a_full_house_is_refused_before_any_work() -> None:
@@ -74,6 +74,35 @@ def test_what_would_wait_longer_than_its_deadline_is_refused() -> None:
         assert admission.requests == 1, "nothing is before it, so that it may be answered in time"
 
 
+def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
+    admission = admission_of(100, 100_000, 5)
+    at_tokens_per_second(admission, 100)
+
+    def fill(large: int) -> list[Reservation]:
+        admission.use(admission.price, Cost((100,)), Cost((large,)))
+        held = []
+        while True:
+            try:
+                held.append(admission.admit(costs(8)))
+            except Overloaded:
+                return held
+
+    held = fill(large=80)
+    assert admission.wait_seconds == pytest.approx(5 - 0.8, abs=0.08)
+    with pytest.raises(Overloaded) as caught:
+        admission.admit(costs(80))
+    assert caught.value.reason == "wait"
+    held.pop().__exit__(None, None, None)
+    with admission.admit(costs(80)):
+        pass
+    for reservation in held:
+        reservation.__exit__(None, None, None)
+
+    fill(large=1000)
+    # No more than a quarter of the wait is left for what hardly fits at all.
+    assert admission.wait_seconds == pytest.approx(5 - 1.25, abs=0.08)
+
+
 def test_a_reservation_changes_its_tokens_or_keeps_those_it_had() -> None:
     admission = admission_of(10, 100, 60)
     with admission.admit(costs(50)) as first, admission.admit(costs(10)):
@@ -121,7 +150,7 @@ def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> N
     now = 0.0
     monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
     admission = admission_of(10_000, 10**9, 10**9)
-    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost((100,)))
+    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost((100,)), Cost(()))
     queue = [admission.admit(costs(50))]
     queue[0].begin()
     ratios = []
@@ -288,7 +317,7 @@ def test_a_price_that_rises_changes_nothing_in_the_wait(monkeypatch: pytest.Monk
     now, decoding = 0.0, 0.0
     monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
     admission = admission_of(100, 10**6, 60)
-    admission.use(lambda cost: decoding + cost.tokens / 5000, Cost((100,)))
+    admission.use(lambda cost: decoding + cost.tokens / 5000, Cost((100,)), Cost(()))
     queue: list[Reservation] = []
     for _ in range(300):
         while len(queue) < 32:
@@ -315,7 +344,7 @@ def test_what_keeps_from_the_best_way_is_told() -> None:
 
 def test_fewer_tokens_of_more_views_are_no_less() -> None:
     admission = admission_of(99, 1_000_000, 10)
-    admission.use(lambda cost: cost.views + cost.tokens / 1000, Cost((1000,)))
+    admission.use(lambda cost: cost.views + cost.tokens / 1000, Cost((1000,)), Cost(()))
     with admission.admit(costs(4000)), admission.admit(costs(1000)) as reservation:
         with pytest.raises(Overloaded) as caught:
             reservation.decide_again([Cost((75,), views=12)])
