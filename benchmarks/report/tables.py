@@ -135,10 +135,10 @@ def serving(result: Result) -> str:
     for name, server in servers.items():
         for load in sorted({point["load"] for point in server["points"]}):
             points = [point for point in server["points"] if point["load"] == load]
-            rows.append([name, f"{load:g}", *_point(points, server["capacity_per_second"])])
+            rows.append([name, f"{load:g}", *_point(points)])
     second = markdown(
-        ["server", "load", "offered/s", "right/s", "of capacity", "p50 ms", "p99 ms", "refused",
-         "late", "sparser"],
+        ["server", "load", "offered/s", "right/s", "of capacity", "dense, sparsest right",
+         "p50 ms", "p99 ms", "refused", "late", "sparser"],
         rows,
     )  # fmt: skip
     generator = result["generator"]
@@ -155,7 +155,7 @@ def serving(result: Result) -> str:
     return "\n\n".join([where(result), note, first, second])
 
 
-def _point(points: Sequence[Result], usual: float) -> list[str]:
+def _point(points: Sequence[Result]) -> list[str]:
     """The rounds of one load together; percentiles are the worst round's, the share of the
     capacity is that of each round's own."""
 
@@ -169,18 +169,30 @@ def _point(points: Sequence[Result], usual: float) -> list[str]:
         known = [value for p in points if (value := p["latency_seconds"][name]) is not None]
         return f"{1e3 * max(known):.0f}" if known else ""
 
-    goodput = mean("goodput_per_second")
-    capacity = float(sum(point.get("capacity_per_second", usual) for point in points) / len(points))
+    def share(sparsity: Callable[[dict[str, float]], str]) -> str:
+        shares = [point["right_share"] for point in points]
+        return f"{sum(share[sparsity(share)] for share in shares) / len(shares):.0%}"
+
+    goodput, capacity = mean("goodput_per_second"), mean("capacity_per_second")
     return [
         f"{mean('offered_per_second'):.1f}",
         f"{goodput:.1f}",
         f"{goodput / capacity:.0%}" if capacity else "",
+        f"{share(_densest)}, {share(_sparsest)}",
         worst("p50"),
         worst("p99"),
         count("refused", "expired"),
         count("late", "failed", "wrong"),
         str(sum(point["degraded"] for point in points)),
     ]
+
+
+def _densest(shares: dict[str, float]) -> str:
+    return min(shares, key=float)
+
+
+def _sparsest(shares: dict[str, float]) -> str:
+    return max(shares, key=float)
 
 
 def overhead(result: Result) -> str:

@@ -115,9 +115,15 @@ def _chunked(status: int, rest: bytes) -> Answer | None:
 
 
 class Client:
-    """Connections to one server: as many as requests are in flight, kept for the next ones."""
+    """Connections to one server: as many as requests are in flight.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        keep: them for the next requests. Without it each request has its own, as callers have that
+            know nothing of each other.
+    """
+
+    def __init__(self, url: str, *, keep: bool = True) -> None:
+        self._keep = keep
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._idle: deque[_Connection] = deque()
@@ -138,7 +144,7 @@ class Client:
                 if connection.transport is not None:
                     connection.transport.abort()
                 raise
-        if connection.reusable:
+        if self._keep and connection.reusable:
             self._idle.append(connection)
         elif connection.transport is not None:
             connection.transport.close()

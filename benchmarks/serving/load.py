@@ -101,9 +101,18 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         gc.unfreeze()
 
 
+def _client(target: Target) -> Client:
+    """Of callers that know nothing of each other.
+
+    With kept connections chance would decide: where workers accept for themselves, all of them may
+    end at one.
+    """
+    return Client(target.url, keep=False)
+
+
 async def open_loop(target: Target, arrivals: Sequence[Arrival]) -> list[Sample]:
     """Send every request when it is due, and wait for the last answer."""
-    client = Client(target.url)
+    client = _client(target)
     start = time.perf_counter()
     waiting = []
     for arrival in arrivals:
@@ -124,7 +133,7 @@ async def closed_loop(
     target: Target, callers: int, seconds: float, clips: int, seed: int
 ) -> list[Sample]:
     """``callers`` that each ask again as soon as they are answered, for some seconds."""
-    client = Client(target.url)
+    client = _client(target)
     start = time.perf_counter()
 
     async def caller(number: int) -> list[Sample]:

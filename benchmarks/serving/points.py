@@ -28,19 +28,22 @@ def summarise(samples: Sequence[Sample], seconds: float) -> dict[str, Any]:
         seconds: the time in which the requests were due.
 
     Returns:
-        ``offered_per_second``; ``goodput_per_second``, answered right and in time; ``outcomes``,
-        counted; ``latency_seconds``, percentiles of the accepted, where those that were given up
-        count with the time until then; ``refusal_seconds``, the 99th percentile of the time until
+        ``offered_per_second``; ``goodput_per_second``, answered right and in time; ``right_share``,
+        of the requests of each sparsity; ``outcomes``, counted; ``latency_seconds``, percentiles
+        of the accepted, where those that were given up count with the time until then; ``refusal_seconds``, the 99th percentile of the time until
         a refusal; ``degraded``, answers sparser than asked; ``generator_lag_seconds``.
     """
     counts = Counter(sample.outcome for sample in samples)
     accepted = [sample.latency for sample in samples if sample.outcome in _ACCEPTED]
     refused = [s.latency for s in samples if s.outcome in (Outcome.REFUSED, Outcome.EXPIRED)]
     lags = [sample.lag for sample in samples]
+    asked = Counter(sample.sparsity for sample in samples)
+    right = Counter(s.sparsity for s in samples if s.outcome is Outcome.RIGHT)
     return {
         "seconds": seconds,
         "offered_per_second": len(samples) / seconds,
         "goodput_per_second": counts[Outcome.RIGHT] / seconds,
+        "right_share": {f"{level:g}": right[level] / asked[level] for level in sorted(asked)},
         "outcomes": {outcome.value: counts[outcome] for outcome in Outcome},
         "latency_seconds": _percentiles(accepted, (0.5, 0.9, 0.99)),
         "refusal_seconds": _percentiles(refused, (0.99,)),

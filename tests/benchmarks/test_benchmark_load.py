@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -190,17 +191,28 @@ def test_an_answer_is_read_only_when_it_is_whole() -> None:
         parse(b"HTTP/1.1 200 OK\r\n\r\nabc")
 
 
-def test_connections_are_used_again(url: str) -> None:
+@pytest.mark.parametrize(("keep", "made"), [(True, 1), (False, 5)])
+def test_connections_are_used_again_or_not(
+    url: str, keep: bool, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def ask() -> int:
-        client = Client(url)
+        loop = asyncio.get_running_loop()
+        connect, count = loop.create_connection, 0
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            return connect(*arguments)
+
+        monkeypatch.setattr(loop, "create_connection", counted)
+        client = Client(url, keep=keep)
         request = target(url).requests[0, 0.9]
         for _ in range(5):
             await client.ask(request, PATIENT)
-        kept = len(client._idle)
         client.close()
-        return kept
+        return count
 
-    assert asyncio.run(ask()) == 1
+    assert asyncio.run(ask()) == made
 
 
 def test_who_hangs_up_closes_the_connection(url: str) -> None:
@@ -230,6 +242,7 @@ def test_a_point_tells_accepted_from_refused() -> None:
     assert point["offered_per_second"] == 20
     assert point["goodput_per_second"] == 9.8
     assert point["outcomes"]["refused"] == 100
+    assert point["right_share"] == {"0.9": 0.49}
     # Quick refusals make no latency; those that were given up do.
     assert point["latency_seconds"]["p50"] == pytest.approx(0.1)
     assert point["latency_seconds"]["p99"] == pytest.approx(0.9)

@@ -26,6 +26,7 @@ def middle(value: float) -> dict[str, float]:
 def serving_point(load: float, p99: float | None, right: float) -> dict[str, Any]:
     return {
         "load": load, "round": 0, "offered_per_second": 40 * load, "goodput_per_second": right,
+        "capacity_per_second": 42.0, "right_share": {"0": 0.5, "0.5": 0.6, "0.95": 0.75},
         "latency_seconds": {"p50": p99, "p99": p99}, "degraded": 0,
         "outcomes": {"right": 9, "wrong": 0, "late": 1, "expired": 2, "refused": 3, "failed": 0},
     }  # fmt: skip
@@ -160,7 +161,7 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
                 "| ray | 21.0 | 2.00x |  | none |",
                 "| lookwhen | 42.0 |  | 45.0 | 30.0 |",
                 "do 71.2 and 69.8 clips",
-                "| lookwhen | 5 | 200.0 | 41.0 | 98% |",
+                "| lookwhen | 5 | 200.0 | 41.0 | 98% | 50%, 75% |",
             ],
         ),
         ("growth", ["| 4x3 | 10.0 |", "| 8 | 33.3 | 200 | 400 | 900 |", "800 MB"]),
