@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from model.classifier import LookWhen
 from model.config import ModelConfig
 
-# Opset 20 is the newest that spells attention out in basic operators, which every execution
-# provider has; from 23 on it is one operator that some still lack.
+# Up to opset 22 attention is spelled out in basic operators (see `_attention`), which every
+# execution provider has; from 23 on it is one operator that some still lack.
 OPSET = 20
 FUSED_ATTENTION_OPSET = 23
 
@@ -161,10 +161,10 @@ def _attention(
 ) -> Any:
     """``scaled_dot_product_attention`` in basic operators: [B, h, L, d] -> the same.
 
-    The exporter's own translation goes over all weights twice more, for queries that may see no
-    key. Ours all see the context, so that it would look for what cannot be.
+    With a Boolean mask the exporter's own translation goes over all weights twice more, for queries
+    that may see no key. Ours all see the context, so that it would look for what cannot be.
     """
-    if dropout_p or is_causal or scale or enable_gqa:
+    if dropout_p or is_causal or scale is not None or enable_gqa:
         raise NotImplementedError("attention that no layer of ours asks for")
     floats = query.dtype
 

@@ -21,7 +21,7 @@ from service.pace import Pace
 
 _LONGEST_RETRY_SECONDS = 600
 
-# Of the longest wait: so much at most is left free for what costs more.
+# Of the longest wait: so much of it at most is kept for large requests.
 _SPARED_SHARE = 0.25
 
 Bound = Literal["requests", "tokens", "wait"]
@@ -89,7 +89,7 @@ class Admission:
 
         Args:
             usual: a first guess at what is answered.
-            large: up to this cost, what is cheaper has no better chances than what is dearer.
+            large: what costs less than this gets in only where this would, too.
         """
         self.price, self._large = price, large
         self.pace.guess(price(usual), usual.tokens)
@@ -105,11 +105,20 @@ class Admission:
         limits = self._limits
         shares: dict[Bound, float] = {
             "tokens": self.tokens / limits.max_tokens,
-            "wait": self.wait_seconds / limits.max_wait_seconds,
+            "wait": self.wait_seconds / (limits.max_wait_seconds - self._spared_seconds),
             "requests": self.requests / limits.max_requests,
         }
         nearest = max(shares, key=lambda bound: shares[bound])
         return shares[nearest], nearest
+
+    @property
+    def _spared_seconds(self) -> float:
+        """For a large request, however small those are that come.
+
+        Under overload they would fill every gap before it is wide enough for a large one.
+        """
+        large = self.pace.seconds(self.price(self._large))
+        return min(large, _SPARED_SHARE * self._limits.max_wait_seconds)
 
     def admit(self, costs: Sequence[Cost]) -> "Reservation":
         """Reserve a slot and a cost, or refuse.
@@ -146,7 +155,7 @@ class Admission:
         first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
         degraded_by = nearest if first else None
         for way in range(first, len(costs)):
-            short = None if self._is_held(costs[way], held) else self._short_of(costs[way])
+            short = self._short_of(costs[way], held)
             if short is None:
                 return way, degraded_by
             degraded_by = short
@@ -158,19 +167,16 @@ class Admission:
             return False
         return self.price(cost) <= self.price(held)
 
-    def _short_of(self, cost: Cost) -> Bound | None:
+    def _short_of(self, cost: Cost, held: Cost | None) -> Bound | None:
         """What there is too little of for this much more; None when it fits."""
         limits = self._limits
-        if not self.tokens:
+        if not self.tokens or self._is_held(cost, held):
             return None
         if self.tokens + cost.tokens > limits.max_tokens:
             return "tokens"
-        # Under overload, small requests would fill every gap before it is wide enough for a large
-        # one: all of them leave room for one.
-        spared = min(
-            self.pace.seconds(self.price(self._large)), _SPARED_SHARE * limits.max_wait_seconds
-        )
-        own = max(self.pace.seconds(self.price(cost)), spared)
+        own = self.pace.seconds(self.price(cost))
+        if held is None:  # else it is in already
+            own = max(own, self._spared_seconds)
         return "wait" if self.wait_seconds + own > limits.max_wait_seconds else None
 
     def _take(self, reservation: "Reservation") -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
+from bundle.sampling import Views
 from service import schemas
 from service.admission import Admission, AdmissionLimits, Cost, Reservation
 from service.answers import Done
@@ -270,7 +271,7 @@ class Pipeline:
         self.admission.use(
             lambda cost: engine.cost.clip_seconds(*cost),
             usual=Cost((usual,)),
-            large=Cost((self.manifest.geometry.tokens,)),
+            large=Cost((self.manifest.geometry.tokens,), Views.parse(self.default_views).count),
         )
         return engine
 

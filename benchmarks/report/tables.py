@@ -156,8 +156,7 @@ def serving(result: Result) -> str:
 
 
 def _point(points: Sequence[Result]) -> list[str]:
-    """The rounds of one load together; percentiles are the worst round's, the share of the
-    capacity is that of each round's own."""
+    """The rounds of one load together; percentiles are the worst round's."""
 
     def mean(key: str) -> float:
         return float(sum(point[key] for point in points) / len(points))
@@ -169,30 +168,23 @@ def _point(points: Sequence[Result]) -> list[str]:
         known = [value for p in points if (value := p["latency_seconds"][name]) is not None]
         return f"{1e3 * max(known):.0f}" if known else ""
 
-    def share(sparsity: Callable[[dict[str, float]], str]) -> str:
-        shares = [point["right_share"] for point in points]
-        return f"{sum(share[sparsity(share)] for share in shares) / len(shares):.0%}"
+    def right(sparsity: str) -> str:
+        shares = [known for p in points if (known := p["right_share"].get(sparsity)) is not None]
+        return f"{sum(shares) / len(shares):.0%}"
 
+    sparsities = sorted({name for point in points for name in point["right_share"]}, key=float)
     goodput, capacity = mean("goodput_per_second"), mean("capacity_per_second")
     return [
         f"{mean('offered_per_second'):.1f}",
         f"{goodput:.1f}",
         f"{goodput / capacity:.0%}" if capacity else "",
-        f"{share(_densest)}, {share(_sparsest)}",
+        f"{right(sparsities[0])}, {right(sparsities[-1])}",
         worst("p50"),
         worst("p99"),
         count("refused", "expired"),
         count("late", "failed", "wrong"),
         str(sum(point["degraded"] for point in points)),
     ]
-
-
-def _densest(shares: dict[str, float]) -> str:
-    return min(shares, key=float)
-
-
-def _sparsest(shares: dict[str, float]) -> str:
-    return max(shares, key=float)
 
 
 def overhead(result: Result) -> str:

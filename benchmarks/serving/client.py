@@ -118,8 +118,8 @@ class Client:
     """Connections to one server: as many as requests are in flight.
 
     Args:
-        keep: them for the next requests. Without it each request has its own, as callers have that
-            know nothing of each other.
+        keep: connections for later requests. Without it each request has one of its own, as callers
+            have that know nothing of each other.
     """
 
     def __init__(self, url: str, *, keep: bool = True) -> None:

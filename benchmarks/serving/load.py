@@ -104,8 +104,8 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 def _client(target: Target) -> Client:
     """Of callers that know nothing of each other.
 
-    With kept connections chance would decide: where workers accept for themselves, all of them may
-    end at one.
+    With kept connections chance would decide which worker serves them: where workers accept for
+    themselves, all may end at one.
     """
     return Client(target.url, keep=False)
 

@@ -81,7 +81,7 @@ def measure_generator(
         most = run(closed_loop(target, 8, seconds, clips, seed=0))
         steady = run(open_loop(target, poisson(rate, seconds, clips, seed=0)))
     return {
-        "highest_per_second": len(most) / seconds,
+        "highest_per_second": summarise(most, seconds)["goodput_per_second"],
         "rate_per_second": rate,
         "at_that_rate": summarise(steady, seconds),
     }

@@ -30,8 +30,9 @@ def summarise(samples: Sequence[Sample], seconds: float) -> dict[str, Any]:
     Returns:
         ``offered_per_second``; ``goodput_per_second``, answered right and in time; ``right_share``,
         of the requests of each sparsity; ``outcomes``, counted; ``latency_seconds``, percentiles
-        of the accepted, where those that were given up count with the time until then; ``refusal_seconds``, the 99th percentile of the time until
-        a refusal; ``degraded``, answers sparser than asked; ``generator_lag_seconds``.
+        of the accepted, where those that were given up count with the time until then;
+        ``refusal_seconds``, the 99th percentile of the time until a refusal; ``degraded``, answers
+        sparser than asked; ``generator_lag_seconds``.
     """
     counts = Counter(sample.outcome for sample in samples)
     accepted = [sample.latency for sample in samples if sample.outcome in _ACCEPTED]

@@ -138,7 +138,8 @@ def test_attention_goes_over_its_weights_no_more_often_than_it_must(
     tiny_graphs: tuple[bytes, bytes],
 ) -> None:
     """Weights are most of what a dense view has in memory: each pass over them costs."""
-    for graph in (*tiny_graphs, read_bundle(default_bundle_path()).extractor):
+    built_in = read_bundle(default_bundle_path())
+    for graph in (*tiny_graphs, built_in.selector, built_in.extractor):
         nodes = onnx.load_from_string(graph).graph.node
         weights = {node.output[0] for node in nodes if node.op_type == "Softmax"}
         assert weights

@@ -103,6 +103,22 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
     assert admission.wait_seconds == pytest.approx(5 - 1.25, abs=0.08)
 
 
+def test_what_is_kept_for_large_requests_is_no_room_that_degrading_waits_for() -> None:
+    admission = admission_of(100, 100_000, 5, degrade_from_load=0.5, degrade_full_load=1.0)
+    at_tokens_per_second(admission, 100)
+    admission.use(admission.price, Cost((100,)), Cost((100,)))
+    held = []
+    with pytest.raises(Overloaded):
+        while True:
+            held.append(admission.admit(costs(10, 5)))
+    assert (held[0].way, held[-1].way) == (0, 1)
+    assert admission.load == (pytest.approx(1, abs=0.02), "wait")
+
+    # Who is in already may take all of it.
+    held[0].decide_again(costs(30))
+    assert held[0].tokens == 30
+
+
 def test_a_reservation_changes_its_tokens_or_keeps_those_it_had() -> None:
     admission = admission_of(10, 100, 60)
     with admission.admit(costs(50)) as first, admission.admit(costs(10)):
