@@ -26,6 +26,16 @@ def at_tokens_per_second(admission: Admission, rate: float) -> None:
     admission.use(lambda cost: cost.tokens / rate, Cost((100,)), Cost(()))
 
 
+def fill(admission: Admission, ways: list[Cost]) -> list[Reservation]:
+    """Admit the same request until it is refused."""
+    held = []
+    while True:
+        try:
+            held.append(admission.admit(ways))
+        except Overloaded:
+            return held
+
+
 def test_a_full_house_is_refused_before_any_work() -> None:
     admission = admission_of(2, 1000, 60)
     with admission.admit(costs(10)), admission.admit(costs(10)):
@@ -78,16 +88,8 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
     admission = admission_of(100, 100_000, 5)
     at_tokens_per_second(admission, 100)
 
-    def fill(large: int) -> list[Reservation]:
-        admission.use(admission.price, Cost((100,)), Cost((large,)))
-        held = []
-        while True:
-            try:
-                held.append(admission.admit(costs(8)))
-            except Overloaded:
-                return held
-
-    held = fill(large=80)
+    admission.use(admission.price, Cost((100,)), large=Cost((80,)))
+    held = fill(admission, costs(8))
     assert admission.wait_seconds == pytest.approx(5 - 0.8, abs=0.08)
     with pytest.raises(Overloaded) as caught:
         admission.admit(costs(80))
@@ -98,7 +100,8 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
     for reservation in held:
         reservation.__exit__(None, None, None)
 
-    fill(large=1000)
+    admission.use(admission.price, Cost((100,)), large=Cost((1000,)))
+    fill(admission, costs(8))
     # No more than a quarter of the wait is left for what hardly fits at all.
     assert admission.wait_seconds == pytest.approx(5 - 1.25, abs=0.08)
 
@@ -106,11 +109,8 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
 def test_what_is_kept_for_large_requests_is_no_room_that_degrading_waits_for() -> None:
     admission = admission_of(100, 100_000, 5, degrade_from_load=0.5, degrade_full_load=1.0)
     at_tokens_per_second(admission, 100)
-    admission.use(admission.price, Cost((100,)), Cost((100,)))
-    held = []
-    with pytest.raises(Overloaded):
-        while True:
-            held.append(admission.admit(costs(10, 5)))
+    admission.use(admission.price, Cost((100,)), large=Cost((100,)))
+    held = fill(admission, costs(10, 5))
     assert (held[0].way, held[-1].way) == (0, 1)
     assert admission.load == (pytest.approx(1, abs=0.02), "wait")
 
