@@ -305,7 +305,7 @@ class CostAnswer(_Answer):
 class EngineAnswer(_Answer):
     runtime: str = Field(examples=["onnxruntime 1.31.0"])
     execution_providers: list[str] = Field(description="what the sessions really use")
-    precision: str = Field(description="fp32, fp16 or int8", examples=["fp32"])
+    precision: str = Field(description="fp32, fp16, bf16 or int8", examples=["fp32"])
     threads: int = Field(description="of one inference that runs alone")
     shared_threads: int = Field(description="of one inference that runs beside others")
     concurrent_inferences: int

@@ -21,7 +21,7 @@ from service.engine.errors import EngineError, OutOfMemory
 from service.engine.graphs import EXTRACTOR_OUTPUTS, SELECTOR_OUTPUTS, Graph, check_installed
 from service.engine.jobs import Arrays
 from service.engine.limits import TokenLimit
-from service.engine.options import CPU, EngineOptions
+from service.engine.options import CPU, OPENVINO, EngineOptions
 from service.engine.precision import check_precision, to_half, to_int8
 from service.engine.providers import converts, provider_options
 from service.engine.scheduler import Device, Scheduler
@@ -264,6 +264,11 @@ class Engine:
             if not options.on_cpu:
                 raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
             graph = to_int8(graph)
+        elif self.precision == "bf16" and options.execution_providers[0] != OPENVINO:
+            raise EngineError(
+                f"LOOKWHEN_PRECISION=bf16 takes LOOKWHEN_EXECUTION_PROVIDERS={OPENVINO},{CPU}; "
+                "GPUs take fp16, onnxruntime on CPUs int8"
+            )
         told = provider_options(options, name, self.geometry, self._usual)
         return Graph(name, graph, outputs, options, self.threads, told, self.shared_threads)
 

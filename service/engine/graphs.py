@@ -9,6 +9,7 @@ from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import EngineOptions
 from service.engine.placement import Place, Placement, best_allocator
+from service.engine.providers import with_threads
 
 SELECTOR_OUTPUTS = ("scores", "context")
 EXTRACTOR_OUTPUTS = ("logits", "video")
@@ -113,7 +114,10 @@ def _session(
     configuration.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     providers: list[Any] = list(wanted)
     if provider_options is not None:
-        providers = list(zip(wanted, map(dict, provider_options), strict=True))
+        providers = [
+            (provider, with_threads(provider, told, threads))
+            for provider, told in zip(wanted, provider_options, strict=True)
+        ]
     try:
         session = ort.InferenceSession(graph, configuration, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but this

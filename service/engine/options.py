@@ -7,9 +7,10 @@ from typing import Literal
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
+OPENVINO = "OpenVINOExecutionProvider"
 
 Batching = Literal["auto", "always", "never"]
-Precision = Literal["auto", "fp32", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class EngineOptions:
     @property
     def on_cpu(self) -> bool:
         """Whether the graphs run on the CPU, where waiting threads and batches cost."""
-        return self.execution_providers[0] == CPU
+        return self.execution_providers[0] in (CPU, OPENVINO)
 
     @property
-    def arithmetic(self) -> Literal["fp32", "fp16", "int8"]:
+    def arithmetic(self) -> Literal["fp32", "fp16", "bf16", "int8"]:
         """What the graphs compute in: by default 16 bits where hardware is made for it."""
         if self.precision != "auto":
             return self.precision

@@ -1,9 +1,10 @@
 """What each execution provider is told about one graph."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from bundle.schema import Geometry
-from service.engine.options import CUDA, TENSORRT, EngineOptions
+from service.engine.options import CUDA, OPENVINO, TENSORRT, EngineOptions
 
 # The extractor's TensorRT profiles: bands of kept tokens, each twice as wide as the one before.
 _BANDS = 5
@@ -22,7 +23,11 @@ def provider_options(
         geometry: the bundle's.
         usual: tokens kept when nobody asks for a sparsity, for which TensorRT tunes.
     """
-    known = {CUDA: _cuda(options), TENSORRT: _tensorrt(options, graph, geometry, usual)}
+    known = {
+        CUDA: _cuda(options),
+        TENSORRT: _tensorrt(options, graph, geometry, usual),
+        OPENVINO: _openvino(options),
+    }
     return [known.get(provider, {}) for provider in options.execution_providers]
 
 
@@ -39,6 +44,21 @@ def _cuda(options: EngineOptions) -> dict[str, str]:
     if options.device_memory_bytes:
         chosen["gpu_mem_limit"] = str(options.device_memory_bytes)
     return chosen
+
+
+def _openvino(options: EngineOptions) -> dict[str, str]:
+    # Left alone, it computes in 16 bits wherever the CPU has instructions for that.
+    hint = "bf16" if options.arithmetic == "bf16" else "f32"
+    return {
+        "device_type": "CPU",
+        "num_streams": "1",
+        "load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": hint}}),
+    }
+
+
+def with_threads(provider: str, told: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The same for a session of so many threads: a provider may have threads of its own."""
+    return {**told, "num_of_threads": str(threads)} if provider == OPENVINO else dict(told)
 
 
 def _tensorrt(options: EngineOptions, graph: str, geometry: Geometry, usual: int) -> dict[str, str]:

@@ -20,7 +20,9 @@ class Model(Group):
     execution_providers: Annotated[tuple[str, ...], NoDecode] = setting(
         ("CPUExecutionProvider",),
         "onnxruntime's execution providers in order of preference, comma-separated. The service "
-        "refuses to start when the sessions do not really use them.",
+        "refuses to start when the sessions do not really use them. GPUs: docs/gpu.md; "
+        "`OpenVINOExecutionProvider,CPUExecutionProvider` for CPUs, with the extra `openvino` in "
+        "place of `cpu`.",
         min_length=1,
     )
     sparsity_levels: Annotated[tuple[float, ...], NoDecode] = setting(
@@ -34,11 +36,11 @@ class Model(Group):
 class Engine(Group):
     """How the graphs are run."""
 
-    precision: Literal["auto", "fp32", "fp16", "int8"] = setting(
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting(
         "auto",
         "Arithmetic of the graphs; `auto` is `fp16` on NVIDIA GPUs and `fp32` elsewhere. `int8` is "
         "for CPUs: faster, for a few answers that differ (docs/benchmarks.md); views then never "
-        "share a run.",
+        "share a run. `bf16` is for OpenVINO on CPUs that have instructions for it.",
     )
     intra_op_threads: int = setting(
         0,

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import re
 import sys
 import time
@@ -17,8 +18,9 @@ from bundle.schema import Geometry
 from service.engine import Engine, EngineError, EngineOptions
 from service.engine.calibration import extractor_noise
 from service.engine.engine import Selected
+from service.engine.options import CPU, OPENVINO, Precision
 from service.engine.precision import to_half, to_int8
-from service.engine.providers import provider_options
+from service.engine.providers import provider_options, with_threads
 
 GEOMETRY = Geometry(frames=16, size=224, patch=16, context=9, width=768)
 CUDA = ("CUDAExecutionProvider",)
@@ -42,6 +44,41 @@ def test_cuda_has_a_cap_and_does_not_search() -> None:
     assert told["cudnn_conv_algo_search"] == "HEURISTIC"
     (free,) = provider_options(EngineOptions(execution_providers=CUDA), "selector", GEOMETRY, 314)
     assert "gpu_mem_limit" not in free
+
+
+def test_openvino_computes_in_what_was_asked_for_on_threads_of_its_own() -> None:
+    for precision, hint in (("auto", "f32"), ("bf16", "bf16")):
+        options = EngineOptions(execution_providers=(OPENVINO, CPU), precision=precision)
+        assert options.on_cpu
+        told, fallback = provider_options(options, "extractor", GEOMETRY, 314)
+        assert json.loads(told["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": hint}}
+        assert with_threads(OPENVINO, told, 3) == {**told, "num_of_threads": "3"}
+        assert with_threads(CPU, fallback, 3) == {}
+
+
+@pytest.mark.skipif(
+    OPENVINO not in ort.get_available_providers(), reason="takes onnxruntime-openvino"
+)
+@pytest.mark.parametrize("precision", ["auto", "bf16", "int8"])
+def test_an_engine_on_openvino_answers_nearly_the_same(
+    bundle: Bundle, precision: Precision
+) -> None:
+    options = EngineOptions(execution_providers=(OPENVINO, CPU), precision=precision)
+    engine = Engine(bundle, options)
+    assert engine.providers[0] == OPENVINO
+    single = Engine(bundle, EngineOptions())
+    feeds = extractor_noise(bundle.manifest.geometry, [102, 60])
+    ours, _ = engine.extractor.run(feeds)
+    expected, _ = single.extractor.run(feeds)
+    allowed = 1e-3 if precision == "auto" else 0.1
+    assert np.abs(ours - expected).max() < allowed * expected.std()
+    engine.close()
+    single.close()
+
+
+def test_sixteen_other_bits_are_for_openvino(bundle: Bundle) -> None:
+    with pytest.raises(EngineError, match="LOOKWHEN_PRECISION=bf16 takes"):
+        Engine(bundle, EngineOptions(precision="bf16"))
 
 
 def test_tensorrt_profiles_cover_every_batch() -> None:
@@ -164,7 +201,10 @@ def test_in_eight_bits_too_a_result_does_not_depend_on_its_company(bundle: Bundl
 
 
 def test_eight_bits_are_for_cpus(bundle: Bundle) -> None:
-    elsewhere = next(p for p in ort.get_available_providers() if p != "CPUExecutionProvider")
+    others = [p for p in ort.get_available_providers() if p not in (CPU, OPENVINO)]
+    if not others:
+        pytest.skip("this onnxruntime has providers for CPUs alone")
+    (elsewhere, *_) = others
     options = EngineOptions(execution_providers=(elsewhere,), precision="int8")
     with pytest.raises(EngineError, match="LOOKWHEN_PRECISION=int8 is for CPUs"):
         Engine(bundle, options)
