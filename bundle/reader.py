@@ -243,14 +243,16 @@ def _extractor_outputs(geometry: Geometry, classes: int) -> _Values:
 def _check_values(
     file: str, kind: str, found: Iterable[onnx.ValueInfoProto], expected: _Values
 ) -> None:
-    by_name = {value.name: value.type.tensor_type for value in found}
+    # A name that is not UTF-8 comes as bytes, which cannot be sorted among the others.
+    by_name = {str(value.name): value.type.tensor_type for value in found}
     if set(by_name) != set(expected):
         raise BundleError(file, f"its {kind}s are {sorted(by_name)}, must be {sorted(expected)}")
     for name, (dtype, shape) in expected.items():
         tensor = by_name[name]
         if tensor.elem_type != dtype:
-            wanted, got = (onnx.TensorProto.DataType.Name(t) for t in (dtype, tensor.elem_type))
-            raise BundleError(file, f"{kind} {name} is {got}, must be {wanted}")
+            types = {number: text for text, number in onnx.TensorProto.DataType.items()}
+            got = types.get(tensor.elem_type, f"of the unknown type {tensor.elem_type}")
+            raise BundleError(file, f"{kind} {name} is {got}, must be {types[dtype]}")
         actual = tuple(
             dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim
         )

@@ -356,6 +356,16 @@ def test_a_fixed_batch_or_another_type_is_refused(
     replace_graph(bundle, "extractor.onnx", model.SerializeToString())
     with pytest.raises(BundleError, match="patches is FLOAT, must be UINT8"):
         read_bundle(bundle)
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    replace_graph(bundle, "extractor.onnx", model.SerializeToString())
+    with pytest.raises(BundleError, match="patches is of the unknown type 99, must be UINT8"):
+        read_bundle(bundle)
+
+
+def test_a_name_that_is_no_text_is_refused(bundle: Path, tiny_graphs: tuple[bytes, bytes]) -> None:
+    replace_graph(bundle, "selector.onnx", tiny_graphs[0].replace(b"scores", b"\xff\xfeores"))
+    with pytest.raises(BundleError, match=r"outputs are .*ores.*must be \['context', 'scores'\]"):
+        read_bundle(bundle)
 
 
 def test_costs_follow_the_counter(tiny_bundle: Path, tiny_config: ModelConfig) -> None:
