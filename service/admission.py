@@ -102,16 +102,18 @@ class Admission:
     @property
     def load(self) -> tuple[float, Bound]:
         """The share of the nearest bound that is taken, and which one it is."""
+        return self._load(self._spared_seconds())
+
+    def _load(self, spared: float) -> tuple[float, Bound]:
         limits = self._limits
         shares: dict[Bound, float] = {
             "tokens": self.tokens / limits.max_tokens,
-            "wait": self.wait_seconds / (limits.max_wait_seconds - self._spared_seconds),
+            "wait": self.wait_seconds / (limits.max_wait_seconds - spared),
             "requests": self.requests / limits.max_requests,
         }
         nearest = max(shares, key=lambda bound: shares[bound])
         return shares[nearest], nearest
 
-    @property
     def _spared_seconds(self) -> float:
         """For a large request, however small those are that come.
 
@@ -147,15 +149,18 @@ class Admission:
 
         ``held`` was reserved before, and is not counted now: what is no more always fits.
         """
-        load, nearest = self.load
+        spared = self._spared_seconds()
+        load, nearest = self._load(spared)
         limits = self._limits
         above = load - limits.degrade_from_load
         pressure = above / (limits.degrade_full_load - limits.degrade_from_load)
         # Each way gets an equal part of the interval between the marks.
         first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
         degraded_by = nearest if first else None
+        if held is not None:  # it is in already, and may take that as well
+            spared = 0.0
         for way in range(first, len(costs)):
-            short = self._short_of(costs[way], held)
+            short = self._short_of(costs[way], held, spared)
             if short is None:
                 return way, degraded_by
             degraded_by = short
@@ -167,16 +172,15 @@ class Admission:
             return False
         return self.price(cost) <= self.price(held)
 
-    def _short_of(self, cost: Cost, held: Cost | None) -> Bound | None:
-        """What there is too little of for this much more; None when it fits."""
+    def _short_of(self, cost: Cost, held: Cost | None, spared: float) -> Bound | None:
+        """What there is too little of for this much more, of ``spared`` seconds at least; None when
+        it fits."""
         limits = self._limits
         if not self.tokens or self._is_held(cost, held):
             return None
         if self.tokens + cost.tokens > limits.max_tokens:
             return "tokens"
-        own = self.pace.seconds(self.price(cost))
-        if held is None:  # else it is in already
-            own = max(own, self._spared_seconds)
+        own = max(self.pace.seconds(self.price(cost)), spared)
         return "wait" if self.wait_seconds + own > limits.max_wait_seconds else None
 
     def _take(self, reservation: "Reservation") -> None:

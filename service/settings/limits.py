@@ -114,7 +114,7 @@ class Admission(Group):
         0.25,
         "Load above which requests that allow it are served sparser: the largest of the requests "
         "and the tokens in flight, each as a share of its bound, and of the predicted wait for "
-        "these requests as a share of seven tenths of `LOOKWHEN_REQUEST_TIMEOUT_SECONDS`.",
+        "these requests as a share of the longest that is accepted (docs/control.md).",
         ge=0,
         le=1,
     )
