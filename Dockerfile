@@ -48,6 +48,7 @@ COPY export export
 COPY model model
 COPY service service
 COPY training training
+COPY video video
 RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation .
 # What serves nobody goes: headers, tests, symbols, pip itself. The bytecode is compiled here,
 # once, because on a read-only root every decode process would compile torch anew. The last line

@@ -11,7 +11,7 @@ FORMAT := $(if $(findstring podman,$(ENGINE)),--format docker)
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 SUPPLY := build/supply
-PROJECT := benchmarks bundle export model service training deploy tests
+PROJECT := benchmarks bundle export model service training video deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
 find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)

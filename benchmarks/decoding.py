@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import Manifest
-from service.decoding.protocol import ClipFacts, ClipLimits, Job, ViewPlan
-from service.decoding.worker import decoding_on
+from service.decoding.protocol import Job
+from service.decoding.worker import decode_on as decode_job_on
+from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 _LIMITS = ClipLimits(
     max_streams=8,
@@ -36,7 +37,7 @@ def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
     """The bytes of a video -> uint8 [V, T, H, W, 3], on one thread.
 
     Raises:
-        service.errors.ClipError: the clip cannot be decoded.
+        video.errors.ClipRefused: the clip cannot be decoded.
     """
     return decode_on("cpu", video, plan)[0]
 
@@ -54,5 +55,5 @@ def decode_on(device: str, video: bytes, plan: ViewPlan) -> tuple[NDArray[np.uin
     )
     # A writable copy: torch warns of memory that it may not write to.
     clip = torch.frombuffer(bytearray(video), dtype=torch.uint8)
-    facts = decoding_on(device)(clip, out, job, lambda: False)
+    facts = decode_job_on(device, clip, out, job)
     return out.numpy(), facts

@@ -28,11 +28,11 @@ from benchmarks.record import describe_run, write_result
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.tokens import select_top_k, tokens_to_keep
-from service.decoding.nvdec import DeviceUnusable, require_device
 from service.engine import Engine, EngineError, EngineOptions, Work
 from service.engine.calibration import extractor_noise
 from service.engine.jobs import Arrays
 from service.engine.options import CUDA
+from video.nvdec import DeviceUnusable, require_device
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 BATCHES = (1, 4, 16, 64)

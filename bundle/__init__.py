@@ -1,6 +1,5 @@
-"""The contract between training and serving: a bundle's schema, its reader, and the one copy of
-preprocessing (frame sampling, resize, downscale, patches).
+"""The contract between training and serving: a bundle's schema, its reader, and what both compute
+from a view's pixels and a clip's length (frame sampling, downscale, patches).
 
-Nothing here imports another package of ours. Only :mod:`bundle.views` imports torch, because the
-serving process, which imports everything else, must stay free of it.
+Nothing here imports another package of ours, or torch: the serving process imports all of it.
 """

@@ -74,3 +74,27 @@ def frame_indices(frames: int, view_frames: int, temporal_views: int) -> NDArray
     shifts = np.arange(1, temporal_views + 1, dtype=np.float64) * segment / (temporal_views + 1)
     indices = np.floor(starts[None, :] + shifts[:, None]).astype(np.int64)
     return np.minimum(indices, frames - 1)
+
+
+def frame_shares(view_frames: int, temporal_views: int) -> NDArray[np.float64]:
+    """Uniform sparse sampling by time: :func:`frame_indices` for frames that have time stamps.
+
+    Args:
+        view_frames: T, frames of one view.
+        temporal_views: views spread over time, at least 1.
+
+    Returns:
+        float64 [temporal_views, view_frames], ascending within a view, each the share of the clip's
+        duration, within (0, 1), at which a frame is taken.
+
+    Raises:
+        ValueError: any argument below 1.
+    """
+    if min(view_frames, temporal_views) < 1:
+        raise ValueError(
+            "view_frames and temporal_views must be at least 1, "
+            f"got {view_frames}, {temporal_views}"
+        )
+    starts = np.arange(view_frames, dtype=np.float64)
+    shifts = np.arange(1, temporal_views + 1, dtype=np.float64) / (temporal_views + 1)
+    return (starts[None, :] + shifts[:, None]) / view_frames

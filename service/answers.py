@@ -180,6 +180,7 @@ def _common(done: Done) -> _Common:
             fps=facts.fps,
             duration_seconds=facts.duration_seconds,
             rotation_degrees=facts.rotation_degrees,
+            mirrored=facts.mirrored,
             substituted_frames=facts.substituted_frames,
             bytes=done.clip_bytes,
         ),

@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from bundle.schema import Manifest
 from service import __version__
-from service.decoding.protocol import DECODERS, SANDBOXES
+from service.decoding.protocol import SANDBOXES
 from service.errors import (
     ClientDisconnected,
     ClipError,
@@ -36,6 +36,7 @@ from service.errors import (
     all_errors,
 )
 from service.trace import STAGES
+from video.facts import DECODERS
 
 if TYPE_CHECKING:
     from service.engine import Engine, Work

@@ -21,7 +21,7 @@ from service.body import Received
 from service.decoding.blocks import Block
 from service.decoding.configure import decode_pool
 from service.decoding.process import EndReason, WorkerStartError
-from service.decoding.protocol import SANDBOXES, ClipFacts, Sandbox
+from service.decoding.protocol import SANDBOXES, Sandbox
 from service.engine import Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
@@ -40,6 +40,7 @@ from service.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
 from service.settings import DEFAULT_LEVELS, Settings
 from service.stages import ClipWork, Stages, Times
 from service.trace import Trace
+from video.facts import ClipFacts
 
 logger = logging.getLogger(__name__)
 

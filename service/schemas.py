@@ -104,7 +104,7 @@ class TimingAnswer(_Answer):
 
 
 class ClipAnswer(_Answer):
-    """What was uploaded; sizes as displayed, that is after rotation."""
+    """What was uploaded; sizes as displayed: turned, and with square pixels."""
 
     container: str = Field(examples=["mp4"])
     codec: str = Field(examples=["h264"])
@@ -115,6 +115,9 @@ class ClipAnswer(_Answer):
     duration_seconds: float = Field(examples=[10.0])
     rotation_degrees: int = Field(
         description="how far the frames were turned, counter-clockwise", examples=[0]
+    )
+    mirrored: bool = Field(
+        description="whether they were mirrored left-right after that", examples=[False]
     )
     substituted_frames: int = Field(
         description="sampled frames that could not be decoded and were replaced by others of the "

@@ -15,11 +15,11 @@ from bundle.tokens import rank
 from service.cache import ByteCache, SingleFlight
 from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool
-from service.decoding.protocol import ClipFacts, ViewPlan
 from service.engine import DeadlinePassed, Engine
 from service.errors import RequestTimeout
 from service.policy import coverage_curve
 from service.trace import Trace
+from video.facts import ClipFacts, ViewPlan
 
 CacheUse = Literal["hit", "partial", "miss", "off"]
 

@@ -1,28 +1,10 @@
-"""Parts of a picture, and the part in which a clip changes most."""
-
-from dataclasses import dataclass
+"""The part of a picture in which a clip changes most."""
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bundle.views import resize
 from training.targets.pixels import pixel_change
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a picture, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def cut(self, frames: Tensor, size: int) -> Tensor:
-        """uint8 [F, 3, H, W] -> uint8 [F, 3, size, size], antialiased."""
-        part = frames[:, :, self.top : self.top + self.height, self.left : self.left + self.width]
-        return resize(part, size, size)
+from video.framing import Box
 
 
 def close_up_box(

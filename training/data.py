@@ -16,12 +16,12 @@ from torchcodec.decoders import VideoDecoder
 
 from bundle.geometry import downscale
 from bundle.sampling import frame_indices
-from bundle.views import crop, resize, resized_shape
 from model.config import ModelConfig
 from training.close_ups import close_up_box
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
 from training.targets import pixel_change
+from video.framing import Frame, cut_views
 
 # What a left-right flip makes of an event.
 _MIRRORED = {
@@ -174,8 +174,8 @@ class StoreViews(Dataset[Sample]):
 def decode_view(video: bytes, chosen: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
     """Decode the chosen frames of a compressed clip to one centre view: uint8 [T, H, W, 3]."""
     decoded = VideoDecoder(video, seek_mode="approximate").get_frames_at(chosen.tolist()).data
-    height, width = resized_shape(decoded.shape[-2], decoded.shape[-1], size)
-    view: NDArray[np.uint8] = crop(resize(decoded, height, width), size, 1)[0].numpy()
+    rows = [cut_views(Frame(pixels[None]), size, size, 1)[0] for pixels in decoded]
+    view: NDArray[np.uint8] = torch.stack(rows).numpy()
     return view
 
 
@@ -188,7 +188,8 @@ def close_up(
     """A square part of a view around what changes in it, as large as the view: [T, H, W, 3]."""
     size = frames.shape[1]
     box = close_up_box(frames, patch, size, size, side, rng)
-    cut = box.cut(torch.from_numpy(frames).permute(0, 3, 1, 2), size)
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[:, None]  # [T, 1, 3, H, W]
+    cut = torch.stack([box.cut(Frame(picture), size) for picture in pictures])
     return np.ascontiguousarray(cut.permute(0, 2, 3, 1).numpy())
 
 

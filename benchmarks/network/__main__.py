@@ -23,9 +23,9 @@ from benchmarks.network.contenders import FAMILIES, contenders
 from benchmarks.network.runners import CEILING, DTYPES, Plan, Runner, RunnerError, running
 from benchmarks.record import describe_run, write_result
 from benchmarks.samples import ratios, spread, take_turns
-from service.decoding.protocol import ViewPlan
 from service.errors import ClipError
 from training.moving_things.clip import render_clip
+from video.facts import ViewPlan
 
 # What the paper compares with, and what shows how much of it is the tokens' doing.
 REFERENCES = ("InternVideo2", "dense ViT")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from service.cpus import available_cpus
 from service.decoding.pool import DecodePool, PoolLimits
 from service.decoding.process import EndReason
-from service.decoding.protocol import ClipFacts, ClipLimits
 from service.settings import Settings
+from video.facts import ClipFacts, ClipLimits
 
 # More CPUs than this are for inference, unless the settings say otherwise.
 _MOST_WORKERS = 4

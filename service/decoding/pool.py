@@ -24,20 +24,10 @@ from service.decoding.process import (
     WorkerStartError,
     WorkerTimeout,
 )
-from service.decoding.protocol import (
-    SANDBOXES,
-    ClipFacts,
-    ClipLimits,
-    Decoded,
-    Failed,
-    Job,
-    Refused,
-    Reply,
-    Sandbox,
-    ViewPlan,
-)
+from service.decoding.protocol import SANDBOXES, Decoded, Failed, Job, Refused, Reply, Sandbox
 from service.decoding.storm import Storm
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
+from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What the service and a decode worker say to each other: one JSON document a line.
 
 The service believes nothing that a worker says: a worker has read a stranger's bytes with native
-code, so every field is checked for its type and range before it is used. Standard library only.
+code, so every field is checked for its type and range before it is used. Nothing of torch.
 """
 
 import json
@@ -9,13 +9,11 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
+from video.facts import DECODERS, MOST_FPS, ClipFacts, ClipLimits, Decoder, ViewPlan
+
 # What confines a worker, from little to much; "rlimits" are there in each case.
 Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
 SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
-
-# What decoded a clip: FFmpeg on the CPU, or an NVIDIA GPU's video engine.
-Decoder = Literal["ffmpeg", "nvdec"]
-DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 
 # The largest message is a worker's report of why it could not start.
 MAX_MESSAGE_BYTES = 16 * 1024
@@ -23,34 +21,6 @@ MAX_MESSAGE_BYTES = 16 * 1024
 
 class ProtocolError(Exception):
     """A worker said something it may not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClipLimits:
-    """What a clip may be; see the settings of the same names."""
-
-    max_streams: int
-    max_frame_pixels: int
-    max_clip_seconds: float
-    max_clip_frames: int
-    max_frames_per_second: float
-    max_decoded_pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class ViewPlan:
-    """Which views to make of a clip."""
-
-    temporal: int
-    spatial: int
-    frames: int
-    size: int
-    short_side: int
-
-    @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """[V, T, H, W, 3]; views are temporal-major, then spatial."""
-        return self.temporal * self.spatial, self.frames, self.size, self.size, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +37,6 @@ class Job:
 
 # What a clip is said to exceed a limit by: a header may claim more than any of our units needs.
 LARGEST_MEASURE = 1e18
-
-# No clock of any container ticks faster than in nanoseconds.
-MOST_FPS = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFacts:
-    """What the decoder found: sizes in pixels after rotation, duration in seconds.
-
-    fps: at most ``MOST_FPS``; 0 when the clip does not say how long it is.
-    """
-
-    codec: str
-    width: int
-    height: int
-    frames: int
-    fps: float
-    duration_seconds: float
-    rotation_degrees: int
-    substituted_frames: int
-    decoder: Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +168,16 @@ def _facts(value: Any) -> ClipFacts:
         fps=_number(value["fps"], 0.0, MOST_FPS),
         duration_seconds=_number(value["duration_seconds"], 0.0, 1e9),
         rotation_degrees=_whole(value["rotation_degrees"], 0, 359),
+        mirrored=_flag(value["mirrored"]),
         substituted_frames=_whole(value["substituted_frames"], 0, 1 << 31),
         decoder=_decoder(value["decoder"]),
     )
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ProtocolError("not true or false")
+    return value
 
 
 def _word(value: Any) -> str:

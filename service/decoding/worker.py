@@ -5,7 +5,6 @@ message or by the end of the socket, and killed by its parent when that is not e
 """
 
 import errno
-import functools
 import mmap
 import os
 import select
@@ -22,8 +21,6 @@ from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
     Cancelled,
-    ClipFacts,
-    ClipLimits,
     Decoded,
     Failed,
     Job,
@@ -31,10 +28,11 @@ from service.decoding.protocol import (
     Refused,
     Reply,
     Started,
-    ViewPlan,
     decode_job,
     encode_reply,
 )
+from video.errors import ClipRefused, DecodingCancelled
+from video.facts import NO_LIMITS, ClipFacts, ViewPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +41,8 @@ if TYPE_CHECKING:
 WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
 _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
-_NO_LIMITS = ClipLimits(100, 1 << 30, 1e6, 1 << 30, 1e6, 1 << 40)
+# A damaged clip is searched for frames that do decode for at most this share of the deadline.
+_SEARCH_SHARE = 0.6
 _UNUSABLE = (
     "LOOKWHEN_DECODE_DEVICE=cuda: clips cannot be decoded on the GPU: {reason}. That takes builds "
     "of torch and torchcodec with CUDA, NVIDIA's NPP library, and its driver with the video "
@@ -99,17 +98,16 @@ def _warm_up(device: str) -> tuple[str, str]:
     from torchcodec._core import get_ffmpeg_library_versions
 
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
-    decode_views = decoding_on(device)
     if device != "cpu":
-        from service.decoding.nvdec import DeviceUnusable, require_device
+        from video.nvdec import DeviceUnusable, require_device
 
         try:
             require_device(clip, device)
         except DeviceUnusable as error:
             raise CannotStart(_UNUSABLE.format(reason=error)) from None
     out = torch.zeros(_WARM_UP_PLAN.shape, dtype=torch.uint8)
-    job = Job(len(clip), _WARM_UP_PLAN, _NO_LIMITS, 1, 60.0, None)
-    decode_views(clip, out, job, lambda: False)
+    job = Job(len(clip), _WARM_UP_PLAN, NO_LIMITS, 1, 60.0, None)
+    decode_on(device, clip, out, job)
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
     # No limit yet, but what setting one takes has to be opened before the sandbox closes.
@@ -119,15 +117,28 @@ def _warm_up(device: str) -> tuple[str, str]:
     return torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
-def decoding_on(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], bool]], ClipFacts]":
-    """What decodes a clip there."""
-    if device == "cpu":
-        from service.decoding import clip
+def decode_on(
+    device: str,
+    clip: "Tensor",
+    out: "Tensor",
+    job: Job,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ClipFacts:
+    """Do a job by torch's name of a device; see :func:`video.views.decode_views`."""
+    # Imported where it runs: the service reads this module, and must stay free of torch.
+    from video import nvdec, views
 
-        return clip.decode_views
-    from service.decoding import nvdec
-
-    return functools.partial(nvdec.decode_views, device=device)
+    decode = views.decode_views if device == "cpu" else nvdec.decode_views
+    return decode(
+        clip,
+        out,
+        job.plan,
+        job.limits,
+        threads=job.ffmpeg_threads,
+        device=device,
+        search_seconds=_SEARCH_SHARE * job.timeout_seconds,
+        cancelled=cancelled,
+    )
 
 
 def _serve(channel: socket.socket, device: str) -> None:
@@ -152,9 +163,6 @@ def _serve(channel: socket.socket, device: str) -> None:
 def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) -> Reply:
     import torch
 
-    from service.decoding.clip import DecodingCancelled
-    from service.errors import ClipError
-
     # Not select(): the socket keeps the number it had in the service, which may be above 1023.
     arrivals = select.poll()
     arrivals.register(channel, select.POLLIN)
@@ -172,8 +180,8 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) 
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
-        return Decoded(decoding_on(device)(clip, out, job, cancelled))
-    except ClipError as error:
+        return Decoded(decode_on(device, clip, out, job, cancelled))
+    except ClipRefused as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)
     except MemoryError:

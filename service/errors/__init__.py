@@ -49,7 +49,7 @@ message, a path or a traceback.
         ├── RequestTimeout           504 request_timeout
         └── InternalError            500 internal_error
 
-Only the standard library is imported here, because decode workers raise these errors as well.
+Only the standard library is imported here.
 """
 
 from service.errors.base import PROBLEM_MEDIA_TYPE, Member, ServiceError

@@ -4,10 +4,10 @@ import onnxruntime as ort
 import pytest
 import torch
 from click.testing import CliRunner
+from service.decoding.nvdec import DeviceUnusable
 
 from benchmarks import gpu
 from bundle.reader import Bundle, default_bundle_path, read_bundle
-from service.decoding.nvdec import DeviceUnusable
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine import Engine, EngineOptions
 

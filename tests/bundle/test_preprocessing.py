@@ -1,14 +1,12 @@
-"""Frames, views, downscaling and patches: the one copy of preprocessing."""
+"""Frame sampling, downscaling and patches."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.geometry import downscale, gather_patches
-from bundle.sampling import Views, frame_indices
-from bundle.views import crop, resize, resize_in_floats, resized_shape
+from bundle.sampling import Views, frame_indices, frame_shares
 
 
 def test_a_single_view_reads_the_middle_of_each_segment() -> None:
@@ -34,6 +32,16 @@ def test_indices_are_frames_of_the_clip_in_order(frames: int, length: int, views
     assert (np.diff(indices, axis=1) >= 0).all()
     if frames >= length:
         assert (np.diff(indices, axis=1) > 0).all()
+
+
+@given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 8))
+def test_shares_of_the_duration_find_the_same_frames(frames: int, length: int, views: int) -> None:
+    """Of frames that follow each other evenly."""
+    places = frame_shares(length, views) * frames
+    indices = frame_indices(frames, length, views)
+    # On the very edge between two frames, rounding decides.
+    assert (indices >= np.floor(places - 1e-6)).all()
+    assert (indices <= np.floor(places + 1e-6)).all()
 
 
 @pytest.mark.parametrize("arguments", [(0, 16, 1), (10, 0, 1), (10, 16, 0)])
@@ -88,49 +96,3 @@ def test_a_position_outside_the_grid_is_refused(position: int) -> None:
     frames = np.zeros((1, 3, 8, 12, 3), np.uint8)
     with pytest.raises(ValueError, match=r"\[0, 18\)"):
         gather_patches(frames, np.array([[position]]), 4)
-
-
-@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 512))
-def test_the_short_side_becomes_what_was_asked(height: int, width: int, side: int) -> None:
-    rows, columns = resized_shape(height, width, side)
-    assert min(rows, columns) == side
-    if height == width:
-        assert rows == columns
-
-
-def test_resizing_down_averages_instead_of_skipping() -> None:
-    stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    stripes[..., ::2] = 200
-    small = resize(stripes, 16, 16)
-    assert small.dtype == torch.uint8
-    inner = small[..., 2:-2].float()
-    assert (inner - 100).abs().max() <= 5  # the stripes are gone, their mean stays
-
-
-def test_resizing_in_floats_is_a_level_apart_at_most() -> None:
-    frames = torch.randint(0, 256, (2, 3, 90, 70), dtype=torch.uint8)
-    exact, floats = resize(frames, 31, 24), resize_in_floats(frames, 31, 24)
-    assert floats.dtype == torch.uint8
-    assert (exact.int() - floats.int()).abs().max() <= 1
-
-
-def test_resizing_to_the_same_size_changes_nothing() -> None:
-    frames = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
-    assert torch.equal(resize(frames, 9, 7), frames)
-
-
-@pytest.mark.parametrize("tall", [False, True])
-def test_three_crops_travel_along_the_longer_side(tall: bool) -> None:
-    frames = torch.arange(20, dtype=torch.uint8).expand(2, 3, 8, 20).clone()
-    if tall:
-        frames = frames.transpose(2, 3)
-    views = crop(frames, 8, 3)
-    assert views.shape == (3, 2, 8, 8, 3)
-    along = views[:, 0, :, 0, 0] if tall else views[:, 0, 0, :, 0]
-    assert [row[0].item() for row in along] == [0, 6, 12]
-    assert torch.equal(crop(frames, 8, 1)[0], views[1])
-
-
-def test_frames_smaller_than_a_view_are_refused() -> None:
-    with pytest.raises(ValueError, match="smaller than a view"):
-        crop(torch.zeros(1, 3, 8, 6, dtype=torch.uint8), 8, 1)

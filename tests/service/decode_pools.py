@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool, PoolLimits
-from service.decoding.protocol import ClipFacts, ClipLimits, ViewPlan
+from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 Frames = NDArray[np.uint8]
 MiB = 1024 * 1024

@@ -18,8 +18,9 @@ from decode_pools import H264, MiB, decode_in, pool_of
 
 from service.decoding.blocks import Block
 from service.decoding.process import DecodeProcess, WorkerStartError
-from service.decoding.protocol import ProtocolError, ViewPlan, decode_reply
+from service.decoding.protocol import ProtocolError, decode_reply
 from service.errors import DecodeMemoryExceeded, DecoderCrashed, DecodeTimeout
+from video.facts import ViewPlan
 
 
 def test_a_large_clip_takes_the_memory_of_few_frames(tmp_path: Path) -> None:

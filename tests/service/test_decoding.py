@@ -12,11 +12,6 @@ import service_clips as clips
 from decode_pools import H264, LIMITS, PLAN, Frames, decode_in, pool_of
 
 from service.decoding.pool import DecodePool
-from service.decoding.protocol import (
-    ClipFacts,
-    ClipLimits,
-    ViewPlan,
-)
 from service.errors import (
     ClipError,
     ClipTooLong,
@@ -28,6 +23,7 @@ from service.errors import (
     TooMuchDecoding,
     Undecodable,
 )
+from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +154,7 @@ def test_odd_sizes(
     tmp_path: Path, decode: Callable[..., tuple[Frames, ClipFacts]], size: str
 ) -> None:
     clip = clips.pattern(tmp_path / "odd.mkv", "-c:v", "libx264", "-pix_fmt", "yuv444p",
-                         seconds=0.5, filters=f"format=yuv444p,scale={size}")  # fmt: skip
+                         seconds=0.5, filters=f"format=yuv444p,scale={size},setsar=1")  # fmt: skip
     frames, facts = decode(clip)
     assert f"{facts.width}x{facts.height}" == size
     assert frames.std() > 0

@@ -51,7 +51,7 @@ def test_a_clip_in_labels_out(server: Server, white: Path) -> None:
     assert answer["request_id"] == response.headers["x-request-id"]
     assert answer["clip"] == {
         "container": "mp4", "codec": "h264", "width": 64, "height": 64, "frames": 20, "fps": 10.0,
-        "duration_seconds": 2.0, "rotation_degrees": 0, "substituted_frames": 0,
+        "duration_seconds": 2.0, "rotation_degrees": 0, "mirrored": False, "substituted_frames": 0,
         "bytes": white.stat().st_size,
     }  # fmt: skip
 

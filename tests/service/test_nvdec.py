@@ -16,22 +16,24 @@ from decode_pools import H264, LIMITS, PLAN
 from torch import Tensor
 from torchcodec.decoders import VideoDecoder
 
-from service.decoding import clip as on_cpu
-from service.decoding import nvdec
-from service.decoding.protocol import ClipFacts, Job
-from service.errors import NoVideoStream, Undecodable
+from video import nvdec
+from video import views as on_cpu
+from video.errors import ClipRefused
+from video.facts import ClipFacts
+from video.reader import SeekMode, Video
 
 GPU = "cuda:0"
 
 
 @pytest.fixture
 def engine_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = on_cpu.open_decoder
+    opened = Video._open
 
-    def open_decoder(clip: Tensor, threads: int, device: str) -> VideoDecoder:
-        return opened(clip, threads, "cpu")
+    def on_the_cpu(self: Video, seek_mode: SeekMode) -> VideoDecoder:
+        monkeypatch.setattr(self, "_device", "cpu")
+        return opened(self, seek_mode)
 
-    monkeypatch.setattr(on_cpu, "open_decoder", open_decoder)
+    monkeypatch.setattr(Video, "_open", on_the_cpu)
     monkeypatch.setattr(nvdec, "_alive", lambda device: True)
 
 
@@ -40,8 +42,7 @@ def decode(
 ) -> tuple[Tensor, ClipFacts]:
     clip = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     out = torch.zeros(PLAN.shape, dtype=torch.uint8)
-    job = Job(len(clip), PLAN, LIMITS, 1, 60.0, None)
-    facts = decode_views(clip, out, job, lambda: False, **on)
+    facts = decode_views(clip, out, PLAN, LIMITS, **on)
     return out, facts
 
 
@@ -77,24 +78,24 @@ def test_a_size_that_changes_on_the_way_is_for_the_cpu(
     tmp_path: Path, engine_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = clips.pattern(tmp_path / "clip.mp4", *H264)
-    read = on_cpu.FrameReader.read
+    read = on_cpu.ViewReader.read
 
-    def changed(self: on_cpu.FrameReader, index: int) -> bool:
-        self.sizes.add((64, 48))
-        return read(self, index)
+    def changed(self: on_cpu.ViewReader, moment: float) -> bool:
+        self.video.sizes.add((64, 48))
+        return read(self, moment)
 
-    monkeypatch.setattr(on_cpu.FrameReader, "read", changed)
+    monkeypatch.setattr(on_cpu.ViewReader, "read", changed)
     assert decode(clip, nvdec.decode_views, device=GPU)[1].decoder == "ffmpeg"
 
 
 def test_what_is_no_clip_is_refused_all_the_same(tmp_path: Path, engine_here: None) -> None:
     noise = tmp_path / "noise.mp4"
     noise.write_bytes(b"no clip at all" * 50)
-    with pytest.raises(Undecodable):
+    with pytest.raises(ClipRefused, match="undecodable"):
         decode(noise, nvdec.decode_views, device=GPU)
     sound = tmp_path / "sound.m4a"
     clips.ffmpeg("-f", "lavfi", "-i", "sine=duration=1", sound)
-    with pytest.raises(NoVideoStream):
+    with pytest.raises(ClipRefused, match="no_video_stream"):
         decode(sound, nvdec.decode_views, device=GPU)
 
 

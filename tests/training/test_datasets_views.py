@@ -74,7 +74,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def numbers(entry: Entry) -> list[int]:
     clip = open_clip(entry)
-    return [number_of(clip.frame(index)) for index in range(clip.count)]
+    return [number_of(clip.frame(index).pixels) for index in range(clip.count)]
 
 
 def dataset(*entries: Entry, classes: int = 2, mirror: dict[int, int] | None = None) -> DataSet:
@@ -101,7 +101,7 @@ def test_pictures_keep_the_order_of_colours(tmp_path: Path) -> None:
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 250
     cv2.imwrite(str(tmp_path / "00001.jpg"), red[..., ::-1])
-    frame = open_clip(Entry(tmp_path, (0,))).frame(0)
+    frame = open_clip(Entry(tmp_path, (0,))).frame(0).pixels
     assert frame.shape == (1, 3, 32, 32)
     assert frame[0, 0].float().mean() > 240
     assert frame[0, 2].float().mean() < 10

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.close_ups import Box
+from video.framing import Box
 
 # What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
 _GREY = (0.299, 0.587, 0.114)
@@ -58,15 +58,14 @@ class Augmentation:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
 
 
-def jittered_indices(frames: int, view_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """One frame from anywhere in each of ``view_frames`` equal segments: int64 [view_frames].
+def jittered_shares(view_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A time from anywhere in each of ``view_frames`` equal segments: float64 [view_frames].
 
-    Ascending; a clip with fewer frames than a view repeats frames.
+    Ascending shares of a clip's duration, in [0, 1).
 
     Source: temporal segment networks, and InternVideo2's training.
     """
-    places = (np.arange(view_frames) + rng.random(view_frames)) * (frames / view_frames)
-    return np.minimum(places.astype(np.int64), frames - 1)
+    return (np.arange(view_frames) + rng.random(view_frames)) / view_frames
 
 
 def random_box(

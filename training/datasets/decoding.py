@@ -1,32 +1,51 @@
-"""The frames of an entry, one at a time, and only those that are asked for."""
+"""The pictures of an entry: of a video, or of a folder of pictures."""
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchcodec.decoders import VideoDecoder
 
 from training.datasets.entries import Entry, Frames, Seconds
 from training.datasets.errors import UnreadableClip
 from training.moving_things.store import ClipStore
+from video.errors import ClipRefused, FrameLost
+from video.framing import Frame
+from video.reader import Video
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-# What torchcodec raises when it cannot open, seek or decode.
-_DECODER_ERRORS = (RuntimeError, ValueError, IndexError, OSError)
+_REASONS = {
+    "undecodable": "it cannot be decoded: it is damaged, not complete, or no video",
+    "no_video_stream": "it holds no video",
+    "decode_memory_exceeded": "decoding it takes more memory than there is",
+}
 
 
-class Clip(Protocol):
-    """The frames of an entry's span, numbered from 0."""
+class Clip:
+    """The frames of an entry's span.
+
+    Attributes:
+        count: how many there are; of a span in seconds, by the mean frame rate.
+    """
 
     count: int
 
-    def frame(self, index: int) -> Tensor:
-        """uint8 [1, 3, H, W]; UnreadableClip if it cannot be had. Ascending order is cheapest."""
+    def at(self, share: float) -> Frame:
+        """The frame that is shown when ``share`` of the span, in [0, 1), is over.
+
+        Ascending order is cheapest.
+
+        Raises:
+            UnreadableClip: it cannot be had.
+        """
+        raise NotImplementedError
+
+    def frame(self, index: int) -> Frame:
+        """Frame number ``index`` of ``count`` that follow each other evenly; as :meth:`at`."""
+        return self.at((index + 0.5) / self.count)
 
 
 def open_clip(entry: Entry) -> Clip:
@@ -36,58 +55,67 @@ def open_clip(entry: Entry) -> Clip:
         UnreadableClip: there is nothing to read at the path, or nothing within the span.
     """
     if entry.stored is not None:
-        return _Video(entry, _store(entry.path)[entry.stored].video)
+        video = bytearray(_store(entry.path)[entry.stored].video)
+        return _Video(entry, torch.frombuffer(video, dtype=torch.uint8))
     if entry.path.is_dir():
         return _Pictures(entry)
-    return _Video(entry, str(entry.path))
+    return _Video(entry, entry.path)
 
 
-class _Video:
-    """A compressed video.
+class _Video(Clip):
+    """A compressed video, read by the code that the service reads clips with.
 
-    Whole clips, and spans in frames, are opened with the seek mode "exact", as the service does:
-    all packets are read, without decoding them, so that frame counts and variable rates are right.
-    Spans in seconds are cut out of long recordings, of which reading every packet would take
-    seconds: there the header is trusted, and a frame is asked for by the middle of its time.
+    Whole clips are sampled by time, as the service samples them; spans in frames by the number of
+    the frame. Spans in seconds are cut out of long recordings, of which reading every packet would
+    take seconds: there the header is trusted, until a frame turns out to be of another time.
     """
 
-    def __init__(self, entry: Entry, source: str | bytes) -> None:
+    def __init__(self, entry: Entry, source: Tensor | Path) -> None:
         self._name = entry.name
-        self._start = 0.0
-        self._by_time = isinstance(entry.span, Seconds)
+        by_seconds = isinstance(entry.span, Seconds)
         try:
-            self._decoder = VideoDecoder(
-                source, seek_mode="approximate" if self._by_time else "exact"
-            )
-            frames = 0 if self._by_time else len(self._decoder)
-            rate, end = self._decoder.metadata.average_fps, self._decoder.metadata.duration_seconds
-        except _DECODER_ERRORS as error:
-            raise _unreadable(self._name, error) from None
+            if isinstance(source, Path) and not source.stat().st_size:
+                raise UnreadableClip(self._name, "the file is empty")
+            self._video = Video(source, seek_mode="approximate" if by_seconds else "exact")
+        except ClipRefused as error:
+            raise UnreadableClip(self._name, _REASONS.get(error.code, str(error))) from None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise UnreadableClip(self._name, f"{entry.path.name}: {reason}") from None
+        self._first: int | None = None
+        self._start, self._seconds = 0.0, self._video.seconds
         if isinstance(entry.span, Seconds):
-            if not rate or not end:
-                raise UnreadableClip(self._name, "its frame rate or duration is not known")
-            self._start, self._rate = entry.span.start, rate
-            # Half a frame in hand: the header's duration is rounded.
-            self._last = end - 0.5 / rate
-            if self._start > self._last:
-                raise UnreadableClip(self._name, f"the video ends at {end:g} s")
-            frames = max(1, round((min(entry.span.end, end) - self._start) * rate))
-        self._first, self.count = _within(entry, frames)
+            self.count = self._cut(entry.span)
+            return
+        first, self.count = _within(entry, self._video.count)
+        if isinstance(entry.span, Frames):
+            self._first = first
 
-    def frame(self, index: int) -> Tensor:
+    def _cut(self, span: Seconds) -> int:
+        """Confine the clip to a span; returns how many frames it has by the mean rate."""
+        video = self._video
+        if not video.seconds or not video.count:
+            raise UnreadableClip(self._name, "its frame rate or duration is not known")
+        rate = video.count / video.seconds
+        # Half a frame in hand: the header's duration is rounded.
+        if span.start > video.seconds - 0.5 / rate:
+            raise UnreadableClip(self._name, f"the video ends at {video.seconds:g} s")
+        self._start = span.start
+        self._seconds = max(min(span.end, video.seconds) - span.start, 0.0)
+        return max(1, round(self._seconds * rate))
+
+    def at(self, share: float) -> Frame:
         try:
-            if self._by_time:
-                seconds = min(self._start + (index + 0.5) / self._rate, self._last)
-                frame = self._decoder.get_frame_played_at(seconds)
-            else:
-                frame = self._decoder.get_frame_at(self._first + index)
-        except _DECODER_ERRORS as error:
-            raise _unreadable(self._name, error) from None
-        data: Tensor = frame.data[None]
-        return data
+            if self._first is not None:
+                return self._video.nth(self._first + _index(share, self.count))
+            return self._video.at(self._start + share * self._seconds)
+        except FrameLost:
+            raise UnreadableClip(self._name, "a frame of it cannot be decoded") from None
+        except ClipRefused as error:
+            raise UnreadableClip(self._name, _REASONS.get(error.code, str(error))) from None
 
 
-class _Pictures:
+class _Pictures(Clip):
     """A folder of pictures, in the order of their names; nothing else of that kind lies in it."""
 
     def __init__(self, entry: Entry) -> None:
@@ -99,23 +127,28 @@ class _Pictures:
                 if path.suffix.lower() in _PICTURE_SUFFIXES and not path.name.startswith(".")
             )
         except OSError as error:
-            raise _unreadable(self._name, error) from None
+            raise _gone(self._name, error) from None
         self._paths = paths
         self._first, self.count = _within(entry, len(paths))
 
-    def frame(self, index: int) -> Tensor:
-        path = self._paths[self._first + index]
+    def at(self, share: float) -> Frame:
+        path = self._paths[self._first + _index(share, self.count)]
         try:
             data = np.fromfile(path, np.uint8)
         except OSError as error:
-            raise _unreadable(self._name, error) from None
+            raise _gone(self._name, error) from None
         # An empty buffer is an error of OpenCV's, anything else that is no picture gives None.
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if picture is None:
             raise UnreadableClip(self._name, f"{path.name} is no picture")
         # OpenCV's order is blue, green, red.
         planes = np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1))
-        return torch.from_numpy(planes)[None]
+        return Frame(torch.from_numpy(planes)[None])
+
+
+def _index(share: float, count: int) -> int:
+    # A hair above: a share that is the very beginning of a frame must not miss it by rounding.
+    return min(int(share * count + 1e-9), count - 1)
 
 
 def _within(entry: Entry, frames: int) -> tuple[int, int]:
@@ -128,9 +161,8 @@ def _within(entry: Entry, frames: int) -> tuple[int, int]:
     return first, end - first
 
 
-def _unreadable(name: str, error: Exception) -> UnreadableClip:
-    # Decoders put traces of their stack below the first line.
-    return UnreadableClip(name, (str(error).splitlines() or [type(error).__name__])[0])
+def _gone(name: str, error: OSError) -> UnreadableClip:
+    return UnreadableClip(name, error.strerror or type(error).__name__)
 
 
 @lru_cache(maxsize=4)

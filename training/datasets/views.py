@@ -11,21 +11,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bundle.geometry import downscale
-from bundle.sampling import Views, frame_indices
-from bundle.views import crop, resize, resized_shape
+from bundle.sampling import Views, frame_shares
 from model.config import ModelConfig
-from training.close_ups import Box, close_up_box
+from training.close_ups import close_up_box
 from training.data import Steps, spawned_loader
 from training.datasets.augment import (
     Augmentation,
     jitter_colours,
-    jittered_indices,
+    jittered_shares,
     random_box,
 )
 from training.datasets.decoding import Clip, open_clip
 from training.datasets.entries import DataSet, Entry
 from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
+from video.framing import Box, Frame, cut_views, resize
 
 # How many other clips are tried in the place of an unreadable one before the batch goes without.
 _STAND_INS = 8
@@ -96,13 +96,12 @@ class EntryViews(Dataset[_Item]):
     def _plain(self, clip: Clip) -> NDArray[np.uint8]:
         """Views over time and along the long side: uint8 [V, T, H, W, 3], temporal-major."""
         size = self.config.size
-        chosen = frame_indices(clip.count, self.config.frames, self.views.temporal)
-        crops: dict[int, Tensor] = {}
-        for index in np.unique(chosen).tolist():
-            frame = clip.frame(index)
-            small = resize(frame, *resized_shape(frame.shape[-2], frame.shape[-1], size))
-            crops[index] = crop(small, size, self.views.spatial)[:, 0]  # [S, H, W, 3]
-        views = [torch.stack([crops[i] for i in view], dim=1) for view in chosen.tolist()]
+        chosen = frame_shares(self.config.frames, self.views.temporal)
+        crops = {
+            share: cut_views(clip.at(share), size, size, self.views.spatial)  # [S, H, W, 3]
+            for share in np.unique(chosen).tolist()
+        }
+        views = [torch.stack([crops[share] for share in view], dim=1) for view in chosen.tolist()]
         frames: NDArray[np.uint8] = torch.cat(views).numpy()
         return frames
 
@@ -111,21 +110,18 @@ class EntryViews(Dataset[_Item]):
     ) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
         """One view, uint8 [1, T, H, W, 3], and its labels: a flip may have changed them."""
         clip, T, augmentation = open_clip(entry), self.config.frames, self.augmentation
-        if augmentation.jitter:
-            chosen = jittered_indices(clip.count, T, rng)
-        else:
-            chosen = frame_indices(clip.count, T, 1)[0]
-        frames = {index: clip.frame(index) for index in np.unique(chosen).tolist()}
-        # Streams may change their size on the way; all are taken as large as the first.
-        height, width = frames[int(chosen[0])].shape[-2:]
+        chosen = jittered_shares(T, rng) if augmentation.jitter else frame_shares(T, 1)[0]
+        frames = [clip.at(share) for share in chosen.tolist()]
+        first = frames[0]
+        height, width = first.height, first.width
         close = augmentation.close_ups > 0 and rng.random() < augmentation.close_ups
 
         def view_of(box: Box) -> NDArray[np.uint8]:
-            cuts = {
-                index: box.cut(resize(frame, height, width), self.config.size)[0].permute(1, 2, 0)
-                for index, frame in frames.items()
-            }
-            view: NDArray[np.uint8] = torch.stack([cuts[i] for i in chosen.tolist()]).numpy()
+            cuts = [
+                box.cut(_as_large_as(first, frame), self.config.size).permute(1, 2, 0)
+                for frame in frames
+            ]
+            view: NDArray[np.uint8] = torch.stack(cuts).numpy()
             return view
 
         if close:
@@ -140,6 +136,12 @@ class EntryViews(Dataset[_Item]):
             labels = tuple(self.dataset.mirror.get(label, label) for label in labels)
         view = jitter_colours(np.ascontiguousarray(view), augmentation, rng)
         return view[None], labels
+
+
+def _as_large_as(first: Frame, frame: Frame) -> Frame:
+    """Streams may change their size on the way; all frames are taken as large as the first."""
+    height, width = first.pixels.shape[-2:]
+    return Frame(resize(frame.pixels, height, width), first.stretch)
 
 
 class Batches:

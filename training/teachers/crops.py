@@ -18,6 +18,7 @@ from training.data import Steps, spawned_loader
 from training.datasets import LOST_SHARE, Augmentation, Batches, DataSet, Ledger, UnreadableClip
 from training.datasets.augment import jitter_colours, random_box
 from training.datasets.decoding import open_clip
+from video.framing import Frame
 
 # How many other clips are tried in the place of an unreadable one.
 _STAND_INS = 8
@@ -97,7 +98,7 @@ class FrameCrops(Dataset[CropBatch]):
         return CropBatch(empty, empty, empty, torch.empty(0, dtype=torch.int64), lost)
 
     def _crop(
-        self, frame: Tensor, index: int, lost: list[tuple[str, str]], rng: np.random.Generator
+        self, frame: Frame, index: int, lost: list[tuple[str, str]], rng: np.random.Generator
     ) -> CropBatch:
         crops = self.crops
         side = crops.size // self.patch
@@ -119,18 +120,18 @@ class FrameCrops(Dataset[CropBatch]):
 
 
 def _altered(
-    frame: Tensor,
+    frame: Frame,
     size: int,
     area: tuple[float, float],
     crops: Crops,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """One crop: uint8 [1, 3, H, W] -> uint8 [size, size, 3]."""
+    """One crop of a frame: uint8 [size, size, 3]."""
     colour = Augmentation(
         area=area, brightness=crops.colour, contrast=crops.colour, saturation=crops.colour
     )
-    box = random_box(frame.shape[-2], frame.shape[-1], colour, rng)
-    cut = box.cut(frame, size)[0].permute(1, 2, 0).numpy()
+    box = random_box(frame.height, frame.width, colour, rng)
+    cut = box.cut(frame, size).permute(1, 2, 0).numpy()
     if rng.random() < crops.flip:
         cut = cut[:, ::-1]
     picture: NDArray[np.uint8] = jitter_colours(np.ascontiguousarray(cut)[None], colour, rng)[0]

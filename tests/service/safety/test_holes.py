@@ -20,16 +20,15 @@ from service.decoding import worker
 from service.decoding.blocks import Block
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
-    MOST_FPS,
     Job,
     ProtocolError,
     Refused,
-    ViewPlan,
     decode_reply,
     encode_reply,
 )
-from service.errors import TooManyPixels
 from service.server import _listen
+from video.errors import ClipRefused
+from video.facts import MOST_FPS, ViewPlan
 
 
 def test_an_address_that_was_announced_refuses_nobody() -> None:
@@ -94,10 +93,10 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     """2**31 x 2**31 pixels are 4.6e18, and a reply holds 1e18: a worker was ended for saying so."""
     here, there = socket.socketpair()
 
-    def refuse(*_: object) -> None:
-        raise TooManyPixels(2**62, 1)
+    def refuse(*_: object, **__: object) -> None:
+        raise ClipRefused("too_many_pixels", 2**62, 1)
 
-    monkeypatch.setattr("service.decoding.clip.decode_views", refuse)
+    monkeypatch.setattr("video.views.decode_views", refuse)
     monkeypatch.setattr("service.decoding.confinement.limit_job", lambda *_: None)
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
     with here, there, Block("clip") as clip, Block("frames", size=12) as frames:

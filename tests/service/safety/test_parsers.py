@@ -18,7 +18,6 @@ from service.body import BodyLimits, RequestBody
 from service.containers import SNIFF_BYTES, identify
 from service.decoding.blocks import Block
 from service.decoding.protocol import (
-    ClipFacts,
     Decoded,
     Failed,
     ProtocolError,
@@ -37,6 +36,7 @@ from service.parameters import (
     parse,
     parse_sweep,
 )
+from video.facts import ClipFacts
 
 LIMITS = BodyLimits(
     max_body_bytes=4096,
@@ -150,7 +150,7 @@ def test_any_body_is_taken_or_refused(
 
 # --- What decode workers say ---------------------------------------------------------------------
 
-FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, 0, "ffmpeg")
+FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, False, 0, "ffmpeg")
 REPLIES = [
     Decoded(FACTS),
     Refused("too_many_pixels", 9.0, 4.0),

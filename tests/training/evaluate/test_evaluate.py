@@ -13,7 +13,6 @@ from torchcodec.decoders import VideoDecoder
 from bundle.geometry import downscale
 from bundle.sampling import Views, frame_indices
 from bundle.tokens import tokens_to_keep
-from bundle.views import crop, resize, resized_shape
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.layers import patchify
@@ -26,6 +25,7 @@ from training.evaluation import BaselineMethod, LookWhenMethod, measure, parse_b
 from training.evaluation.predictions import PredictionsError, read_predictions, write_predictions
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
+from video.framing import Frame, cut_views
 
 
 def view_of(clips: Path, index: int, temporal: int = 1) -> list[torch.Tensor]:
@@ -45,8 +45,8 @@ def crops_of(clips: Path, index: int, temporal: int) -> list[torch.Tensor]:
     crops = []
     for view in chosen:
         frames = decoder.get_frames_at(view.tolist()).data
-        shape = resized_shape(frames.shape[-2], frames.shape[-1], SMALL.size)
-        crops.append(crop(resize(frames, *shape), SMALL.size, 3))
+        cut = [cut_views(Frame(frame[None]), SMALL.size, SMALL.size, 3) for frame in frames]
+        crops.append(torch.stack(cut, dim=1))
     return crops
 
 

@@ -9,6 +9,7 @@ sake alone, and answers do not depend on what else the GPU does.
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ import torchcodec
 from torch import Tensor
 from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
 
-from service.decoding import clip as on_cpu
-from service.decoding.clip import FrameReader
-from service.decoding.protocol import ClipFacts, Job
-from service.errors import DecodeMemoryExceeded, Undecodable
+from video import views as on_cpu
+from video.errors import ClipRefused
+from video.facts import ClipFacts, ClipLimits, ViewPlan
+from video.views import ViewReader
+
+# What the CPU may still make of a clip that the GPU did not get through.
+_TRIED_AGAIN = ("undecodable", "decode_memory_exceeded")
 
 
 class DeviceUnusable(Exception):
@@ -49,9 +53,17 @@ def require_device(clip: Tensor, device: str) -> None:
 
 
 def decode_views(
-    clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool], device: str
+    clip: Tensor,
+    out: Tensor,
+    plan: ViewPlan,
+    limits: ClipLimits,
+    *,
+    device: str,
+    threads: int = 1,
+    search_seconds: float = 6.0,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> ClipFacts:
-    """As :func:`service.decoding.clip.decode_views`, on the GPU where it can.
+    """As :func:`video.views.decode_views`, on the GPU where it can.
 
     Args:
         device: torch's name of the GPU.
@@ -60,36 +72,34 @@ def decode_views(
         What was found out about the clip; ``decoder`` says what decoded it.
 
     Raises:
-        ClipError: the clip is at fault.
+        ClipRefused: the clip is at fault.
         DecodingCancelled: ``cancelled`` said so.
     """
+    how: dict[str, Any] = {"threads": threads, "cancelled": cancelled}
     try:
-        return _decode(clip, out, job, cancelled, device)
-    except (_GaveUp, Undecodable, DecodeMemoryExceeded, RuntimeError):
+        return _decode(clip, out, plan, limits, device=device, **how)
+    except (_GaveUp, RuntimeError, ClipRefused) as error:
+        if isinstance(error, ClipRefused) and error.code not in _TRIED_AGAIN:
+            raise
         if not _alive(device):
             # Nothing works in this process any more: a driver's fatal error stays.
             os._exit(1)
-    return on_cpu.decode_views(clip, out, job, cancelled)
+    return on_cpu.decode_views(clip, out, plan, limits, search_seconds=search_seconds, **how)
 
 
-def _decode(
-    clip: Tensor, out: Tensor, job: Job, cancelled: Callable[[], bool], device: str
-) -> ClipFacts:
+def _decode(clip: Tensor, out: Tensor, plan: ViewPlan, limits: ClipLimits, **how: Any) -> ClipFacts:
     # Decoders kept for later clips mis-crop those that only share a coded size (torchcodec #1704).
     set_nvdec_cache_capacity(0)
-    decoder = on_cpu.open_decoder(clip, job.ffmpeg_threads, device)
-    if decoder.cpu_fallback:
+    reader = ViewReader(clip, plan, limits, **how)
+    video = reader.video
+    if video.decoder.cpu_fallback or not video.indexed or any(side % 2 for side in video.stored):
         raise _GaveUp
-    facts = on_cpu.check(decoder, job.limits)
-    if facts.width % 2 or facts.height % 2:
-        raise _GaveUp
-    reader = FrameReader(decoder, job.plan, job.limits, cancelled)
-    wanted = reader.wanted(facts)
-    for index in np.unique(wanted).tolist():
-        if not reader.read(index) or reader.sizes != {(facts.height, facts.width)}:
+    wanted = reader.wanted()
+    for moment in np.unique(wanted).tolist():
+        if not reader.read(moment) or video.sizes != {video.stored}:
             raise _GaveUp
     reader.write(wanted, out)
-    return replace(facts, decoder="nvdec")
+    return replace(reader.facts, decoder="nvdec")
 
 
 def _alive(device: str) -> bool:

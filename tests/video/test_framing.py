@@ -1,0 +1,100 @@
+"""Which part of a picture becomes a view."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from video.framing import Box, Frame, cut_views, resize, resize_in_floats, view_boxes
+
+
+def picture(height: int, width: int) -> Frame:
+    return Frame(torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8))
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 512), st.sampled_from([1, 3]))
+def test_views_are_squares_of_the_short_side(
+    height: int, width: int, side: int, spatial: int
+) -> None:
+    boxes = view_boxes(height, width, side, side, spatial)
+    assert len(boxes) == spatial
+    for box in boxes:
+        assert box.height == box.width == min(height, width)
+        assert 0 <= box.top <= height - box.height
+        assert 0 <= box.left <= width - box.width
+
+
+def test_a_view_smaller_than_the_short_side_is_its_middle() -> None:
+    (box,) = view_boxes(100, 200, 96, 128, 1)
+    assert box == Box(top=12.5, left=62.5, height=75, width=75)
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_three_crops_travel_along_the_longer_side(tall: bool) -> None:
+    pixels = torch.arange(20, dtype=torch.uint8).expand(1, 3, 8, 20).clone()
+    if tall:
+        pixels = pixels.transpose(2, 3)
+    views = cut_views(Frame(pixels), 8, 8, 3)
+    assert views.shape == (3, 8, 8, 3)
+    along = views[:, :, 0, 0] if tall else views[:, 0, :, 0]
+    assert [row[0].item() for row in along] == [0, 6, 12]
+    assert torch.equal(cut_views(Frame(pixels), 8, 8, 1)[0], views[1])
+
+
+@pytest.mark.parametrize(
+    ("stretch", "height", "width"), [((1.0, 64 / 45), 576, 1024), ((64 / 45, 1.0), 819, 720)]
+)
+def test_pixels_that_are_not_square_are_cut_as_they_are_shown(
+    stretch: tuple[float, float], height: int, width: int
+) -> None:
+    """A square of the display comes out square, from the pixels that it covers."""
+    frame = Frame(torch.zeros(1, 3, 576, 720, dtype=torch.uint8), stretch)
+    assert (frame.height, frame.width) == (height, width)
+    top, left = 100, 200
+    rows, columns = round(240 / stretch[0]), round(240 / stretch[1])
+    frame.pixels[:, :, top : top + rows, left : left + columns] = 255
+    box = Box(top * stretch[0], left * stretch[1], 240, 240)
+    assert (box.cut(frame, 60) == 255).all()
+    wider = Box(box.top - 60, box.left - 60, 360, 360)
+    white = (wider.cut(frame, 90)[0] > 127).int()
+    assert abs(int(white.any(dim=0).sum()) - 60) <= 1
+    assert abs(int(white.any(dim=1).sum()) - 60) <= 1
+
+
+@pytest.mark.parametrize("size", [(2, 8192), (8192, 2), (1, 1), (3, 5000)])
+def test_thin_pictures_have_views(size: tuple[int, int]) -> None:
+    assert cut_views(picture(*size), 64, 64, 3).shape == (3, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0, 9, 8, 8, 1), "at least 1 pixel"),
+        ((9, 9, 16, 8, 1), "larger than a short side"),
+        ((9, 9, 8, 8, 2), "1 or 3"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(arguments: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        view_boxes(*arguments)
+
+
+def test_resizing_down_averages_instead_of_skipping() -> None:
+    stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    stripes[..., ::2] = 200
+    small = resize(stripes, 16, 16)
+    assert small.dtype == torch.uint8
+    inner = small[..., 2:-2].float()
+    assert (inner - 100).abs().max() <= 5  # the stripes are gone, their mean stays
+
+
+def test_resizing_in_floats_is_a_level_apart_at_most() -> None:
+    frames = torch.randint(0, 256, (2, 3, 90, 70), dtype=torch.uint8)
+    exact, floats = resize(frames, 31, 24), resize_in_floats(frames, 31, 24)
+    assert floats.dtype == torch.uint8
+    assert (exact.int() - floats.int()).abs().max() <= 1
+
+
+def test_resizing_to_the_same_size_changes_nothing() -> None:
+    frames = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
+    assert torch.equal(resize(frames, 9, 7), frames)

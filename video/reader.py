@@ -1,0 +1,437 @@
+"""The frames of a video by their time, with torchcodec.
+
+A frame is asked for by the time at which it is shown, counted from the first frame shown. What
+comes is the last frame with a time stamp at or before that, as a player shows it, and its own time
+stamp is compared with the time that was asked for.
+
+There are two ways to a frame:
+
+- **By index**: torchcodec reads all packets when it opens a file, without decoding them (1 to 4 ms
+  for clips of some megabytes), and goes to a frame's nearest key frame. That is right for variable
+  frame rates, for streams that do not begin at zero and for headers that promise too much. It is
+  wrong where a key frame is hidden: a clip that was cut without encoding it anew begins with frames
+  that an edit list hides, the index does not know the hidden key frame, and the next one is
+  decoded instead. The time stamp of what came tells.
+- **By walking**: decoding from the beginning, frame after frame, as FFmpeg's own program does.
+  That is always right. It is taken for what the index got wrong, and for containers that keep no
+  presentation times (AVI) or no index of key frames (MPEG's own).
+"""
+
+import math
+import mmap
+import re
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from torchcodec import _core as core
+from torchcodec.decoders import VideoDecoder
+
+from video.errors import ClipRefused, FrameLost
+from video.facts import NO_LIMITS, ClipLimits
+from video.framing import Frame
+from video.orientation import Orientation, orientation, track_matrices
+
+SeekMode = Literal["exact", "approximate"]
+
+# Matroska rounds time stamps to milliseconds: without some play, a time that falls on the very
+# beginning of a frame finds that frame or the one before, as the rounding went.
+_PLAY_SECONDS = 1e-3
+# RGB frames that must fit into memory if a lack of it is not to be why a frame failed.
+_FRAMES_OF_ROOM = 4
+# Time stamps beyond that are FFmpeg's way to say that there is none.
+_ANY_TIME = 1e12
+# How often a walk goes on after packets that cannot be decoded, beyond one for each frame.
+_LOST_PACKETS = 16
+
+_DECODER_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError)
+_EBML = b"\x1a\x45\xdf\xa3"
+_RIFF = b"RIFF"
+_ISO_MEDIA = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
+
+
+class _NotByIndex(Exception):
+    """The frame has to be walked to."""
+
+
+class Video:
+    """The frames of one video stream, by time.
+
+    Times asked for in ascending order cost least.
+
+    Attributes:
+        codec: FFmpeg's name of it.
+        width, height: of a frame on the display, as the header says.
+        stored: (height, width) of a frame in decoded pixels, turned, as the header says.
+        count: frames in the file, counted and not believed; with ``approximate`` believed.
+        seconds: from the first frame shown to the end of the last; 0 if nobody knows.
+        orientation: how frames were turned to be upright.
+        indexed: whether frames are gone to by index; else they are walked to. May be set to False
+            where nearly every frame will be asked for.
+        sizes: (height, width) in pixels of the frames that were decoded.
+    """
+
+    def __init__(
+        self,
+        source: Tensor | Path,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        seek_mode: SeekMode = "exact",
+        limits: ClipLimits = NO_LIMITS,
+        before_frame: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read the header and, with ``exact``, the packets; nothing is decoded yet.
+
+        Args:
+            source: the bytes of a file, uint8 [bytes], or where it lies.
+            threads: FFmpeg's.
+            device: torch's name of where to decode.
+            seek_mode: ``approximate`` believes the header instead of reading all packets: for long
+                recordings, of which that would take seconds.
+            limits: what a frame, and all decoding together, may be.
+            before_frame: called before each frame that is decoded for itself; may raise.
+
+        Raises:
+            ClipRefused: it cannot be read, or holds no video.
+        """
+        self._source, self._threads, self._device = source, threads, device
+        self._limits, self._before_frame = limits, before_frame
+        self._seek_mode: SeekMode = seek_mode
+        self.decoder = self._open(seek_mode)
+        metadata = self.decoder.metadata
+        self.codec = str(metadata.codec or "unknown")
+        self.count = len(self.decoder)
+        self._fps = metadata.average_fps_from_header
+        self._begin = _time(metadata.begin_stream_seconds)
+        self._end = max(self._begin, _time(metadata.end_stream_seconds))
+        if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -_ANY_TIME:
+            raise ClipRefused("no_video_stream")  # a song's cover, which is never shown
+        content = _content(source)
+        self._iso_media = bytes(content[4:8]) in _ISO_MEDIA
+        self.indexed = self._iso_media or bytes(content[:4]) == _EBML
+        self._reordered = bytes(content[:4]) == _RIFF
+        self.orientation = self._oriented(content)
+        self._stretch = _stretch(metadata.pixel_aspect_ratio, self.orientation)
+        self.stored = (metadata.height or 0, metadata.width or 0)
+        self.height = round(self.stored[0] * self._stretch[0])
+        self.width = round(self.stored[1] * self._stretch[1])
+        self._key_frames = (
+            [int(index) for index in self.decoder._get_key_frame_indices()]
+            if seek_mode == "exact"
+            else [0]
+        )
+        self.sizes: set[tuple[int, int]] = set()
+        self._walk: _Walk | None = None
+        self._decoded_pixels, self._last_index = 0, -1
+        self._recent: tuple[Tensor, float, float] | None = None
+        self.check_size()
+        # The first frame shown has the first time stamp if it is a key frame. Else what comes
+        # before the first key frame may not decode, and only decoding tells.
+        self._zero = self._begin
+        if not self.indexed or self._key_frames[:1] != [0]:
+            self._zero = self._walker().first_time
+        self.seconds = self._length()
+
+    def _open(self, seek_mode: SeekMode) -> VideoDecoder:
+        source = self._source
+        try:
+            return VideoDecoder(
+                str(source) if isinstance(source, Path) else source,
+                seek_mode=seek_mode,
+                num_ffmpeg_threads=self._threads,
+                device=self._device,
+            )
+        except (*_DECODER_ERRORS, OSError) as error:
+            raise _refusal(error) from None
+
+    def _oriented(self, content: memoryview) -> Orientation:
+        matrices = track_matrices(content)
+        stream = self.decoder.stream_index or 0
+        if matrices is not None and stream >= len(matrices) > 0:
+            raise ClipRefused("no_video_stream")  # a picture that belongs to the file
+        matrix = matrices[stream] if matrices else None
+        return orientation(matrix, self.decoder.metadata.rotation)
+
+    def _length(self) -> float:
+        """Seconds from the first frame shown to the end of the last."""
+        seconds, fps = self._end - self._zero, self._fps
+        if self._reordered and fps:
+            # The time stamps are those of decoding: the first frame shown seems to come late.
+            return max(seconds, self.count / fps)
+        if fps and self.count > 1 and abs(seconds - (self.count - 1) / fps) < 0.25 / fps:
+            seconds += 1 / fps  # the last packet does not say how long it is shown
+        return max(0.0, seconds)
+
+    def at(self, seconds: float) -> Frame:
+        """The frame that is shown ``seconds`` after the first frame is.
+
+        Raises:
+            FrameLost: it cannot be decoded.
+            ClipRefused: a limit, or the memory, is exceeded.
+        """
+        self._before_frame()
+        if not self.indexed:
+            return self._shown(self._walker().at(seconds))
+        asked = self._zero + seconds + min(_PLAY_SECONDS, self._interval / 4)
+        asked = max(self._begin, min(asked, math.nextafter(self._end, self._begin)))
+        if self._recent is not None and self._recent[1] <= asked < self._recent[2]:
+            return self._shown(self._recent[0])
+        try:
+            pixels, time, duration = self._by_index(asked)
+        except _NotByIndex:
+            if self._seek_mode == "approximate":
+                self._read_all_packets()
+                return self.at(seconds)
+            return self._shown(self._walker().at(seconds))
+        again = self._recent is not None and self._recent[1] == time
+        self._charge(self._index_at(seconds), pixels, again)
+        # How long a frame is shown is known where it is the time to the next one: in MP4 files.
+        self._recent = (pixels, time, time + duration if self._iso_media else time)
+        return self._shown(pixels)
+
+    def nth(self, index: int) -> Frame:
+        """The frame shown as number ``index``, counted from 0; raises as :meth:`at` does."""
+        self._before_frame()
+        if not self.indexed or self._key_frames[:1] != [0]:
+            return self._shown(self._walker().nth(index))
+        try:
+            pixels = self.decoder.get_frame_at(index).data[None]
+        except IndexError:  # as in `_by_index`
+            return self._shown(self._walker().nth(index))
+        except _DECODER_ERRORS as error:
+            raise self._lost(error) from None
+        self._charge(index, pixels)
+        return self._shown(pixels)
+
+    def pixels_to_decode(self, times: list[float]) -> int:
+        """How many pixels have to be decoded for frames at ascending times.
+
+        By the size in the header, and as if frames followed each other evenly: where they do not,
+        it is an estimate. Each frame is counted again as it is decoded.
+        """
+        frames, last = 0, -1
+        for time in times:
+            index = self._index_at(time)
+            frames += self._frames_to_decode(index, last)
+            last = index
+        return frames * self.stored[0] * self.stored[1]
+
+    def check_pixels(self, pixels: int) -> None:
+        """Raise ClipRefused if so many decoded pixels are too many."""
+        if pixels > self._limits.max_decoded_pixels:
+            raise ClipRefused("too_much_decoding", pixels, self._limits.max_decoded_pixels)
+
+    @property
+    def _interval(self) -> float:
+        """Mean seconds from frame to frame."""
+        if self._fps and not self.indexed:  # time stamps are missing, the rate does not vary
+            return 1 / self._fps
+        return (self._end - self._begin) / max(1, self.count)
+
+    def _index_at(self, seconds: float) -> int:
+        if self.seconds <= 0:
+            return 0
+        return min(max(0, int(seconds / self.seconds * self.count)), self.count - 1)
+
+    def _frames_to_decode(self, index: int, last: int) -> int:
+        """Frames between the one decoded last, or the nearest key frame, and the one wanted."""
+        position = bisect_right(self._key_frames, index) - 1
+        key_frame = self._key_frames[position] if position >= 0 and self.indexed else 0
+        begin = max(last + 1, key_frame) if last <= index else key_frame
+        return max(0, index - begin + 1)
+
+    def _charge(self, index: int, pixels: Tensor, again: bool = False) -> None:
+        # For a frame that was the last one already, the decoder goes back to the key frame.
+        frames = self._frames_to_decode(index, index + 1 if again else self._last_index)
+        self._last_index = index
+        self._count(frames, pixels)
+
+    def _count(self, frames: int, pixels: Tensor) -> None:
+        height, width = pixels.shape[-2:]
+        self.sizes.add((height, width))
+        self._check_size(height, width)
+        self._decoded_pixels += frames * height * width
+        self.check_pixels(self._decoded_pixels)
+
+    def check_size(self) -> None:
+        """Raise ClipRefused if a frame has too many pixels by the header."""
+        self._check_size(*self.stored)
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Hold a frame's pixels against the limit, as decoded and as displayed."""
+        shown = round(height * self._stretch[0]) * round(width * self._stretch[1])
+        if (most := max(height * width, shown)) > self._limits.max_frame_pixels:
+            raise ClipRefused("too_many_pixels", most, self._limits.max_frame_pixels)
+
+    def _by_index(self, asked: float) -> tuple[Tensor, float, float]:
+        """The frame at a time of the stream's own clock, its time stamp, and its duration.
+
+        Raises:
+            _NotByIndex: another frame came, or none.
+        """
+        try:
+            if self._seek_mode == "exact":
+                batch = self.decoder.get_frames_played_at([asked])
+                time = batch.pts_seconds[0].item()
+                if time > asked:
+                    raise _NotByIndex
+                return batch.data, time, batch.duration_seconds[0].item()
+        except _DECODER_ERRORS as error:
+            self._raise_for_memory(error)
+            # A batch has one size, and the stream may change its own: asked for singly, below.
+        try:
+            frame = self.decoder.get_frame_played_at(asked)
+        except IndexError:  # "no more frames": some decoders lose the last ones after a jump
+            raise _NotByIndex from None
+        except _DECODER_ERRORS as error:
+            raise self._lost(error) from None
+        if frame.pts_seconds > asked:
+            raise _NotByIndex
+        return frame.data[None], frame.pts_seconds, frame.duration_seconds
+
+    def _lost(self, error: Exception) -> FrameLost:
+        self._raise_for_memory(error)
+        return FrameLost((str(error).splitlines() or [type(error).__name__])[0])
+
+    def _raise_for_memory(self, error: Exception) -> None:
+        if _is_memory(error) or not self._has_room():
+            raise ClipRefused("decode_memory_exceeded") from None
+
+    def _has_room(self) -> bool:
+        """Whether there is memory for a few frames: decoders call the lack of it invalid data."""
+        try:
+            mmap.mmap(-1, _FRAMES_OF_ROOM * 3 * max(1, self.stored[0] * self.stored[1]))
+        except OSError:
+            return False
+        return True
+
+    def _read_all_packets(self) -> None:
+        self.decoder, self._seek_mode = self._open("exact"), "exact"
+
+    def _walker(self) -> "_Walk":
+        if self._walk is None:
+            self._walk = _Walk(self)
+        return self._walk
+
+    def _shown(self, pixels: Tensor) -> Frame:
+        return Frame(self.orientation.upright(pixels), self._stretch)
+
+
+class _Walk:
+    """Goes through a video from its beginning, a frame at a time.
+
+    Attributes:
+        first_time: the time stamp of the first frame shown, 0 if it has none.
+    """
+
+    def __init__(self, video: Video) -> None:
+        # Weakly: a circle would keep a clip's memory, and its descriptor, until a collection.
+        self._video: Video = weakref.proxy(video)
+        self._restart()
+        self.first_time = self._first
+
+    def _restart(self) -> None:
+        self._decoder = self._video._open("approximate")
+        self._lost_packets = 0
+        self._index, self._first = -1, 0.0
+        self._time = -math.inf
+        self._frame: Tensor | None = None
+        self._next: tuple[Tensor, float] | None = None
+        self._next = self._decode()
+        if self._next is not None:
+            self._first = self._next[1]
+
+    def at(self, seconds: float) -> Tensor:
+        """The last frame that is shown at that time, uint8 [1, 3, H, W]."""
+        asked = self._first + seconds + min(_PLAY_SECONDS, self._video._interval / 4)
+        if self._frame is not None and self._time > asked:
+            self._restart()
+        while self._next is not None and (self._frame is None or self._next[1] <= asked):
+            self._step()
+        return self._here()
+
+    def nth(self, index: int) -> Tensor:
+        """The frame shown as number ``index``, or the last there is."""
+        if self._index > index:
+            self._restart()
+        while self._next is not None and self._index < index:
+            self._step()
+        return self._here()
+
+    def _here(self) -> Tensor:
+        if self._frame is None:
+            raise FrameLost("no frame can be decoded")
+        return self._frame
+
+    def _step(self) -> None:
+        assert self._next is not None
+        self._frame, self._time = self._next
+        self._index += 1
+        self._next = self._decode()
+
+    def _decode(self) -> tuple[Tensor, float] | None:
+        """The next frame and its time stamp; None behind the last."""
+        video = self._video
+        while self._lost_packets <= video.count + _LOST_PACKETS:
+            video._before_frame()
+            try:
+                data, time, _ = core.get_next_frame(self._decoder._decoder)
+            except IndexError:  # no more
+                return None
+            except _DECODER_ERRORS as error:
+                video._raise_for_memory(error)
+                self._lost_packets += 1
+                continue
+            pixels = data[None]
+            video._count(1, pixels)
+            return pixels, self._sound(float(time))
+        return None
+
+    def _sound(self, time: float) -> float:
+        """Time stamps that are missing or do not rise are made up: a frame later than the last."""
+        last = self._next[1] if self._next is not None else -math.inf
+        if abs(time) < _ANY_TIME and time > last:
+            return time
+        return last + self._video._interval if math.isfinite(last) else 0.0
+
+
+def _content(source: Tensor | Path) -> memoryview:
+    """The bytes of a file, without reading more of it than is looked at."""
+    if isinstance(source, Tensor):
+        content: Any = source.numpy()
+        return memoryview(content)
+    with source.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _time(seconds: float | None) -> float:
+    """0 where FFmpeg knows of no time."""
+    return seconds if seconds is not None and abs(seconds) < _ANY_TIME else 0.0
+
+
+def _stretch(aspect: object, orientation: Orientation) -> tuple[float, float]:
+    """Display pixels (high, wide) of one decoded pixel, after the frame was turned."""
+    wide = float(aspect) if aspect else 1.0  # type: ignore[arg-type]
+    if not (wide > 0 and math.isfinite(wide)):
+        wide = 1.0
+    return (wide, 1.0) if orientation.degrees in (90, 270) else (1.0, wide)
+
+
+def _refusal(error: Exception) -> ClipRefused:
+    """The boundary at which the decoder's errors, whose texts hold paths, become ours."""
+    if _is_memory(error):
+        return ClipRefused("decode_memory_exceeded")
+    # torchcodec has no error of its own for this.
+    if isinstance(error, ValueError) and "best video stream is unknown" in str(error):
+        return ClipRefused("no_video_stream")
+    return ClipRefused("undecodable")
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or bool(
+        re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
+    )

@@ -1,0 +1,182 @@
+"""One clip to views.
+
+Frames are asked for one by one, in ascending order, and the parts that the views need are cut out
+as soon as a frame is there: that needs memory for two full frames instead of sixteen, lets every
+frame be checked for its real size, survives streams whose size changes on the way, and tells which
+frame it was that could not be decoded.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+from torchcodec import _core as core
+
+from bundle.sampling import frame_indices, frame_shares
+from video.errors import ClipRefused, DecodingCancelled, FrameLost
+from video.facts import MOST_FPS, ClipFacts, ClipLimits, ViewPlan
+from video.framing import cut_views
+from video.reader import Video
+
+# A damaged clip is searched for frames that do decode: at most at so many places.
+# Our choice: enough to spread a view over what is left of a clip.
+_SEARCHED_FRAMES = 256
+
+
+def decode_views(
+    clip: Tensor,
+    out: Tensor,
+    plan: ViewPlan,
+    limits: ClipLimits,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    search_seconds: float = 6.0,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ClipFacts:
+    """Decode the frames that the views need and write the views.
+
+    Args:
+        clip: uint8 [bytes], the file.
+        out: uint8 [V, T, H, W, 3], written; views are temporal-major, then spatial.
+        plan: which views.
+        limits: what the clip may be.
+        threads: FFmpeg's.
+        device: torch's name of where to decode; see :mod:`video.nvdec` for GPUs.
+        search_seconds: how long after the beginning a damaged clip is searched for frames.
+        cancelled: asked between two frames.
+
+    Returns:
+        What was found out about the clip.
+
+    Raises:
+        ClipRefused: the clip is at fault.
+        DecodingCancelled: ``cancelled`` said so.
+    """
+    until = time.monotonic() + search_seconds
+    reader = ViewReader(clip, plan, limits, threads=threads, device=device, cancelled=cancelled)
+    wanted = reader.wanted()
+    missing = [moment for moment in np.unique(wanted).tolist() if not reader.read(moment)]
+    if missing:
+        reader.search(until)
+        there = sorted(reader.views)
+        if not there:
+            raise ClipRefused("undecodable")
+        sampled = frame_indices(len(there), plan.frames, plan.temporal)
+        wanted = np.take(there, sampled)
+    reader.write(wanted, out)
+    return replace(reader.facts, substituted_frames=len(missing))
+
+
+class ViewReader:
+    """Reads single frames and keeps what the views need of each.
+
+    Attributes:
+        video: where they come from.
+        facts: what was found out about it.
+        views: of the frame at each time that was read, uint8 [S, H, W, 3] on the CPU.
+    """
+
+    def __init__(
+        self,
+        clip: Tensor,
+        plan: ViewPlan,
+        limits: ClipLimits,
+        *,
+        threads: int,
+        device: str,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        def before_frame() -> None:
+            if cancelled():
+                raise DecodingCancelled
+
+        self.video = Video(
+            clip, threads=threads, device=device, limits=limits, before_frame=before_frame
+        )
+        self.facts = check(self.video, limits)
+        self.views: dict[float, Tensor] = {}
+        self._plan = plan
+        self._lost: set[float] = set()
+
+    def wanted(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """The times of the views' frames in seconds, float64 [temporal views, T].
+
+        Refuses what takes too many decoded pixels before any is.
+        """
+        plan = self._plan
+        wanted = frame_shares(plan.frames, plan.temporal) * self.video.seconds
+        if self.video.count <= plan.frames * (plan.temporal + 1):
+            # Nearly every frame is wanted, some of them more than once.
+            self.video.indexed = False
+        self.video.check_pixels(self.video.pixels_to_decode(np.unique(wanted).tolist()))
+        return wanted
+
+    def read(self, moment: float) -> bool:
+        """Decode the frame at that time and keep its parts; False if it cannot be decoded."""
+        if moment in self.views:
+            return True
+        if moment in self._lost:
+            return False
+        try:
+            frame = self.video.at(moment)
+        except FrameLost:
+            self._lost.add(moment)
+            return False
+        plan = self._plan
+        self.views[moment] = cut_views(frame, plan.size, plan.short_side, plan.spatial).cpu()
+        return True
+
+    def search(self, until: float) -> None:
+        """Read frames all over the clip, so that views can be made of those that do decode."""
+        places = min(self.video.count, _SEARCHED_FRAMES)
+        for place in range(places):
+            if time.monotonic() > until:
+                return
+            self.read(self.video.seconds * (place + 0.5) / places)
+
+    def write(self, wanted: np.ndarray[tuple[int, int], np.dtype[np.float64]], out: Tensor) -> None:
+        """Put views together from frames that were read: uint8 [V, T, H, W, 3]."""
+        spatial = self._plan.spatial
+        for temporal_view, moments in enumerate(wanted.tolist()):
+            rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
+            for time_step, moment in enumerate(moments):
+                rows[:, time_step] = self.views[moment]
+
+
+def check(video: Video, limits: ClipLimits) -> ClipFacts:
+    """Hold what the header and the packets say against the limits, before views are decoded.
+
+    Raises:
+        ClipRefused: a limit is exceeded, or there is nothing to decode.
+    """
+    # The public decoder knows one stream; how many there are is only told by the layer below.
+    streams = len(core.get_container_metadata(video.decoder._decoder).streams)
+    if streams > limits.max_streams:
+        raise ClipRefused("too_many_streams", streams, limits.max_streams)
+    video.check_size()
+    frames, seconds = video.count, video.seconds
+    if frames < 1 or video.width < 1 or video.height < 1:
+        raise ClipRefused("undecodable")
+    if seconds > limits.max_clip_seconds:
+        raise ClipRefused("clip_too_long", seconds, limits.max_clip_seconds)
+    if frames > limits.max_clip_frames:
+        raise ClipRefused("too_many_frames", frames, limits.max_clip_frames)
+    fps = frames / seconds if seconds > 0 else 0.0
+    # A hair above: 120000/1001 and its like must not fail for the last digit of a division.
+    if frames > limits.max_frames_per_second and fps > limits.max_frames_per_second * 1.001:
+        raise ClipRefused("frame_rate_too_high", fps, limits.max_frames_per_second)
+    return ClipFacts(
+        codec=video.codec,
+        width=video.width,
+        height=video.height,
+        frames=frames,
+        fps=min(round(fps, 3), MOST_FPS),
+        duration_seconds=round(seconds, 6),
+        rotation_degrees=video.orientation.degrees,
+        mirrored=video.orientation.mirrored,
+        substituted_frames=0,
+        decoder="ffmpeg",
+    )
