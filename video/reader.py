@@ -131,8 +131,12 @@ class Video:
         self.check_size()
         # The first frame shown has the first time stamp if it is a key frame. Else what comes
         # before the first key frame may not decode, and only decoding tells.
+        self._first_key_frame = self._key_frames[0] if self._key_frames else self.count
+        # Frames that an edit list hides are decoded all the same, by whoever walks.
+        in_header = (metadata.num_frames_from_header or 0) if self._iso_media else 0
+        self._hidden = max(0, in_header - self.count) if self._first_key_frame else 0
         self._zero = self._begin
-        if not self.indexed or self._key_frames[:1] != [0]:
+        if not self.indexed or self._first_key_frame:
             self._zero = self._walker().first_time
         self.seconds = self._length()
 
@@ -174,7 +178,7 @@ class Video:
             ClipRefused: a limit, or the memory, is exceeded.
         """
         self._before_frame()
-        if not self.indexed:
+        if not self.indexed or self._index_at(seconds) < self._first_key_frame:
             return self._shown(self._walker().at(seconds))
         asked = self._zero + seconds + min(_PLAY_SECONDS, self._interval / 4)
         asked = max(self._begin, min(asked, math.nextafter(self._end, self._begin)))
@@ -196,7 +200,7 @@ class Video:
     def nth(self, index: int) -> Frame:
         """The frame shown as number ``index``, counted from 0; raises as :meth:`at` does."""
         self._before_frame()
-        if not self.indexed or self._key_frames[:1] != [0]:
+        if not self.indexed or self._first_key_frame:
             return self._shown(self._walker().nth(index))
         try:
             pixels = self.decoder.get_frame_at(index).data[None]
@@ -213,7 +217,7 @@ class Video:
         By the size in the header, and as if frames followed each other evenly: where they do not,
         it is an estimate. Each frame is counted again as it is decoded.
         """
-        frames, last = 0, -1
+        frames, last = self._hidden, -1
         for time in times:
             index = self._index_at(time)
             frames += self._frames_to_decode(index, last)
@@ -387,7 +391,7 @@ class _Walk:
                 self._lost_packets += 1
                 continue
             pixels = data[None]
-            video._count(1, pixels)
+            video._count(1 if self._next is not None else 1 + video._hidden, pixels)
             return pixels, self._sound(float(time))
         return None
 

@@ -3,14 +3,18 @@
 import gc
 import random
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from numbered_clips import ffmpeg, numbered, numbers_in, shown_by_ffmpeg, views_of
+import torch
+from numbered_clips import SIDE, ffmpeg, numbered, numbers_in, shown_by_ffmpeg, views_of
 
 from bundle.sampling import frame_shares
-from video.facts import ViewPlan
+from video.errors import ClipRefused
+from video.facts import NO_LIMITS, ViewPlan
 from video.reader import Video
+from video.views import decode_views
 
 PLAN = ViewPlan(temporal=3, spatial=1, frames=16, size=64, short_side=64)
 
@@ -120,3 +124,21 @@ def test_a_clip_that_was_walked_through_is_let_go_at_once(tmp_path: Path) -> Non
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_hidden_frames_are_counted_as_decoded(tmp_path: Path) -> None:
+    """An edit list may show a frame of many, and all before it have to be decoded."""
+    whole = numbered(tmp_path / "whole.mp4", *X264, "-g", "250", frames=100)
+    ffmpeg("-ss", "3", "-i", whole, "-c", "copy", tmp_path / "cut.mp4")
+    content = torch.frombuffer(bytearray((tmp_path / "cut.mp4").read_bytes()), dtype=torch.uint8)
+    shown = Video(content).count
+    assert shown <= 25
+    needed = 100 * SIDE * SIDE
+    for most, refused in ((needed, False), (needed - 1, True)):
+        limits = replace(NO_LIMITS, max_decoded_pixels=most)
+        out = torch.zeros(PLAN.shape, dtype=torch.uint8)
+        if refused:
+            with pytest.raises(ClipRefused, match="too_much_decoding"):
+                decode_views(content, out, PLAN, limits)
+        else:
+            decode_views(content, out, PLAN, limits)
