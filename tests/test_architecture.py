@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[1]
 # What each package may import of ours besides itself. The network and the service must agree on
 # how many tokens a sparsity keeps and how many views there are: on arithmetic, nothing else.
 ALLOWED = {
+    "startup": set(),
     "bundle": set(),
-    "model": {"bundle.tokens", "bundle.sampling"},
-    "training": {"model", "bundle"},
-    "export": {"model", "bundle"},
-    "service": {"bundle"},
+    "model": {"startup", "bundle.tokens", "bundle.sampling"},
+    "training": {"startup", "model", "bundle"},
+    "export": {"startup", "model", "bundle"},
+    "service": {"startup", "bundle"},
 }  # fmt: skip
 
 

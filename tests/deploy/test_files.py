@@ -83,7 +83,7 @@ def test_files_that_are_not_python_travel_with_the_packages(tmp_path: Path) -> N
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    packages = ("bundle", "export", "model", "service", "training")
+    packages = ("bundle", "export", "model", "service", "startup", "training")
     for name in packages:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
