@@ -19,7 +19,7 @@ import sys
 # mypy and editors know these names; at run time they would be imports from an open path.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.context import SpawnContext
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -75,7 +75,9 @@ def close() -> None:
     if not sys.flags.safe_path and sys.path and sys.path[0] in _script_folders():
         del sys.path[0]
     kept = {*_absolute_entries(), *_standard_folders()}
-    unsafe = {_as_python_does(entry) for entry in _entries() if not os.path.isabs(entry)} - kept
+    unsafe = {
+        _resolved(os.path.abspath, entry) for entry in _entries() if not os.path.isabs(entry)
+    } - kept
     sys.path[:] = [entry for entry in sys.path if entry and entry not in unsafe]
     if not _holds_root(sys.path):
         sys.path.insert(0, ROOT)
@@ -91,14 +93,13 @@ def _set_variables() -> None:
 
 def _script_folders() -> tuple[str, ...]:
     """What Python may have put first: the working directory, or the folder of the script."""
-    script = os.path.realpath(sys.argv[0]) if sys.argv else ""
-    return "", _as_python_does(""), os.path.dirname(script)
+    script = _resolved(os.path.realpath, sys.argv[0] if sys.argv else "")
+    return "", _resolved(os.path.abspath, ""), os.path.dirname(script)
 
 
-def _as_python_does(entry: str) -> str:
-    """An entry of the variable as it stands in ``sys.path``."""
+def _resolved(resolve: "Callable[[str], str]", entry: str) -> str:
     try:
-        return os.path.abspath(entry)
+        return resolve(entry)
     except OSError:  # the working directory is gone
         return entry
 
@@ -126,4 +127,4 @@ def _standard_folders() -> list[str]:
 
 
 def _holds_root(entries: list[str]) -> bool:
-    return any(os.path.realpath(entry) == ROOT for entry in entries)
+    return any(os.path.isabs(entry) and os.path.realpath(entry) == ROOT for entry in entries)
