@@ -10,7 +10,7 @@ Every child that runs Python is started by what is here; a test looks for others
 """
 
 # pathlib would be looked for on the path that is to be closed.
-# ruff: noqa: PTH100, PTH117, PTH120
+# ruff: noqa: PTH117, PTH120
 
 import os
 import site
