@@ -14,7 +14,7 @@ import sysconfig
 import time
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,16 +25,10 @@ from startup.packages import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bundle", "export", "model", "service", "startup", "training")
-# What the extras install, for whom nothing here may depend on each other.
+# What the extras install.
 OPTIONAL = {*EXTRAS, "onnx_ir"}
-COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
-    for package in ("export", "model", "training")
-    for path in (ROOT / package).rglob("*.py")
-    if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
-)
-# These do with what is always installed.
-FRUGAL = {"model", "training.baselines", "training.datasets", "training.moving_things"}
+# One of each kind: the sentence is made once for a package's commands, and each takes seconds.
+COMMANDS = {"export": 1, "training.finetune": 1, "training.moving_things": 0, "model": 0}
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +98,12 @@ def booby_trap(folder: Path, modules: tuple[str, ...]) -> None:
         )
 
 
-def links(folder: Path, wanted: object) -> Path:
+def links(folder: Path, wanted: Callable[[str], bool]) -> Path:
     site = Path(sysconfig.get_paths()["purelib"])
     for entry in site.iterdir():
         name = entry.name.partition("-")[0].partition(".")[0]
         ours = name == "lookwhen" or entry.suffix == ".pth" or entry.name.startswith("__")
-        if not ours and wanted(name):  # type: ignore[operator]
+        if not ours and wanted(name):
             (folder / entry.name).symlink_to(entry)
     return folder
 
@@ -146,9 +140,7 @@ def run(*command: object, cwd: Path, **more: object) -> subprocess.CompletedProc
 
 
 def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
-    packed = {
-        name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name
-    }  # fmt: skip
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(
         ["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -158,7 +150,6 @@ def test_it_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 
 def test_without_an_extra_each_command_names_it(installed: Path, hostile: Path) -> None:
-    assert len(COMMANDS) >= 13
     asked: dict[str, list[object]] = {
         "serve": [installed / "lookwhen", "serve", "--port", 0],
         "classify": [installed / "lookwhen", "classify", "clip.mp4"],
@@ -166,7 +157,7 @@ def test_without_an_extra_each_command_names_it(installed: Path, hostile: Path) 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         answers = threads.map(lambda command: run(*command, cwd=hostile), asked.values())
         for name, done in zip(asked, answers, strict=True):
-            if name in FRUGAL:
+            if COMMANDS.get(name) == 0:
                 assert done.returncode == 0, done.stderr
                 assert f"Usage: python -P -m {name} " in done.stdout
                 continue
@@ -196,7 +187,7 @@ def test_what_the_sentence_says_to_type_completes_the_installation(installed: Pa
 def test_it_serves_in_a_folder_full_of_traps(
     installed: Path, hostile: Path, extras: Path, tmp_path: Path
 ) -> None:
-    """With the extra's packages where PYTHONPATH says, between entries that mean the folder."""
+    """The extra's packages are where PYTHONPATH says."""
     lookwhen, log = installed / "lookwhen", tmp_path / "log"
     made = run(lookwhen, "sample", tmp_path / "clip.mp4", "--json", cwd=hostile)
     assert made.returncode == 0, made.stderr
@@ -210,7 +201,10 @@ def test_it_serves_in_a_folder_full_of_traps(
     try:
         address = address_when_ready(server, log)
         answer = httpx.post(
-            f"{address}/classify", content=(tmp_path / "clip.mp4").read_bytes(), timeout=120
+            f"{address}/classify",
+            content=(tmp_path / "clip.mp4").read_bytes(),
+            headers={"content-type": "video/mp4"},
+            timeout=120,
         )
         assert answer.status_code == 200, answer.text
         assert answer.json()["labels"][0]["label"] == json.loads(made.stdout)["label"]

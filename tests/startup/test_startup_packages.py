@@ -94,3 +94,19 @@ def test_documents_name_no_command_with_an_open_path() -> None:
         for match in open_path.finditer((ROOT / name).read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+def test_every_command_has_its_path_closed_and_tells_its_name() -> None:
+    commands = [
+        path
+        for package in ("export", "model", "training")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    ]
+    assert len(commands) >= 13
+    for path in commands:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        assert f'main(prog_name="python -P -m {name}")' in path.read_text(encoding="utf-8"), path
+    for package in {path.relative_to(ROOT).parts[0] for path in commands}:
+        text = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
+        assert 'begin_module(__name__, "train")' in text
