@@ -47,6 +47,7 @@ COPY bundle bundle
 COPY export export
 COPY model model
 COPY service service
+COPY startup startup
 COPY training training
 COPY video video
 RUN /opt/lookwhen/bin/pip install --no-deps --no-build-isolation .
@@ -84,6 +85,7 @@ ENV PATH=/opt/lookwhen/bin:$PATH \
     LOOKWHEN_HOST=0.0.0.0 \
     LOOKWHEN_PORT=8000 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 EXPOSE 8000
 STOPSIGNAL SIGTERM

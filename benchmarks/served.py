@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any, Self, TypeVar
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from startup.path import child_environment, python_command
+
 ROOT = Path(__file__).parents[1]
-SERVE = (sys.executable, "-m", "service", "serve")
+SERVE = tuple(python_command("-m", "service", "serve"))
 
 _T = TypeVar("_T")
 
@@ -59,7 +60,11 @@ class Server:
         with log.open("wb") as stderr:
             # A group of its own: Ctrl-C is for whoever started it, and ends it in good order.
             self.process = subprocess.Popen(
-                [*command], cwd=ROOT, env={**variables}, stderr=stderr, process_group=0
+                [*command],
+                cwd=ROOT,
+                env=child_environment(variables),
+                stderr=stderr,
+                process_group=0,
             )
         self.url = self._wait_for_address().replace("//0.0.0.0:", "//127.0.0.1:")
         self.client = httpx.Client(base_url=self.url, timeout=120)

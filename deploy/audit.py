@@ -31,7 +31,7 @@ def audit(lock: Path, service: str) -> list[dict[str, Any]]:
         NotAskedError: with the last line of what pip-audit said.
     """
     # The lock file is the whole truth: nothing is resolved, installed or run.
-    command = [sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--disable-pip",
+    command = [sys.executable, "-P", "-m", "pip_audit", "--requirement", str(lock), "--disable-pip",
                "--require-hashes", "--vulnerability-service", service, "--format", "json",
                "--progress-spinner", "off", "--timeout", str(TIMEOUT_SECONDS)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -304,6 +304,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    # what is started here looks for code in no working directory
+    os.environ["PYTHONSAFEPATH"] = "1"
     machine = Machine.here()
     try:
         with one_at_a_time():

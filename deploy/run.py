@@ -15,9 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from startup.path import child_environment, python_command
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "build" / "sample.mp4"
-LOOKWHEN = Path(sys.executable).with_name("lookwhen")
+LOOKWHEN = Path(sys.executable).with_name("lookwhen")  # for people; what is started here is SERVICE
+SERVICE = python_command("-m", "service")
 EVERY_ADDRESS = {"0.0.0.0", "::", ""}
 
 
@@ -49,7 +52,8 @@ def sample_label(sample: Path) -> str:
     if not (sample.is_file() and note.is_file()):
         sample.parent.mkdir(parents=True, exist_ok=True)
         drawn = subprocess.run(
-            [str(LOOKWHEN), "sample", str(sample), "--json"],
+            [*SERVICE, "sample", str(sample), "--json"],
+            env=child_environment(),
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -82,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     problem = port_problem(options.host, options.port)
     if problem is None:
         try:
-            subprocess.run([str(LOOKWHEN), "bundle", "show"], check=True)
+            subprocess.run([*SERVICE, "bundle", "show"], env=child_environment(), check=True)
             label = sample_label(SAMPLE)
         except subprocess.CalledProcessError as error:
             problem = f"this failed: {shlex.join(error.cmd)}"
@@ -90,9 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     print(instructions(options.host, options.port, SAMPLE, label), flush=True)
-    serve = [str(LOOKWHEN), "serve", "--host", options.host, "--port", str(options.port)]
+    serve = [*SERVICE, "serve", "--host", options.host, "--port", str(options.port)]
     # the server takes this process over: signals reach it, and its exit status is make's
-    return os.execv(serve[0], serve)
+    return os.execve(serve[0], serve, child_environment())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m export CHECKPOINT OUT``: export, verify and pack."""
+"""``python -P -m export CHECKPOINT OUT``: export, verify and pack."""
 
 import hashlib
 import importlib.metadata
@@ -28,7 +28,7 @@ from model.classifier import LookWhen
 @click.option(
     "--accuracy",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `python -m training.evaluate` wrote for this checkpoint.",
+    help="What `python -P -m training.evaluate` wrote for this checkpoint.",
 )
 @click.option(
     "--default-sparsity",
@@ -132,4 +132,4 @@ def provenance(model: LookWhen, facts: dict[str, Any]) -> Provenance:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m export")

@@ -1,4 +1,4 @@
-"""``python -m export.unpack OUT [BUNDLE]``: a bundle's weights back as a checkpoint.
+"""``python -P -m export.unpack OUT [BUNDLE]``: a bundle's weights back as a checkpoint.
 
 So that what is served can be trained on: the built-in model needs no download to start from.
 
@@ -160,4 +160,4 @@ def main(out: Path, bundle: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m export.unpack")

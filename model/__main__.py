@@ -1,4 +1,4 @@
-"""``python -m model CONFIG``: parameters and cost by sparsity."""
+"""``python -P -m model CONFIG``: parameters and cost by sparsity."""
 
 import json
 
@@ -63,4 +63,4 @@ def main(config: str, sparsities: tuple[float, ...], views: Views, as_json: bool
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m model")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import __version__
+from startup.path import child_environment, python_command
 
 if TYPE_CHECKING:
     from service.classify import Asked
@@ -125,8 +126,9 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
 def sample(arguments: tuple[str, ...]) -> None:
     """Render a fresh clip with a known label: OUT.mp4 [--seed N] [--label L] [--json]."""
     # A process of its own, because the service never imports training code.
-    command = [sys.executable, "-m", "training.moving_things", "sample", *arguments]
-    sys.exit(subprocess.run(command, check=False).returncode)
+    command = python_command("-m", "training.moving_things", "sample", *arguments)
+    environment = child_environment()
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
 @main.command()
@@ -202,7 +204,3 @@ def _settings(**overrides: Any) -> "Settings":
         return load_settings({key: value for key, value in overrides.items() if value is not None})
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[1]
 # What each package may import of ours besides itself. The network and the service must agree on
 # how many tokens a sparsity keeps and how many views there are: on arithmetic, nothing else.
 ALLOWED = {
+    "startup": set(),
     "bundle": set(),
-    "model": {"bundle.tokens", "bundle.sampling"},
+    "model": {"startup", "bundle.tokens", "bundle.sampling"},
     "video": {"bundle"},
-    "training": {"model", "video", "bundle"},
-    "export": {"model", "bundle"},
-    "service": {"bundle", "video"},
+    "training": {"startup", "model", "video", "bundle"},
+    "export": {"startup", "model", "bundle"},
+    "service": {"startup", "bundle", "video"},
 }  # fmt: skip
 
 # What decode workers alone import, and what of the package `video` the serving process may.

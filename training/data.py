@@ -17,6 +17,7 @@ from torchcodec.decoders import VideoDecoder
 from bundle.geometry import downscale
 from bundle.sampling import frame_indices
 from model.config import ModelConfig
+from startup.path import spawn_context
 from training.close_ups import close_up_box
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
@@ -272,7 +273,7 @@ def spawned_loader(
         num_workers=workers,
         collate_fn=collate,
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=spawn_context() if workers else None,
         worker_init_fn=_begin_worker if workers else None,
         # Twice what is being learnt: batches of frames wait in shared memory.
         prefetch_factor=2 if workers else None,

@@ -1,19 +1,19 @@
-"""``python -m training.evaluate``: accuracy by sparsity on held-out clips, with its cost.
+"""``python -P -m training.evaluate``: accuracy by sparsity on held-out clips, with its cost.
 
 One pass over the clips: each is decoded once, the selector sees each view once, the extractor once
 per sparsity. Started by torchrun, every process takes its share of the clips::
 
-    torchrun --nproc-per-node 8 -m training.evaluate CHECKPOINT kinetics ANNOTATIONS CLIPS \\
-        out.json --split val --views 4x3 --bf16
+    PYTHONSAFEPATH=1 torchrun --nproc-per-node 8 -m training.evaluate CHECKPOINT kinetics \\
+        ANNOTATIONS CLIPS out.json --split val --views 4x3 --bf16
 
-A dense network, trained by ``python -m training.teachers``, is measured with the methods that make
-it cheaper, which are named by ``--baseline``::
+A dense network, trained by ``python -P -m training.teachers``, is measured with the methods that
+make it cheaper, which are named by ``--baseline``::
 
-    python -m training.evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
+    python -P -m training.evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
         --baseline rlt --baseline tome:64 --baseline vid-tldr:200,200,200,100
 
 The figures of several folds are pooled, and several reports put on one plot, by
-``python -m training.evaluation``.
+``python -P -m training.evaluation``.
 """
 
 import json
@@ -222,8 +222,8 @@ def main(
 ) -> None:  # fmt: skip
     """Measure CHECKPOINT on the clips of DATA, decoded from their compressed files.
 
-    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -m training.datasets` takes
-    them. Writes a report to OUT, which `python -m export --accuracy` puts into a bundle.
+    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -P -m training.datasets`
+    takes them. Writes a report to OUT, which `python -P -m export --accuracy` puts into a bundle.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     source = _source(data, split=split, column=column, lost_share=lost_share)
@@ -312,4 +312,4 @@ def _say_lost(measurement: Measurement, lost: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.evaluate")

@@ -1,4 +1,4 @@
-"""``python -m training.supervised``: train selector, extractor and head on labelled clips at once.
+"""``python -P -m training.supervised``: train selector, extractor and head at once, on labels.
 
 What the built-in bundle is made with. There is no teacher: the selector learns from a target in
 pixels (:func:`training.targets.pixel_change`), the extractor from the labels. Because an untrained
@@ -390,4 +390,4 @@ def main(
 main.params.extend(_options())
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.supervised")

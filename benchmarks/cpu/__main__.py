@@ -195,8 +195,8 @@ def show(name: str, measured: dict[str, Any], accuracy: dict[str, Any] | None) -
 @click.option(
     "--held-out",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A store that `python -m training.moving_things render` made with another seed than the "
-    "training's; without it accuracy is not measured.",
+    help="A store that `python -P -m training.moving_things render` made with another seed than "
+    "the training's; without it accuracy is not measured.",
 )
 @click.option("--clips", type=click.IntRange(1), default=600, show_default=True, help="Held out.")
 @click.option(

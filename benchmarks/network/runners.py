@@ -8,7 +8,6 @@ import ctypes
 import functools
 import gc
 import hashlib
-import multiprocessing
 import multiprocessing.connection
 import os
 import time
@@ -28,6 +27,7 @@ from benchmarks.network.contenders import FAMILIES, SparseClassifier, contenders
 from bundle.geometry import downscale, gather_patches
 from bundle.tokens import select_top_k
 from export.graphs import extractor_to_onnx, selector_to_onnx
+from startup.path import spawn_context
 
 EngineName = Literal["torch", "onnxruntime"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +67,7 @@ class Runner:
 
     def __init__(self, plan: Plan, contender: str, frames: NDArray[np.uint8]) -> None:
         """Start the child; :meth:`facts` waits until it is ready."""
-        context = multiprocessing.get_context("spawn")  # threads of torch do not survive a fork
+        context = spawn_context()  # threads of torch do not survive a fork
         self.contender = contender
         self._facts: dict[str, Any] | None = None
         self._parent, child = context.Pipe()

@@ -1,7 +1,6 @@
 """Decoding and inference with nothing around them: what no server of them can go beyond."""
 
 import itertools
-import multiprocessing
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -11,6 +10,7 @@ import numpy as np
 
 from benchmarks.serving.arrivals import draw
 from benchmarks.serving.hosted import Classifier
+from startup.path import spawn_context
 
 _ASKS = 4096
 _WARM = 8
@@ -27,7 +27,7 @@ def measure_bare(
     Raises:
         EOFError: one of them ended early.
     """
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     pipes, processes = [], []
     for number in range(workers):
         ours, theirs = context.Pipe()

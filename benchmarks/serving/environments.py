@@ -5,12 +5,12 @@ Each is the project's own runtime, version for version, with the rival on top: `
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import click
 
 from benchmarks.record import ROOT
+from startup.path import python_command
 
 RIVALS = ("litserve", "ray", "bentoml")
 
@@ -28,9 +28,9 @@ def make(folder: Path, rival: str) -> None:
     """
     bootstrap, lock = ROOT / "deploy" / "bootstrap.py", ROOT / "requirements" / "runtime-cpu.txt"
     environment = folder.absolute() / rival
-    _run(sys.executable, bootstrap, environment, "--requirements", lock)
+    _run(*python_command(str(bootstrap), str(environment), "--requirements", str(lock)))
     own = Path(__file__).parent / f"{rival}.txt"
-    _run(python_of(folder, rival), "-m", "pip", "install", "--quiet", "--requirement", own)
+    _run(python_of(folder, rival), "-P", "-m", "pip", "install", "--quiet", "--requirement", own)
 
 
 def _run(*command: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import multiprocessing.connection
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from benchmarks.serving.arrivals import poisson
 from benchmarks.serving.load import Target, closed_loop, open_loop, run
 from benchmarks.serving.points import summarise
+from startup.path import spawn_context
 
 LABEL = "nothing"
 _BODY = b'{"label": "nothing"}'
@@ -44,7 +44,7 @@ class _Nothing(asyncio.Protocol):
 @contextlib.contextmanager
 def answering_nothing() -> Iterator[str]:
     """The URL of such a server, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     process.start()

@@ -8,7 +8,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from benchmarks.record import ROOT
 from benchmarks.serving.client import request_bytes
 from benchmarks.serving.environments import python_of
 from benchmarks.serving.load import Reader
+from startup.path import child_environment, python_command
 
 # Marks our processes, also those that start processes of their own in sessions of their own.
 _MARK = "LOOKWHENS_BENCHMARK"
@@ -241,7 +241,7 @@ def command_of(kind: Kind, setup: SetUp, port: int) -> tuple[list[str], dict[str
             "CACHE_BYTES": 0,
         } | ({"BUNDLE": setup.bundle} if setup.bundle else {})
         environment |= {f"LOOKWHEN_{name}": str(value) for name, value in settings.items()}
-        return [sys.executable, "-m", "service", "serve"], environment
+        return python_command("-m", "service", "serve"), child_environment(environment)
     configuration = json.dumps(
         {
             "port": port,
@@ -253,7 +253,7 @@ def command_of(kind: Kind, setup: SetUp, port: int) -> tuple[list[str], dict[str
         }
     )
     python = python_of(setup.environments, kind.rival)
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
     if kind.rival == "bentoml":
         environment |= {
             "BENCHMARK_CONFIGURATION": configuration,
@@ -262,10 +262,11 @@ def command_of(kind: Kind, setup: SetUp, port: int) -> tuple[list[str], dict[str
         }
         service = "benchmarks.serving.app_bentoml:Classify"
         serve = ["serve", service, "--host", "127.0.0.1", "--port", str(port)]
-        return [str(python), "-m", "bentoml", *serve], environment
+        return [str(python), "-P", "-m", "bentoml", *serve], environment
     # Left alone, Ray's workers run at niceness 15 and everybody else's at 0.
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    return [str(python), "-m", f"benchmarks.serving.app_{kind.rival}", configuration], environment
+    application = f"benchmarks.serving.app_{kind.rival}"
+    return [str(python), "-P", "-m", application, configuration], environment
 
 
 def _wait_until_it_listens(server: Server, setup: SetUp) -> None:

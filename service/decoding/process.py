@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Literal, Self
 
 from service.decoding.blocks import Block
 from service.decoding.confinement import SandboxPolicy, limit_worker
+from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
@@ -24,6 +26,7 @@ from service.decoding.protocol import (
     decode_reply,
     encode_job,
 )
+from startup.path import child_environment, python_command
 
 # Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
 EndReason = Literal["crashed", "timeout", "abandoned", "protocol", "recycled", "stopped"]
@@ -35,7 +38,8 @@ _STOP_SECONDS = 2.0
 
 # A worker learns nothing of the service's environment but what loading libraries takes.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
-                "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "HOME", "LANG", "LC_ALL", "TMPDIR",
+                "PYTHONHOME", "PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE",
+                "HOME", "LANG", "LC_ALL", "TMPDIR",
                 "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # fmt: skip
 
 
@@ -87,16 +91,20 @@ class DecodeProcess:
         self._channel.setblocking(False)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "service.decoding.worker", str(theirs.fileno()),
-                 str(os.getpid()), sandbox, device],
+                python_command("-m", "service.decoding.worker", str(theirs.fileno()),
+                            str(os.getpid()), sandbox, device),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # FFmpeg's messages quote the clip; what matters comes through the socket.
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                # Until it is ready: then the worker itself turns it off, see LastWords.
+                stderr=subprocess.PIPE,
                 start_new_session=True,
+                # Libraries are not looked for in the service's working directory, either.
+                cwd="/",
                 env=_environment(),
             )  # fmt: skip
+        assert self._process.stderr is not None
+        self._last_words = LastWords(self._process.stderr)
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -129,17 +137,20 @@ class DecodeProcess:
                 worker.ready = reply
                 return worker
             report = reply.report if isinstance(reply, Failed) else "an unexpected answer"
-            raise WorkerStartError(_explain_start(report))
+            if explained := _explain_start(report):
+                raise WorkerStartError(explained)
+            last = report.strip().splitlines()[-1:] or ["no reason given"]
+            problem = f"a decode worker could not start: {last[0]}"
         except WorkerTimeout:
-            raise WorkerStartError(
-                f"a decode worker was not ready after {timeout_seconds:g} seconds"
-            ) from None
+            problem = f"a decode worker was not ready after {timeout_seconds:g} seconds"
         except WorkerLost:
-            raise WorkerStartError("a decode worker ended before it was ready") from None
+            problem = f"a decode worker ended before it was ready, {worker._how_it_ended()}"
         finally:
             if worker.ready is None:
                 worker.kill("stopped")
                 await asyncio.wait({worker._listening})
+            worker._last_words.close()
+        raise WorkerStartError(problem + worker._last_words.quoted())
 
     @property
     def pid(self) -> int:
@@ -260,12 +271,17 @@ class DecodeProcess:
         except subprocess.TimeoutExpired:
             self.kill("crashed")
             await asyncio.to_thread(self._process.wait)
+        self._last_words.close()
         if self.end_reason is None:
             self.end_reason = "crashed"
         if self._pending is not None and not self._pending.done():
             self._pending.set_exception(WorkerLost())
             self._pending.exception()  # seen, even if the caller is gone
         self._on_end(self)
+
+    def _how_it_ended(self) -> str:
+        status = self._process.returncode or 0
+        return f"with exit status {status}" if status >= 0 else f"by {signal.Signals(-status).name}"
 
     async def _read_replies(self) -> None:
         loop, buffer = asyncio.get_running_loop(), b""
@@ -286,14 +302,13 @@ class DecodeProcess:
 
 def _environment() -> dict[str, str]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    root = str(Path(__file__).resolve().parents[2])  # what holds `service` and `bundle`
     single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     # Each thread of FFmpeg's would leave 64 MiB of address space behind, which looks like growth.
-    return environment | single | {"PYTHONPATH": root, "MALLOC_ARENA_MAX": "2"}
+    return child_environment(environment | single | {"MALLOC_ARENA_MAX": "2"})
 
 
-def _explain_start(report: str) -> str:
-    """Turn the usual reasons into what to do about them."""
+def _explain_start(report: str) -> str | None:
+    """Turn the usual reasons into what to do about them; None for others."""
     if report.startswith("LOOKWHEN_"):
         return report
     if "libpython" in report:
@@ -307,5 +322,4 @@ def _explain_start(report: str) -> str:
             "FFmpeg's shared libraries could not be loaded. Install FFmpeg 4 to 8 (Debian, Ubuntu: "
             "apt-get install ffmpeg; macOS: brew install ffmpeg)"
         )
-    last = report.strip().splitlines()[-1:] or ["no reason given"]
-    return f"a decode worker could not start: {last[0]}"
+    return None

@@ -67,6 +67,7 @@ def main() -> None:
     with socket.socket(fileno=descriptor) as channel:
         try:
             torchcodec, ffmpeg = _warm_up(device)
+            _fall_silent()
             sandbox = confinement.confine(policy, descriptors=_descriptors(device))
             ready = Ready(torchcodec, ffmpeg, sandbox)
         except (confinement.SandboxError, CannotStart) as error:
@@ -77,6 +78,13 @@ def main() -> None:
             return
         _send(channel, ready)
         _serve(channel, device)
+
+
+def _fall_silent() -> None:
+    """Turn off standard error, which the service has read until now: from here on FFmpeg uses it,
+    and quotes clips. What is wrong goes through the socket."""
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
 
 
 def _descriptors(device: str) -> int:

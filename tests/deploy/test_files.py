@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,29 +74,6 @@ def test_the_image_is_built_from_everything_the_packages_need() -> None:
     let_through = {line[1:] for line in ignored if line.startswith("!")}
     copied = set(re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE))
     assert {name for line in copied for name in line.split()} == let_through
-
-
-def test_files_that_are_not_python_travel_with_the_packages(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    packages = ("bundle", "export", "model", "service", "training")
-    for name in packages:
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run(
-        [sys.executable, *pip, "--wheel-dir", str(tmp_path), str(tree)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-    tracked = subprocess.run(
-        ["git", "ls-files", *packages], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert tracked
-    assert [name for name in tracked if name not in packed] == []
 
 
 # --- compose ------------------------------------------------------------------------------------

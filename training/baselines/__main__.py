@@ -1,4 +1,4 @@
-"""``python -m training.baselines CONFIG``: what each method costs, next to LookWhen."""
+"""``python -P -m training.baselines CONFIG``: what each method costs, next to LookWhen."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -165,4 +165,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.baselines")

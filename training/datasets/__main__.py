@@ -1,4 +1,4 @@
-"""``python -m training.datasets``: say what a data set holds, and whether every clip decodes.
+"""``python -P -m training.datasets``: say what a data set holds, and whether every clip decodes.
 
 Worth a few minutes before hours of training.
 """
@@ -63,4 +63,4 @@ def _decode(dataset: DataSet, workers: int, lost_share: float) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.datasets")

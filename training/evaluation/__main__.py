@@ -1,4 +1,4 @@
-"""``python -m training.evaluation``: pool the predictions of several folds; plot reports."""
+"""``python -P -m training.evaluation``: pool the predictions of several folds; plot reports."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _HEADLINES = ("top1", "action_top1")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Put together what `python -m training.evaluate` wrote."""
+    """Put together what `python -P -m training.evaluate` wrote."""
 
 
 @main.command()
@@ -76,4 +76,4 @@ def plot(out: Path, reports: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.evaluation")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from startup.packages import how_to_install
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -81,7 +83,7 @@ def draw(reports: Sequence[Path], out: Path) -> None:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise PlotError("plots need matplotlib: pip install 'lookwhen[plots]'") from None
+        raise PlotError(f"plots need matplotlib: {how_to_install('matplotlib')}") from None
     headline, curves = read_curves(reports)
     curves = [
         Curve(curve.label, [p for p in curve.points if p["macs"] is not None]) for curve in curves

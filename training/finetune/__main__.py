@@ -1,4 +1,4 @@
-"""``python -m training.finetune``: the command line."""
+"""``python -P -m training.finetune``: the command line."""
 
 import dataclasses
 import logging
@@ -181,4 +181,4 @@ def _changed(settings: _Settings, changes: dict[str, Any]) -> _Settings:
 main.params.extend(_options())
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.finetune")

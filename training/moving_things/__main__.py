@@ -1,4 +1,4 @@
-"""``python -m training.moving_things``: render a store, one sample clip, or a contact sheet."""
+"""``python -P -m training.moving_things``: render a store, one sample clip, or a contact sheet."""
 
 from __future__ import annotations
 
@@ -120,4 +120,4 @@ def sheet(out: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m training.moving_things")
+    main(prog_name="python -P -m training.moving_things")

@@ -9,7 +9,6 @@ every shard that was finished and goes on with the next.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from startup.path import spawn_context
 from training.moving_things.clip import RENDERER_VERSION, Clip, render_clip
 from training.moving_things.labels import LABELS
 from training.moving_things.render import GRID
@@ -75,8 +75,8 @@ def write_store(
             progress(_render_shard(job))
     elif jobs:
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _single_threaded)
+        processes = min(workers, len(jobs))
+        pool = ProcessPoolExecutor(processes, spawn_context(), _single_threaded)
         try:
             for done in as_completed([pool.submit(_render_shard, job) for job in jobs]):
                 progress(done.result())
@@ -190,7 +190,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StoreError(
             f"{path} is not a store of clips; make one with "
-            "`python -m training.moving_things render`"
+            "`python -P -m training.moving_things render`"
         ) from None
     except (ValueError, AttributeError):
         known = False

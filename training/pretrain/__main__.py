@@ -1,4 +1,4 @@
-"""``python -m training.pretrain``: the command line."""
+"""``python -P -m training.pretrain``: the command line."""
 
 import dataclasses
 import logging
@@ -171,4 +171,4 @@ def _read(
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.pretrain")

@@ -1,11 +1,11 @@
-"""``python -m training.probe``: the command line.
+"""``python -P -m training.probe``: the command line.
 
 Published (the authors' linear probes at 90 % sparsity, top-1 %, Charades mAP; none was reproduced
 here), of pre-training with all targets: K400-20K 72.5, SSv2-20K 38.1, Diving48 37.6, EK100-20K
 13.5, Jester-20K 79.0, Charades 31.3. A run costs one pass of the network over all clips, and
 seconds for the classifiers::
 
-    python -m training.probe pretrained.safetensors runs/probe diving48 annotations/ videos/ \\
+    python -P -m training.probe pretrained.safetensors runs/probe diving48 annotations/ videos/ \\
         --split train --test-split test --sparsity 0.9 --workers 8
 """
 
@@ -130,4 +130,4 @@ def _show(points: list[ProbePoint], title: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -P -m training.probe")

@@ -1,4 +1,4 @@
-"""``python -m training.teachers``: train local teachers, and store what a teacher says of clips."""
+"""``python -P -m training.teachers``: train local teachers, store what a teacher says of clips."""
 
 import dataclasses
 import functools
@@ -90,7 +90,7 @@ def train_image_command(
 ) -> None:  # fmt: skip
     """Train an image teacher on frames of clips, without labels; write it to OUT.
 
-    Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
+    Clips are the data set of KIND in PATH, see `python -P -m training.datasets`. Started again, the
     run goes on.
     """
     _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, save_every, device, turned)
@@ -116,7 +116,7 @@ def train_video_command(
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
 
-    Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
+    Clips are the data set of KIND in PATH, see `python -P -m training.datasets`. Started again, the
     run goes on.
     """
     run = functools.partial(train_video, start=start)
@@ -258,4 +258,4 @@ def store(
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m training.teachers")
+    main(prog_name="python -P -m training.teachers")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import IMAGENET_MEAN, IMAGENET_STD
+from startup.packages import how_to_install
 
 
 class TeacherError(Exception):
@@ -135,5 +136,5 @@ def optional_package(name: str, purpose: str) -> Any:
     ) as error:  # torchvision answers another torch with the latter
         raise TeacherError(
             f"{purpose} needs {name}, which cannot be imported ({error}); "
-            "install it with: pip install 'lookwhen[teachers]'"
+            f"install it with: {how_to_install(name)}"
         ) from error
