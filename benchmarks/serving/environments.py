@@ -26,15 +26,15 @@ def make(folder: Path, rival: str) -> None:
     Raises:
         subprocess.CalledProcessError: something could not be installed; pip has said what.
     """
-    bootstrap, lock = ROOT / "deploy" / "bootstrap.py", ROOT / "requirements" / "runtime-cpu.txt"
+    lock = ROOT / "requirements" / "runtime-cpu.txt"
     environment = folder.absolute() / rival
-    _run(sys.executable, bootstrap, environment, "--requirements", lock)
+    _run(sys.executable, "-m", "deploy.bootstrap", environment, "--requirements", lock)
     own = Path(__file__).parent / f"{rival}.txt"
     _run(python_of(folder, rival), "-m", "pip", "install", "--quiet", "--requirement", own)
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], check=True)
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
