@@ -57,7 +57,8 @@ def test_a_service_on_openvino_answers(environment: Mapping[str, str], tmp_path:
     )
     try:
         server.wait_until_ready()
-        assert server.client.get("/model").json()["execution_providers"][0] == OPENVINO
+        engine = server.client.get("/model").json()["engine"]
+        assert engine["execution_providers"][0] == OPENVINO
         answer = server.classify(WARM_UP_CLIP, sparsity=0.9)
         assert answer.status_code == 200, answer.text
         assert answer.json()["tokens"]["kept"] == 102
