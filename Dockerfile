@@ -39,9 +39,9 @@ RUN apt-get update \
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
 # the packages first: they change less often than the project
-COPY deploy/bootstrap.py deploy/
+COPY deploy/bootstrap.py deploy/steps.py deploy/
 COPY requirements requirements
-RUN python3 deploy/bootstrap.py /opt/lookwhen --requirements requirements/runtime-${ACCELERATOR}.txt
+RUN python3 -m deploy.bootstrap /opt/lookwhen --requirements requirements/runtime-${ACCELERATOR}.txt
 COPY LICENSE README.md pyproject.toml ./
 COPY bundle bundle
 COPY export export

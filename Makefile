@@ -10,17 +10,20 @@ FORMAT := $(if $(findstring podman,$(ENGINE)),--format docker)
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+TRAINING := $(VENV)/.training
+SET_UP := deploy/bootstrap.py deploy/steps.py
 SUPPLY := build/supply
+OPENVINO := build/openvino
 PROJECT := benchmarks bundle export model service startup training video deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
 find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)
 bootstrap = $(find_python) && \
-	"$$python" deploy/bootstrap.py $(VENV) --editable . --requirements
+	"$$python" -m deploy.bootstrap $(VENV) --editable . --requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types pytest fuzz soak drain format lock audit image check-image \
-	check-prometheus \
+.PHONY: help run training test lint types pytest fuzz soak drain format lock audit image check-image \
+	check-prometheus openvino \
 	train-default clean
 
 help:  ## list these targets
@@ -30,6 +33,10 @@ help:  ## list these targets
 run: $(RUNTIME)  ## install what is missing, serve on port 8000, print a first request
 	@$(VENV)/bin/python deploy/run.py --port $(PORT)
 
+training: $(TRAINING)  ## install what training, export and plots need as well
+	@echo 'Now type:  . $(VENV)/bin/activate'
+	@echo 'docs/tutorial.md goes on from there.'
+
 test: lint types pytest  ## lint, types and all tests
 
 lint: $(DEVELOPMENT)  ## ruff: rules and formatting
@@ -38,7 +45,7 @@ lint: $(DEVELOPMENT)  ## ruff: rules and formatting
 
 types: $(DEVELOPMENT)  ## mypy, strict
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy deploy/*.py
+	$(VENV)/bin/mypy -p deploy
 
 # Two at a time, each file in one process: many tests wait for another process, and few machines
 # have fewer cores.
@@ -75,6 +82,8 @@ check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that 
 	@$(VENV)/bin/python deploy/check_prometheus.py --service http://127.0.0.1:$(PORT) \
 		$(if $(KEY),--key $(KEY)); \
 		status=$$?; [ $$status -eq 77 ] || exit $$status
+
+openvino: $(OPENVINO)  ## lay an onnxruntime with OpenVINO aside, for the tests of it
 
 # Each step goes on where it was interrupted. Clips of seed 1 are never trained on.
 train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, evaluate, export; hours
@@ -116,8 +125,12 @@ clean:  ## remove the environment, caches and build results; never runs/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(PROJECT) -name __pycache__ -prune -exec rm -rf {} +
 
-$(RUNTIME): pyproject.toml requirements/runtime-cpu.txt deploy/bootstrap.py
+$(RUNTIME): pyproject.toml requirements/runtime-cpu.txt $(SET_UP)
 	@$(bootstrap) requirements/runtime-cpu.txt
+	@touch $@
+
+$(TRAINING): pyproject.toml requirements/training-cpu.txt $(SET_UP)
+	@$(bootstrap) requirements/training-cpu.txt
 	@touch $@
 
 $(SUPPLY): requirements/supply.txt
@@ -125,6 +138,14 @@ $(SUPPLY): requirements/supply.txt
 		$@/bin/python -m pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
-$(DEVELOPMENT): pyproject.toml requirements/development.txt deploy/bootstrap.py
+# In front of the environment's on the path of the processes that are to have it. What it needs,
+# the environment holds.
+$(OPENVINO): requirements/openvino.txt | $(DEVELOPMENT)
+	@rm -rf $@
+	@$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --target $@ \
+		--requirement $<
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml requirements/development.txt $(SET_UP)
 	@$(bootstrap) requirements/development.txt
 	@touch $@

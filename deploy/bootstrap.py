@@ -1,17 +1,18 @@
 """Make the virtual environment: pinned packages, a torch for CPUs, FFmpeg's libraries.
 
-    python3 deploy/bootstrap.py .venv --requirements requirements/runtime-cpu.txt --editable .
+    python3 -m deploy.bootstrap .venv --requirements requirements/runtime-cpu.txt --editable .
 
 Needs nothing but the standard library, because it is what runs before anything is installed.
-Running it again repairs what is missing and leaves the rest alone.
+Running it again repairs what is missing and leaves the rest alone. It shows a line for each step;
+what pip and the others say is kept in ``setup.log`` in the environment's directory.
 
 Three things here are more than ``pip install -r``:
 
 torch. The package index's torch for Linux brings gigabytes of CUDA libraries along, and nothing
 here runs torch on a GPU: the service decodes with it, and the engine is onnxruntime. So a CPU
-build is installed first and the lock, which it satisfies, second. The lock leaves torch's CUDA
-requirements out, and pip refuses whatever a hash-checked lock does not list: CUDA libraries
-cannot come in by another way.
+build is installed first and the lock, which it satisfies, second. A lock is whole, but for torch's
+requirements of CUDA and timm's of torchvision, and pip installs what it lists and no more: CUDA
+libraries cannot come in by another way.
 
 Shared libraries. torchcodec loads the machine's FFmpeg, and Python's own library, which Debian
 keeps in a package apart. Whether it can is found out by loading its decoder, not by looking for
@@ -29,6 +30,7 @@ import fcntl
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,8 +38,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.steps import Steps
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOTSTRAP_LOCK = ROOT / "requirements" / "bootstrap.txt"
+LOG = "setup.log"
 
 Command = list[str]
 
@@ -161,37 +166,60 @@ def succeeds(command: Command) -> bool:
         return False
 
 
-def run(command: Command) -> bool:
-    """Show a command, run it with no input, say whether it exited 0."""
-    print("+", " ".join(command), flush=True)
-    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode == 0
+def run_or_fail(steps: Steps, command: Command, advice: str) -> None:
+    if not steps.run(command):
+        raise SetupError(f"This command failed:\n    {shlex.join(command)}\n{advice}")
 
 
-def run_or_fail(command: Command, advice: str) -> None:
-    if not run(command):
-        raise SetupError(f"This command failed:\n    {' '.join(command)}\n{advice}")
+def python_of(directory: Path) -> Path:
+    return directory / "bin" / "python"
 
 
-def make_environment(directory: Path, machine: Machine) -> Path:
-    """Make the virtual environment unless there is a working one; its interpreter."""
-    python = directory / "bin" / "python"
-    if succeeds([str(python), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]):
-        return python
+def environment_works(directory: Path) -> bool:
+    """Whether there is a virtual environment with pip and a Python that is new enough."""
+    check = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
+    return succeeds([str(python_of(directory)), "-c", check])
+
+
+def clear(directory: Path) -> None:
+    """Remove what is in the environment's directory, as ``venv --clear`` does; make it if need be.
+
+    It is done here because the log of the set-up lies in there before the environment does.
+
+    Raises:
+        SetupError: it cannot be made or emptied.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError as error:
+        place = "" if error.filename == str(directory) else f" ({error.filename})"
+        raise SetupError(f"{directory} cannot be made: {error.strerror}{place}") from None
+
+
+def make_environment(directory: Path, machine: Machine, steps: Steps) -> None:
+    """Make the virtual environment unless there is a working one."""
+    if environment_works(directory):
+        return
     if not succeeds([sys.executable, "-c", "import ensurepip, venv"]):
         # Debian and its descendants keep this part of the standard library in a package
         package = f"python3.{sys.version_info.minor}-venv"
         for command in system_install(machine, package) or []:
-            run(command)
+            steps.run(command)
         if not succeeds([sys.executable, "-c", "import ensurepip, venv"]):
             raise SetupError(
                 f"{sys.executable} cannot make virtual environments. On Debian and Ubuntu, type:\n"
                 f"    sudo apt-get install {package}"
             )
     run_or_fail(
-        [sys.executable, "-m", "venv", "--clear", str(directory)],
-        "It makes the virtual environment; see what it printed above.",
+        steps,
+        [sys.executable, "-m", "venv", str(directory)],
+        "It makes the virtual environment; see what it said above.",
     )
-    return python
 
 
 def installed_version(python: Path, package: str) -> str | None:
@@ -202,15 +230,15 @@ def installed_version(python: Path, package: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def install_torch(python: Path, version: str, system: str) -> None:
+def install_torch(python: Path, version: str, system: str, steps: Steps) -> None:
     """Install the pinned torch as a build without CUDA, or say how to."""
     if torch_is_right(system, installed_version(python, "torch"), version):
         return
     for attempt in torch_attempts(system, python, version):
-        done = all(run(command) for command in attempt)
+        done = all(steps.run(command) for command in attempt)
         if done and torch_is_right(system, installed_version(python, "torch"), version):
             return
-        print("That gave no CPU build of torch.", flush=True)
+        steps.note("That gave no CPU build of torch.")
     if system == "Linux":
         raise SetupError(
             f"No CPU build of torch {version} could be installed, and the package index's own\n"
@@ -221,19 +249,25 @@ def install_torch(python: Path, version: str, system: str) -> None:
         )
 
 
-def install_packages(python: Path, lock: Path, editable: Path | None, quiet: bool) -> None:
-    """Install everything the lock pins, each file checked against its hash, then the project."""
-    pip = [str(python), "-m", "pip", "install", *(["--quiet"] if quiet else [])]
+def install_packages(python: Path, lock: Path, steps: Steps) -> None:
+    """Install what the lock pins, each file checked against its hash, and nothing else."""
+    pip = [str(python), "-m", "pip", "install", "--no-deps", "--require-hashes"]
     run_or_fail(
-        [*pip, "--require-hashes", "--requirement", str(lock)],
-        "See what pip printed above; most often the package index could not be reached.",
+        steps,
+        [*pip, "--requirement", str(lock)],
+        "See what pip said above; most often the package index could not be reached.",
     )
-    if editable is not None:
-        # the lock holds setuptools: the build needs no environment, and no index, of its own
-        run_or_fail(
-            [*pip, "--no-deps", "--no-build-isolation", "--editable", str(editable)],
-            "See what pip printed above.",
-        )
+
+
+def install_project(python: Path, project: Path, steps: Steps) -> None:
+    """Install the project in place."""
+    pip = [str(python), "-m", "pip", "install"]
+    # the lock holds setuptools: the build needs no environment, and no index, of its own
+    run_or_fail(
+        steps,
+        [*pip, "--no-deps", "--no-build-isolation", "--editable", str(project)],
+        "See what pip said above.",
+    )
 
 
 def missing_package(complaint: str) -> str | None:
@@ -259,7 +293,7 @@ def decoder_complaint(python: Path) -> str | None:
     return None if loaded.returncode == 0 else loaded.stderr
 
 
-def ensure_decoder(python: Path, machine: Machine) -> None:
+def ensure_decoder(python: Path, machine: Machine, steps: Steps) -> None:
     """Have torchcodec load its decoder; install the libraries that it misses where we may."""
     tried = set[str]()
     while (complaint := decoder_complaint(python)) is not None:
@@ -270,9 +304,9 @@ def ensure_decoder(python: Path, machine: Machine) -> None:
         if commands is None:
             raise SetupError(f"torchcodec cannot be loaded without {advice(machine, package)}")
         tried.add(package)
-        print(f"torchcodec cannot be loaded without {package}; installing it.", flush=True)
+        steps.note(f"torchcodec cannot be loaded without {package}; installing it.")
         for command in commands:
-            run(command)
+            steps.run(command)
 
 
 @contextlib.contextmanager
@@ -302,23 +336,54 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def set_up(directory: Path, lock: Path, editable: Path | None, steps: Steps) -> None:
+    """Do each step, or find that it is done.
+
+    Raises:
+        SetupError: a step failed.
+    """
+    machine = Machine.here()
+    python = python_of(directory)
+    with steps.step("a virtual environment"):
+        make_environment(directory, machine, steps)
+    with steps.step("torch without CUDA"):
+        version = pinned_version(lock.read_text(encoding="utf-8"), "torch")
+        install_torch(python, version, machine.system, steps)
+    with steps.step(f"the packages of {lock.name}"):
+        install_packages(python, lock, steps)
+    if editable is not None:
+        with steps.step("the project itself"):
+            install_project(python, editable, steps)
+    with steps.step("FFmpeg's libraries"):
+        ensure_decoder(python, machine, steps)
+
+
+def explain(error: SetupError, steps: Steps | None) -> None:
+    """Say what went wrong, after the last lines of what was said in the step that failed."""
+    if steps is not None:
+        tail = "".join(f"    {line}\n" for line in steps.tail)
+        print(f"\n{tail}    (all of it is in {steps.log})", file=sys.stderr)
+    print(f"\nerror: {error}", file=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     # what is started here looks for code in no working directory
     os.environ["PYTHONSAFEPATH"] = "1"
-    machine = Machine.here()
+    directory = options.directory.absolute()
+    steps: Steps | None = None
     try:
         with one_at_a_time():
-            python = make_environment(options.directory.absolute(), machine)
-            version = pinned_version(options.requirements.read_text(encoding="utf-8"), "torch")
-            install_torch(python, version, machine.system)
-            install_packages(
-                python, options.requirements, options.editable, quiet=not sys.stdout.isatty()
-            )
-            ensure_decoder(python, machine)
+            if not environment_works(directory):
+                clear(directory)
+            with Steps(directory / LOG, 4 if options.editable is None else 5) as steps:
+                set_up(directory, options.requirements, options.editable, steps)
     except SetupError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        explain(error, steps)
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

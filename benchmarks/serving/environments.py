@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from benchmarks.record import ROOT
-from startup.path import python_command
+from startup.path import child_environment, python_command
 
 RIVALS = ("litserve", "ray", "bentoml")
 
@@ -26,15 +26,15 @@ def make(folder: Path, rival: str) -> None:
     Raises:
         subprocess.CalledProcessError: something could not be installed; pip has said what.
     """
-    bootstrap, lock = ROOT / "deploy" / "bootstrap.py", ROOT / "requirements" / "runtime-cpu.txt"
+    lock = ROOT / "requirements" / "runtime-cpu.txt"
     environment = folder.absolute() / rival
-    _run(*python_command(str(bootstrap), str(environment), "--requirements", str(lock)))
+    _run(*python_command("-m", "deploy.bootstrap", str(environment), "--requirements", str(lock)))
     own = Path(__file__).parent / f"{rival}.txt"
     _run(python_of(folder, rival), "-P", "-m", "pip", "install", "--quiet", "--requirement", own)
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], check=True)
+    subprocess.run([str(part) for part in command], check=True, cwd=ROOT, env=child_environment())
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

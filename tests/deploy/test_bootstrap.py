@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from deploy import bootstrap
 from deploy.bootstrap import Machine
+from deploy.steps import Steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path("/environment/bin/python")
@@ -26,6 +29,12 @@ def machine(
     system: str = "Linux", root: bool = False, programs: str = "", sudo: bool = False
 ) -> Machine:
     return Machine(system, root, frozenset(programs.split()), sudo)
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Iterator[Steps]:
+    with Steps(tmp_path / "setup.log", 1, io.StringIO()) as steps:
+        yield steps
 
 
 def test_torch_never_comes_from_a_plain_install_on_linux() -> None:
@@ -135,20 +144,24 @@ def test_the_decoder_loads_here() -> None:
     assert bootstrap.decoder_complaint(Path(sys.executable)) is None
 
 
-def test_what_cannot_be_repaired_ends_in_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_repaired_ends_in_advice(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
     complaint = "libavutil.so.60: cannot open shared object file"
     monkeypatch.setattr(bootstrap, "decoder_complaint", lambda python: complaint)
     with pytest.raises(bootstrap.SetupError, match="sudo apt-get install ffmpeg"):
-        bootstrap.ensure_decoder(PYTHON, machine(programs="apt-get sudo"))
+        bootstrap.ensure_decoder(PYTHON, machine(programs="apt-get sudo"), steps)
 
 
-def test_a_package_that_does_not_help_is_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_does_not_help_is_installed_once(
+    monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
     ran: list[list[str]] = []
     complaint = "libavutil.so.60: cannot open shared object file"
     monkeypatch.setattr(bootstrap, "decoder_complaint", lambda python: complaint)
-    monkeypatch.setattr(bootstrap, "run", lambda command: ran.append(command) or True)
+    monkeypatch.setattr(steps, "run", lambda command: ran.append(command) or True)
     with pytest.raises(bootstrap.SetupError, match="apt-get install ffmpeg"):
-        bootstrap.ensure_decoder(PYTHON, machine(root=True, programs="apt-get"))
+        bootstrap.ensure_decoder(PYTHON, machine(root=True, programs="apt-get"), steps)
     assert [command[-1] for command in ran] == ["update", "ffmpeg"]
 
 
@@ -172,6 +185,46 @@ def test_two_set_ups_of_one_environment_wait_for_each_other(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_step_that_fails_is_shown_with_its_last_lines_and_the_log(tmp_path: Path) -> None:
+    lock, environment = tmp_path / "lock.txt", tmp_path / "environment"
+    lock.write_text("torch==0.0.1\n", encoding="utf-8")
+    command = [sys.executable, "-m", "deploy.bootstrap", environment, "--requirements", lock]
+    no_index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    (environment / "leavings").mkdir(parents=True)
+    for time in ("first", "second"):
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **no_index},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        shown = re.sub(r"\d+ s\n", "N s\n", done.stdout)
+        assert done.returncode == 1, done.stderr
+        assert shown == (
+            "[1/4] a virtual environment ... N s\n[2/4] torch without CUDA ... failed after N s\n"
+        )
+        log = environment / "setup.log"
+        assert f"(all of it is in {log})" in done.stderr
+        assert "    ERROR: No matching distribution found" in done.stderr
+        assert done.stderr.index("ERROR: No matching") < done.stderr.index("error: No CPU build")
+        assert "torch==0.0.1+cpu" in log.read_text(encoding="utf-8")
+        # what was no environment is cleared; one that works is kept
+        left = environment / "leavings"
+        assert left.exists() == (time == "second")
+        left.touch()
+
+
+def test_a_place_that_cannot_be_had_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lock = str(ROOT / "requirements" / "runtime-cpu.txt")
+    command = [sys.executable, "-m", "deploy.bootstrap", str(tmp_path / "file"), "--requirements"]
+    done = subprocess.run([*command, lock], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: {tmp_path / 'file'} cannot be made: File exists"
+
+
 # --- the lock files -----------------------------------------------------------------------------
 
 
@@ -180,7 +233,10 @@ def pins(name: str) -> set[str]:
     return set(re.findall(r"^([\w.-]+==[\w.]+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "development", "runtime-cpu", "runtime-cuda"])
+@pytest.mark.parametrize(
+    "name",
+    ["bootstrap", "development", "openvino", "runtime-cpu", "runtime-cuda", "training-cpu"],
+)
 def test_every_line_of_a_lock_is_pinned_hashed_and_without_cuda(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     blocks = re.split(r"\n(?=\S)", text.strip())
@@ -194,7 +250,7 @@ def test_every_line_of_a_lock_is_pinned_hashed_and_without_cuda(name: str) -> No
 
 
 def test_the_locks_agree() -> None:
-    assert pins("runtime-cpu") < pins("development")
+    assert pins("runtime-cpu") < pins("training-cpu") < pins("development")
     cpu, cuda = pins("runtime-cpu"), pins("runtime-cuda")
     assert {p.split("==")[0] for p in cpu ^ cuda} == {"onnxruntime", "onnxruntime-gpu"}
     assert {p.split("==")[1] for p in cpu ^ cuda} == {
@@ -208,6 +264,7 @@ def test_the_locks_agree() -> None:
         ("runtime-cpu", ["cpu"]),
         ("runtime-cuda", ["gpu"]),
         ("development", ["cpu", "train", "dev"]),
+        ("training-cpu", ["cpu", "train", "plots"]),
     ],
 )
 def test_the_locks_pin_what_the_project_asks_for(name: str, extras: list[str]) -> None:
@@ -239,6 +296,15 @@ def test_what_is_said_of_torchs_requirements_is_true() -> None:
     }
     assert set(said["requires-dist"]) == needed
     assert said["version"] == importlib.metadata.version("torch").partition("+")[0]
+
+
+def test_what_is_said_of_timms_requirements_is_true() -> None:
+    """The same, without torchvision."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (said,) = [m for m in project["tool"]["uv"]["dependency-metadata"] if m["name"] == "timm"]
+    real = set(importlib.metadata.requires("timm") or [])
+    assert real - set(said["requires-dist"]) == {"torchvision"}
+    assert set(said["requires-dist"]) < real
 
 
 # --- the choice of a Python ---------------------------------------------------------------------
@@ -286,11 +352,13 @@ def test_no_python_that_is_new_enough(tmp_path: Path) -> None:
     assert "python3-venv" in answer.stderr
 
 
-def test_nothing_is_installed_where_all_is_there() -> None:
+def test_nothing_is_installed_where_all_is_there(steps: Steps) -> None:
     """A second run of the set-up on this very environment only asks pip, and changes nothing."""
     if os.environ.get("VIRTUAL_ENV") is None and sys.prefix == sys.base_prefix:
         pytest.skip("not in a virtual environment")
     version = importlib.metadata.version("torch")
     python = Path(sys.executable)
-    bootstrap.install_torch(python, version.partition("+")[0], bootstrap.platform.system())
+    system = bootstrap.platform.system()
+    bootstrap.install_torch(python, version.partition("+")[0], system, steps)
+    assert not steps.log.read_text(encoding="utf-8"), "no program was run"
     assert importlib.metadata.version("torch") == version

@@ -304,7 +304,7 @@ def test_limits_over_http(start_server: Callable[..., Server], white: Path, tmp_
     problem(response, 413, "body_too_large")
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason="an extra, where the folder is")
+@pytest.mark.skipif(not ZOO.is_dir(), reason="the clips are not part of the project")
 def test_a_zoo_of_real_and_broken_clips(server: Server) -> None:
     known = errors.all_errors()
     answered = 0

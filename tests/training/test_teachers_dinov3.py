@@ -1,7 +1,12 @@
 """DINOv3 through transformers and timm: the same features from the same weights."""
 
+import importlib
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -36,10 +41,56 @@ def teacher() -> TransformersDinoV3:
     return teacher
 
 
+class _NamesOnly(type):
+    """Whatever is asked of the class is a class again."""
+
+    def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _NamesOnly(name, (), {})
+
+
+@contextmanager
+def names_of_torchvision() -> Iterator[None]:
+    """Let torchvision be imported, if only for its names.
+
+    timm imports it for reading and altering pictures, none of which a network needs, and the
+    package index has no torchvision that fits a torch without CUDA.
+    """
+    names = (
+        "torchvision",
+        "torchvision.datasets",
+        "torchvision.models",
+        "torchvision.models.feature_extraction",
+        "torchvision.ops",
+        "torchvision.ops.misc",
+        "torchvision.transforms",
+        "torchvision.transforms.functional",
+    )
+    for name in names:
+        module = sys.modules[name] = ModuleType(name)
+        module.__path__ = []  # type: ignore[attr-defined]
+        module.__getattr__ = lambda name: getattr(_NamesOnly("nothing", (), {}), name)  # type: ignore[method-assign]
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="module")
 def timm() -> None:
-    # timm imports torchvision, which is not there for every build of torch
-    pytest.importorskip("timm", exc_type=ImportError)
+    """The real timm, with the real torchvision where that can be imported."""
+    try:
+        importlib.import_module("timm")
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
+            del sys.modules[name]
+        with names_of_torchvision():
+            importlib.import_module("timm")
 
 
 def official(teacher: TransformersDinoV3) -> dict[str, Tensor]:
@@ -179,11 +230,7 @@ def test_timms_keys_are_read(timm: None) -> None:
     assert all(block.attn.fused_attn for block in teacher.model.blocks)
 
 
-def test_without_timm_the_error_says_what_to_install() -> None:
-    try:
-        import timm  # noqa: F401
-    except ImportError:
-        with pytest.raises(TeacherError, match=r"needs timm.*lookwhen\[teachers\]"):
-            TimmDinoV3(SHAPE)
-    else:
-        pytest.skip("timm is there")
+def test_without_timm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(TeacherError, match=r"needs timm.*lookwhen\[teachers\]"):
+        TimmDinoV3(SHAPE)

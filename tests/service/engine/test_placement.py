@@ -103,7 +103,7 @@ def test_rows_are_put_together_where_they_belong() -> None:
 GPU = "CUDAExecutionProvider" in ort.get_available_providers()
 
 
-@pytest.mark.skipif(GPU, reason="there may be page-locked memory")
+@pytest.mark.skipif(GPU, reason="there is a GPU")
 def test_without_page_locked_memory_it_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert best_allocator(0) is pageable

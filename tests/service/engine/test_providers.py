@@ -18,7 +18,7 @@ from bundle.schema import Geometry
 from service.engine import Engine, EngineError, EngineOptions
 from service.engine.calibration import extractor_noise
 from service.engine.engine import Selected
-from service.engine.options import CPU, OPENVINO, Precision
+from service.engine.options import CPU, OPENVINO
 from service.engine.precision import to_half, to_int8
 from service.engine.providers import provider_options, with_threads
 
@@ -54,26 +54,6 @@ def test_openvino_computes_in_what_was_asked_for_on_threads_of_its_own() -> None
         assert json.loads(told["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": hint}}
         assert with_threads(OPENVINO, told, 3) == {**told, "num_of_threads": "3"}
         assert with_threads(CPU, fallback, 3) == {}
-
-
-@pytest.mark.skipif(
-    OPENVINO not in ort.get_available_providers(), reason="takes onnxruntime-openvino"
-)
-@pytest.mark.parametrize("precision", ["auto", "bf16", "int8"])
-def test_an_engine_on_openvino_answers_nearly_the_same(
-    bundle: Bundle, precision: Precision
-) -> None:
-    options = EngineOptions(execution_providers=(OPENVINO, CPU), precision=precision)
-    engine = Engine(bundle, options)
-    assert engine.providers[0] == OPENVINO
-    single = Engine(bundle, EngineOptions())
-    feeds = extractor_noise(bundle.manifest.geometry, [102, 60])
-    ours, _ = engine.extractor.run(feeds)
-    expected, _ = single.extractor.run(feeds)
-    allowed = 1e-3 if precision == "auto" else 0.1
-    assert np.abs(ours - expected).max() < allowed * expected.std()
-    engine.close()
-    single.close()
 
 
 def test_sixteen_other_bits_are_for_openvino(bundle: Bundle) -> None:
