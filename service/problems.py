@@ -6,6 +6,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -16,6 +17,7 @@ from service.errors import (
     NotFound,
     ServiceError,
 )
+from service.metrics import ROUTES
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
@@ -46,9 +48,22 @@ async def answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     problem: ServiceError
     if error.status_code == HTTPStatus.NOT_FOUND:
-        problem = NotFound()
+        problem = NotFound(_meant(request))
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem = MethodNotAllowed((error.headers or {}).get("Allow", ""))
+        # Files, which are for reading, name no methods; and HEAD goes wherever GET does.
+        methods = set((error.headers or {}).get("Allow", "GET").split(", "))
+        methods |= {"HEAD"} if "GET" in methods else set()
+        problem = MethodNotAllowed(sorted(methods))
     else:
         problem = HttpError(error.status_code)
     return await answer_problem(request, problem)
+
+
+def _meant(request: Request) -> str | None:
+    """The address that one was meant for which has slashes too many, or capitals."""
+    prefix = request.scope.get("root_path", "")
+    parts = request.scope["path"].removeprefix(prefix).lower().split("/")
+    path = "/" + "/".join(filter(None, parts))
+    scope = {**request.scope, "root_path": "", "path": path}
+    there = any(route.matches(scope)[0] != Match.NONE for route in request.app.routes)
+    return f"{prefix}{path}" if there and path in ROUTES else None
