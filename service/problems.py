@@ -16,6 +16,7 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     ServiceError,
+    all_errors,
 )
 from service.metrics import ROUTES
 
@@ -61,9 +62,15 @@ async def answer_http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _meant(request: Request) -> str | None:
     """The address that one was meant for which has slashes too many, or capitals."""
-    prefix = request.scope.get("root_path", "")
-    parts = request.scope["path"].removeprefix(prefix).lower().split("/")
-    path = "/" + "/".join(filter(None, parts))
-    scope = {**request.scope, "root_path": "", "path": path}
-    there = any(route.matches(scope)[0] != Match.NONE for route in request.app.routes)
-    return f"{prefix}{path}" if there and path in ROUTES else None
+    scope = request.scope
+    prefix = scope.get("app_root_path", scope.get("root_path", ""))
+    asked = scope["path"].removeprefix(prefix)
+    path = "/" + "/".join(filter(None, asked.lower().split("/")))
+    known = {*ROUTES, *(f"/problems/{code}" for code in all_errors())}
+    if path == asked or path not in known or "{" in path:
+        return None
+    # Metrics are not there where they have a port of their own.
+    there = {**scope, "app_root_path": "", "root_path": "", "path": path}
+    if any(route.matches(there)[0] != Match.NONE for route in request.app.routes):
+        return f"{prefix}{path}"
+    return None

@@ -74,9 +74,10 @@ def test_other_methods_are_told_which_there_are(server: Server) -> None:
         ("/classify/", "/classify"), ("//classify", "/classify"), ("/Classify", "/classify"),
         ("/sweep//", "/sweep"), ("/model/", "/model"), ("/livez/", "/livez"),
         ("/readyz/", "/readyz"), ("/metrics/", "/metrics"), ("/docs/", "/docs"),
-        ("/openapi.json/", "/openapi.json"),
+        ("/openapi.json/", "/openapi.json"), ("/problems/overloaded/", "/problems/overloaded"),
         # what is not there in any spelling
-        ("/problems/overloaded/", None), ("/docs/assets/", None), ("/docs/assets", None),
+        ("/problems/nonsense/", None), ("/problems/{code}/", None),
+        ("/docs/assets/", None), ("/docs/assets", None),
         ("/docs/assets/nothing.js/", None), ("/classify/x", None), ("/v1/classify", None),
         ("/nowhere/", None),
     ],
