@@ -70,7 +70,14 @@ def _describe_clip_route(
         "type": "object",
         "required": ["file"],
         "additionalProperties": False,
-        "properties": {"file": {**_BINARY, "description": "the video"}, **schemas},
+        "properties": {
+            "file": {**_BINARY, "description": "the video"},
+            # Pages fill a form's fields in with examples, and send all of them together.
+            **{
+                name: {key: value for key, value in schema.items() if key != "examples"}
+                for name, schema in schemas.items()
+            },
+        },
     }
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
