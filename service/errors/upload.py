@@ -76,7 +76,7 @@ _INSTEAD = {
     "application/json": "A video is not sent within JSON: put parameters into the query and the "
     "video's bytes into the body, as they are: "
     "`curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'URL?sparsity=0.9'`.",
-    "application/x-www-form-urlencoded": "It is what curl's -d and --data-binary name unless told "
+    "application/x-www-form-urlencoded": "curl's -d and --data-binary name this type unless told "
     "otherwise, and -d also drops line breaks from a file. Send the form with -F, or the bytes "
     "with their type: `curl -F file=@clip.mp4 URL` or "
     "`curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' URL`.",

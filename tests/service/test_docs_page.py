@@ -12,7 +12,7 @@ from service_server import Server
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
-QUERY, FORM = ".parameters-container .parameters", ".opblock-section-request-body"
+QUERY, FORM = "[data-param-name]", ".opblock-section-request-body"
 
 
 class Operation:
@@ -100,7 +100,7 @@ def test_fields_of_the_form_are_filled_in(browser: Browser, server: Server, squa
     operation.choose(square)
     operation.fill(f"{FORM} [data-property-name=sparsity] input[type=text]", "auto")
     operation.fill(f"{FORM} [data-property-name=coverage] input[type=text]", "0.5")
-    operation.fill(f"{QUERY} [data-param-name=top] input", "1")
+    operation.fill("[data-param-name=top] input", "1")
     status, answer = operation.execute()
     assert status == "200", answer
     assert answer["coverage"]["asked"] == 0.5
