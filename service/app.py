@@ -17,6 +17,7 @@ from service.access import Authentication, BrowserRules
 from service.body import UploadMemory
 from service.decoding.protocol import SANDBOXES
 from service.errors import ServiceError
+from service.head import HeadAsGet
 from service.keys import KeyLimits, Keys
 from service.metrics import Metrics
 from service.middleware import RequestContext
@@ -76,6 +77,11 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/assets",
+        # An address that is nearly right is answered 404 and named: who follows a redirect sends
+        # clip and key once more, and behind a proxy that ends TLS without it.
+        redirect_slashes=False,
+        # What generated clients call their functions.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.pipeline = pipeline
     app.state.metrics = metrics
@@ -106,6 +112,7 @@ def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
             expose_headers=["x-request-id", "server-timing", "retry-after"],
         )
     app.add_middleware(BrowserRules)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, metrics=pipeline.metrics, draining=lambda: pipeline.draining)
 
 

@@ -1,7 +1,7 @@
 """A request's body into a block of memory, counted as it arrives, refused as early as possible.
 
-Starlette's own form parser spools files of any size before anyone can object, so the multipart
-parser underneath is driven here, part by part.
+Starlette's own form parser spools files of any size before anyone can object, and knows neither
+preambles nor all else that the standard allows; so forms are read here, part by part.
 """
 
 import asyncio
@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from service.containers import SNIFF_BYTES, Container, identify
 from service.decoding.blocks import Block
@@ -28,10 +27,14 @@ from service.errors import (
     UploadTimeout,
     UploadTooSlow,
 )
+from service.multipart import MultipartReader
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 FILE_FIELD = "file"
+
+# What a part's Content-Transfer-Encoding may say: it goes over the wire as it is.
+_IDENTITY = (b"", b"binary", b"8bit", b"7bit")
 
 # Uploads take seconds; how long these will take is not ours to know.
 _RETRY_SECONDS = 2
@@ -76,7 +79,7 @@ class UploadMemory:
 
 @dataclass(slots=True)
 class Received:
-    """What a body held besides the clip's bytes."""
+    """What a body held besides the clip's bytes; of a form, the fields that were filled in."""
 
     container: Container
     form: list[tuple[str, str]] = field(default_factory=list)
@@ -129,7 +132,8 @@ class RequestBody:
             ClipError: the first bytes are not those of a container we accept.
             ClientDisconnected: the client went away.
         """
-        kind, options = parse_options_header(self._headers.get("content-type", ""))
+        content_type = self._headers.get("content-type", "").strip()
+        kind, options = parse_options_header(content_type)
         length = self._headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length) > self._limits.max_body_bytes:
             raise BodyTooLarge(self._limits.max_body_bytes)
@@ -140,11 +144,17 @@ class RequestBody:
             async with asyncio.timeout(self._limits.upload_timeout_seconds):
                 if kind == b"multipart/form-data":
                     return await self._read_multipart(options.get(b"boundary", b""), block)
-                if kind.startswith(b"video/") or kind == b"application/octet-stream":
+                # Without a type a body is bytes (RFC 9110, section 8.3), and libraries send bytes
+                # so; the first of them decide in any case.
+                if (
+                    not content_type
+                    or kind.startswith(b"video/")
+                    or kind == b"application/octet-stream"
+                ):
                     return await self._read_raw(block)
         except TimeoutError:
             raise UploadTimeout(self._limits.upload_timeout_seconds) from None
-        raise UnsupportedMediaType
+        raise UnsupportedMediaType(content_type)
 
     async def _read_raw(self, block: Block) -> Received:
         sink = ClipSink(block)
@@ -154,12 +164,17 @@ class RequestBody:
 
     async def _read_multipart(self, boundary: bytes, block: Block) -> Received:
         if not 1 <= len(boundary) <= 70:
-            raise MalformedMultipart("its Content-Type names no boundary of 1 to 70 characters")
-        form = _Form(boundary, ClipSink(block), self._limits)
+            raise MalformedMultipart(
+                "its Content-Type names no boundary of 1 to 70 characters; leave that header to "
+                "what builds the form"
+            )
+        form = _Form(ClipSink(block), self._limits)
+        reader = MultipartReader(boundary, form)
         while not self._complete:
-            form.feed(await self._chunk())
+            reader.feed(await self._chunk())
         if self._count == 0:
             raise EmptyBody
+        reader.finish()
         return form.finish()
 
     async def _chunk(self) -> bytes:
@@ -227,97 +242,60 @@ class RequestBody:
 
 
 class _Form:
-    """Drives the multipart parser: one file to the sink, small fields kept, all of it bounded."""
+    """The parts of a form: one file to the sink, small fields kept, all of it bounded."""
 
-    def __init__(self, boundary: bytes, sink: ClipSink, limits: BodyLimits) -> None:
+    def __init__(self, sink: ClipSink, limits: BodyLimits) -> None:
         self._sink, self._limits = sink, limits
         self._fields: list[tuple[str, str]] = []
-        self._parts = self._file_parts = self._file_bytes = self._header_bytes = 0
+        self._parts = self._file_parts = self._file_bytes = 0
         self._name = ""
         self._value = bytearray()
-        self._header_name, self._header_value = bytearray(), bytearray()
-        self._disposition = b""
-        self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            callbacks={
-                "on_part_begin": self._part_begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_part,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._part_data,
-                "on_part_end": self._part_end,
-                "on_end": self._end,
-            },
-        )
-
-    def feed(self, data: bytes) -> None:
-        if not data:
-            return
-        try:
-            self._parser.write(data)
-        except MultipartParseError:
-            raise MalformedMultipart("a boundary or a part's header is not as it must be") from None
 
     def finish(self) -> Received:
-        if not self._ended:
-            raise MalformedMultipart("it ends before its last boundary")
         if not self._file_parts:
             raise MissingFile
         if not self._file_bytes:
             raise EmptyBody("The field `file`")
         return Received(self._sink.finish(), self._fields)
 
-    def _part_begin(self) -> None:
+    def begin(self, headers: Mapping[bytes, bytes]) -> None:
         self._parts += 1
-        if self._parts > self._limits.max_form_fields:
-            raise MalformedMultipart(f"it has more than {self._limits.max_form_fields} parts")
-        self._disposition, self._header_bytes = b"", 0
-        self._value = bytearray()
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_name += data[start:end]
-
-    def _header_part(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
-        self._header_value += data[start:end]
-
-    def _count_header(self, count: int) -> None:
-        self._header_bytes += count
-        if self._header_bytes > self._limits.max_form_field_bytes:
-            limit = self._limits.max_form_field_bytes
-            raise MalformedMultipart(f"a part's headers have more than {limit} bytes")
-
-    def _header_end(self) -> None:
-        if bytes(self._header_name).lower() == b"content-disposition":
-            self._disposition = bytes(self._header_value)
-        self._header_name, self._header_value = bytearray(), bytearray()
-
-    def _headers_finished(self) -> None:
-        kind, options = parse_options_header(self._disposition)
+        most = self._limits.max_form_fields
+        if self._parts > most:
+            raise MalformedMultipart(f"it has more than {most} parts", limit=most)
+        disposition = headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition)
         if kind != b"form-data" or b"name" not in options:
             raise MalformedMultipart("a part has no Content-Disposition with a name")
+        most = self._limits.max_form_field_bytes
+        if len(options[b"name"]) > most:
+            raise MalformedMultipart(f"a form field's name has more than {most} bytes", limit=most)
         self._name = options[b"name"].decode("utf-8", "replace")
-        if self._name == FILE_FIELD:
-            self._file_parts += 1
-        if self._file_parts > 1 or (b"filename" in options and self._name != FILE_FIELD):
-            raise SeveralFiles if self._file_parts else MissingFile
+        self._value = bytearray()
+        encoding = headers.get(b"content-transfer-encoding", b"").lower()
+        if encoding not in _IDENTITY:
+            shown = encoding[:40].decode("ascii", "replace")
+            raise MalformedMultipart(f"a part is encoded as {shown!r}; send it as it is")
+        if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+            raise SeveralFiles
+        is_file = self._name == FILE_FIELD
+        self._file_parts += is_file
+        names_a_file = b"filename" in options or b"filename*" in disposition.lower()
+        if self._file_parts > 1 or (names_a_file and not is_file):
+            raise SeveralFiles if self._file_parts else MissingFile(self._name)
 
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
+    def data(self, data: memoryview) -> None:
         if self._name == FILE_FIELD:
-            self._file_bytes += end - start
-            self._sink.write(memoryview(data)[start:end])
+            self._file_bytes += len(data)
+            self._sink.write(data)
             return
-        self._value += data[start:end]
-        if len(self._value) > self._limits.max_form_field_bytes:
-            limit = self._limits.max_form_field_bytes
-            raise MalformedMultipart(f"a form field has more than {limit} bytes")
+        self._value += data
+        most = self._limits.max_form_field_bytes
+        if len(self._value) > most:
+            raise MalformedMultipart(f"a form field has more than {most} bytes", limit=most)
 
-    def _part_end(self) -> None:
-        if self._name != FILE_FIELD:
+    def end(self) -> None:
+        # Forms have all of their fields, and those that nobody touched are empty: so browsers send
+        # them, and the page of the interface's description.
+        if self._name != FILE_FIELD and self._value:
             self._fields.append((self._name, self._value.decode("utf-8", "replace")))
-
-    def _end(self) -> None:
-        self._ended = True

@@ -35,8 +35,6 @@ def set_up(log_format: Literal["auto", "json", "console"], level: str) -> None:
     # Its news are ours to tell; one line a start is enough.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # It describes each malformed form; the problem document and its line in the log do already.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

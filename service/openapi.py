@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.access import is_open
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.parameter_schemas import CLASSIFY, SWEEP, top_and_views
 from service.pipeline import Pipeline
@@ -34,9 +35,12 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             )
             shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
             limit = pipeline.settings.max_body_bytes
-            _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
-            _describe_clip_route(document, "/sweep", SWEEP | shared, limit)
+            _describe_clip_route(document, "/classify", "ClassifyForm", CLASSIFY | shared, limit)
+            _describe_clip_route(document, "/sweep", "SweepForm", SWEEP | shared, limit)
             _drop_framework_errors(document)
+            _spell_constants_out(document)
+            if app.state.keys.required:
+                _ask_for_keys(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -44,7 +48,11 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], max_body_bytes: int
+    document: dict[str, Any],
+    path: str,
+    form: str,
+    schemas: dict[str, dict[str, Any]],
+    max_body_bytes: int,
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -57,23 +65,34 @@ def _describe_clip_route(
         }
         for name, schema in schemas.items()
     ]
-    form = {
+    # By a name of its own, which generated clients take for that of a class.
+    document["components"]["schemas"][form] = {
         "type": "object",
         "required": ["file"],
         "additionalProperties": False,
-        "properties": {"file": {**_BINARY, "description": "the video"}, **schemas},
+        "properties": {
+            "file": {**_BINARY, "description": "the video"},
+            # Pages fill a form's fields in with examples, and send all of them together.
+            **{
+                name: {key: value for key, value in schema.items() if key != "examples"}
+                for name, schema in schemas.items()
+            },
+        },
     }
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
         "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
-        f"{max_body_bytes} bytes.",
+        f"{max_body_bytes} bytes. Parameters go into the query or into the form's fields, of which "
+        "empty ones are as good as none.",
         "content": {
-            "multipart/form-data": {"schema": form},
+            "multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{form}"}},
             "video/*": raw,
             "application/octet-stream": raw,
         },
     }
+    other_problems = operation["responses"]["default"]["content"]
+    other_problems[PROBLEM_MEDIA_TYPE] = other_problems.pop("application/json")
 
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:
@@ -85,6 +104,33 @@ def _drop_framework_errors(document: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _spell_constants_out(node: object) -> None:
+    """Turn each `const` into the enumeration of one value that it is.
+
+    Generated clients refuse all other members of a union that has one.
+    """
+    if isinstance(node, dict):
+        if "const" in node:
+            node["enum"] = [node.pop("const")]
+        for inner in node.values():
+            _spell_constants_out(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            _spell_constants_out(inner)
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """Either header will do; where keys are asked for is known to what asks for them."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in document["paths"].items():
+        if not is_open(path):
+            for operation in operations.values():
+                operation["security"] = [{"bearer": []}, {"header": []}]
 
 
 def problem_responses(*without: str) -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,9 @@
-"""JSON Schema of each parameter, for the OpenAPI document; the truth is in ``parameters.parse``."""
+"""JSON Schema of each parameter, for the OpenAPI document; the truth is in ``parameters.parse``.
+
+Defaults stand in the descriptions. As a schema's ``default`` generated clients send them and pages
+fill them in, in the query and in the form: what was set in one place then contradicts the default
+in the other, and ``coverage`` and ``margin`` are refused without what they belong to.
+"""
 
 from typing import Any
 
@@ -18,9 +23,10 @@ Schemas = dict[str, dict[str, Any]]
 
 CLASSIFY: Schemas = {
     "sparsity": {
+        # The text first: what generated clients take for neither kind, they send as the last.
         "oneOf": [
-            {"type": "number", "minimum": 0, "maximum": HIGHEST_SPARSITY},
             {"type": "string", "enum": [AUTO]},
+            {"type": "number", "minimum": 0, "maximum": HIGHEST_SPARSITY},
         ],
         "description": "Share of the tokens to drop: 0.9 keeps a tenth. When it is not given, the "
         "bundle's default. The nearest level that is not sparser is used; see /model. `auto` keeps "
@@ -31,9 +37,9 @@ CLASSIFY: Schemas = {
         "type": "number",
         "minimum": LOWEST_COVERAGE,
         "maximum": 1,
-        "default": DEFAULT_COVERAGE,
-        "description": "With sparsity=auto: the share of the selector's mass that the tokens kept "
-        "have to hold, within the range of sparsities that was trained.",
+        "description": "Only with sparsity=auto: the share of the selector's mass that the tokens "
+        "kept have to hold, within the range of sparsities that was trained; "
+        f"{DEFAULT_COVERAGE:g} when it is not given.",
         "examples": [DEFAULT_COVERAGE],
     },
     "budget_ms": {
@@ -47,18 +53,17 @@ CLASSIFY: Schemas = {
     },
     "cascade": {
         "type": "boolean",
-        "default": False,
         "description": "Start sparse, and look at more tokens while the first two labels are "
-        "closer than `margin`; never at more than `sparsity` says.",
+        "closer than `margin`; never at more than `sparsity` says. Not with sparsity=auto. False "
+        "when it is not given.",
         "examples": [True],
     },
     "margin": {
         "type": "number",
         "minimum": 0,
         "maximum": 1,
-        "default": DEFAULT_MARGIN,
-        "description": "With cascade=true: the difference between the first two scores that is "
-        "enough.",
+        "description": "Only with cascade=true: the difference between the first two scores that "
+        f"is enough; {DEFAULT_MARGIN:g} when it is not given.",
         "examples": [DEFAULT_MARGIN],
     },
     "max_sparsity": {
@@ -66,14 +71,14 @@ CLASSIFY: Schemas = {
         "minimum": 0,
         "maximum": HIGHEST_SPARSITY,
         "description": "The sparsest that the answer may be. Allows to be served sparser than "
-        "asked while there is much to do, rather than to be refused.",
+        "asked while there is much to do, rather than to be refused. Not less than `sparsity`, "
+        "and not with strict=true.",
         "examples": [0.95],
     },
     "strict": {
         "type": "boolean",
-        "default": False,
         "description": "Be refused rather than served sparser than asked, also where the service "
-        "does that by default.",
+        "does that by default. False when it is not given.",
         "examples": [True],
     },
 }
@@ -81,9 +86,9 @@ CLASSIFY: Schemas = {
 SWEEP: Schemas = {
     "sparsities": {
         "type": "string",
-        "default": ",".join(f"{sparsity:g}" for sparsity in DEFAULT_SWEEP),
         "description": f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
-        "commas. Of each, the nearest level that is not sparser is used.",
+        "commas. Of each, the nearest level that is not sparser is used. "
+        f"{','.join(f'{sparsity:g}' for sparsity in DEFAULT_SWEEP)} when it is not given.",
         "examples": ["0,0.5,0.9"],
     },
 }
@@ -96,16 +101,16 @@ def top_and_views(default_views: str, bounds: Bounds) -> Schemas:
             "type": "integer",
             "minimum": 1,
             "maximum": bounds.max_top,
-            "default": bounds.default_top,
-            "description": "How many labels to answer, best first; all of them if there are fewer.",
+            "description": "How many labels to answer, best first; all of them if there are fewer. "
+            f"{bounds.default_top} when it is not given.",
             "examples": [bounds.default_top],
         },
         "views": {
             "type": "string",
             "pattern": "^[0-9]{1,3}x[13]$",
-            "default": default_views,
             "description": "TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
-            f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number.",
+            f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number. "
+            f"{default_views} when it is not given.",
             "examples": ["1x1", "4x3"],
         },
     }

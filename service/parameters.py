@@ -27,7 +27,7 @@ MAX_SWEEP = 16
 # Dense, and the sparsities that are of interest for a selector: those of the README's table.
 DEFAULT_SWEEP = (0.0, 0.5, 0.7, 0.9, 0.95)
 
-_DECIMAL = re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]{1,2})?", re.ASCII)
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -90,9 +90,15 @@ def collect(pairs: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[st
     for name, value in pairs:
         if name not in names:
             raise UnknownParameter(name, list(names))
-        if found.setdefault(name, value) != value:
+        if not _same(found.setdefault(name, value), value):
             raise ConflictingParameter(name)
     return found
+
+
+def _same(one: str, other: str) -> bool:
+    if (number := _number(one)) is not None:
+        return number == _number(other)
+    return one.lower() == other.lower()
 
 
 def parse(texts: Mapping[str, str], default_views: str, bounds: Bounds) -> Parameters:
@@ -195,8 +201,9 @@ def _budget(text: str) -> float:
 
 
 def _boolean(name: str, text: str) -> bool:
-    if text in _TRUTH:
-        return _TRUTH[text]
+    # Python writes True.
+    if text.lower() in _TRUTH:
+        return _TRUTH[text.lower()]
     raise InvalidParameter(name, text, "true or false")
 
 

@@ -6,6 +6,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -15,7 +16,9 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     ServiceError,
+    all_errors,
 )
+from service.metrics import ROUTES
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
@@ -46,9 +49,28 @@ async def answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     problem: ServiceError
     if error.status_code == HTTPStatus.NOT_FOUND:
-        problem = NotFound()
+        problem = NotFound(_meant(request))
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem = MethodNotAllowed((error.headers or {}).get("Allow", ""))
+        # Files, which are for reading, name no methods; and HEAD goes wherever GET does.
+        methods = set((error.headers or {}).get("Allow", "GET").split(", "))
+        methods |= {"HEAD"} if "GET" in methods else set()
+        problem = MethodNotAllowed(sorted(methods))
     else:
         problem = HttpError(error.status_code)
     return await answer_problem(request, problem)
+
+
+def _meant(request: Request) -> str | None:
+    """The address that one was meant for which has slashes too many, or capitals."""
+    scope = request.scope
+    prefix = scope.get("app_root_path", scope.get("root_path", ""))
+    asked = scope["path"].removeprefix(prefix)
+    path = "/" + "/".join(filter(None, asked.lower().split("/")))
+    known = {*ROUTES, *(f"/problems/{code}" for code in all_errors())}
+    if path == asked or path not in known or "{" in path:
+        return None
+    # Metrics are not there where they have a port of their own.
+    there = {**scope, "app_root_path": "", "root_path": "", "path": path}
+    if any(route.matches(there)[0] != Match.NONE for route in request.app.routes):
+        return f"{prefix}{path}"
+    return None

@@ -10,7 +10,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import answers, schemas
 from service.body import BodyLimits, RequestBody
-from service.errors import NotFound, ServiceError, all_errors
+from service.errors import (
+    NotFound,
+    RateLimited,
+    ServiceError,
+    TooManyConcurrent,
+    Unauthorized,
+    all_errors,
+)
 from service.openapi import problem_response, problem_responses
 from service.pipeline import Call, Pipeline
 
@@ -139,7 +146,16 @@ def _cache_status(use: schemas.CacheUse, store: bool) -> str:
     return "lookwhen; hit" if use == "hit" else f"lookwhen; fwd={use}; stored"
 
 
-@router.get("/model", response_model=schemas.Model, summary="What is served", tags=["model"])
+@router.get(
+    "/model",
+    response_model=schemas.Model,
+    responses={
+        401: problem_response(Unauthorized),
+        429: problem_response(RateLimited, TooManyConcurrent),
+    },
+    summary="What is served",
+    tags=["model"],
+)
 async def model(request: Request) -> schemas.Model:
     """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
     pipeline = _pipeline(request)

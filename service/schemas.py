@@ -362,6 +362,10 @@ class Problem(BaseModel):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
     field: str | None = Field(default=None, description="the parameter at fault")
     limit: float | str | None = Field(default=None, description="what is accepted")
+    other: str | None = Field(default=None, description="the parameter that `field` contradicts")
+    known: list[str] | None = Field(default=None, description="the parameters there are")
+    reason: str | None = Field(default=None, description="what there was too little of")
+    retry_after: int | None = Field(default=None, description="seconds, as in Retry-After")
 
 
 class ProblemDescription(_Answer):

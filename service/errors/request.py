@@ -11,18 +11,19 @@ class NotFound(RequestError):
     status, code, title = 404, "not_found", "There is nothing at this address"
     advice = "See /docs for the addresses."
 
-    def __init__(self) -> None:
-        super().__init__("There is nothing at this address. See /docs for what there is.")
+    def __init__(self, meant: str | None = None) -> None:
+        """``meant`` is the address that is nearly this one."""
+        hint = "" if meant is None else f" Did you mean {meant}?"
+        super().__init__(f"There is nothing at this address.{hint} See /docs for what there is.")
 
 
 class MethodNotAllowed(RequestError):
     status, code, title = 405, "method_not_allowed", "This address does not take this method"
     advice = "The Allow header names the methods; classification is a POST."
 
-    def __init__(self, allowed: str) -> None:
+    def __init__(self, allowed: list[str]) -> None:
         super().__init__(
-            f"This address takes {allowed or 'another method'}.",
-            headers={"allow": allowed} if allowed else None,
+            f"This address takes {' and '.join(allowed)}.", headers={"allow": ", ".join(allowed)}
         )
 
 

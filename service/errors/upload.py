@@ -57,28 +57,54 @@ class UnsupportedMediaType(UploadError):
     status, code, title = 415, "unsupported_content_type", "The Content-Type is not accepted"
     advice = "Use video/*, application/octet-stream, or multipart/form-data with a field `file`."
 
-    def __init__(self) -> None:
+    def __init__(self, content_type: str) -> None:
+        kind = content_type.partition(";")[0].strip().lower()
+        shown = kind if len(kind) <= 40 else kind[:40] + "..."
         super().__init__(
-            "The Content-Type must be video/* or application/octet-stream for a video as the "
-            "body, or multipart/form-data with a field `file`."
+            f"A body of type {shown!r} is not accepted. {_INSTEAD.get(kind, _SEND)}",
+            # RFC 9110, section 15.5.16: the types that would have been
+            headers={"accept": "video/*, application/octet-stream, multipart/form-data"},
         )
+
+
+_SEND = (
+    "Send the video as the body with a Content-Type of video/* or application/octet-stream, or as "
+    "the field `file` of multipart/form-data: `curl -F file=@clip.mp4 URL`."
+)
+# What callers of other services are used to, and what to send here instead.
+_INSTEAD = {
+    "application/json": "A video is not sent within JSON: put parameters into the query and the "
+    "video's bytes into the body, as they are: "
+    "`curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'URL?sparsity=0.9'`.",
+    "application/x-www-form-urlencoded": "curl's -d and --data-binary name this type unless told "
+    "otherwise, and -d also drops line breaks from a file. Send the form with -F, or the bytes "
+    "with their type: `curl -F file=@clip.mp4 URL` or "
+    "`curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' URL`.",
+}
 
 
 class MalformedMultipart(UploadError):
     status, code, title = 422, "malformed_multipart", "The multipart body is malformed"
     advice = "Let an HTTP library build the form: `curl -F file=@clip.mp4`."
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"The multipart body is malformed: {reason}.")
+    def __init__(self, reason: str, *, limit: int | None = None) -> None:
+        super().__init__(
+            f"The multipart body is malformed: {reason}. {self.advice}",
+            members=None if limit is None else {"limit": limit},
+        )
 
 
 class MissingFile(UploadError):
     status, code, title = 422, "missing_file", "The form has no field `file`"
     advice = "Put the video into a field called `file`."
 
-    def __init__(self) -> None:
+    def __init__(self, found: str | None = None) -> None:
+        """``found`` is the field that holds a file instead."""
+        what = "The form has no field `file`"
+        if found is not None:
+            what = f"The form has a file in the field {found[:40]!r}, which is not `file`"
         super().__init__(
-            "The form has no field `file`. Put the video there: `curl -F file=@clip.mp4`.",
+            f"{what}. Put the video there: `curl -F file=@clip.mp4 URL`.",
             members={"field": "file"},
         )
 
@@ -89,6 +115,7 @@ class SeveralFiles(UploadError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The form has more than one file. Send one request for each clip.",
+            "The form has more than one file. Send one request for each clip, with the clip in "
+            'the field `file`: `for clip in *.mp4; do curl -F "file=@$clip" URL; done`.',
             members={"field": "file"},
         )

@@ -54,7 +54,7 @@ class Limits(Group):
         16, "Parts of a multipart body, the file included.", ge=1, le=100
     )
     max_form_field_bytes: int = setting(
-        1024, "Bytes of a form field other than the file, and of a part's headers.",
+        1024, "Bytes of a form field other than the file, and of its name.",
         ge=64, le=65536,
     )  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_a_form_without_a_usable_boundary(content_type: str) -> None:
         read([WHOLE], content_type)
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json", "videos/mp4", ";"])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json", "videos/mp4", ";"])
 def test_other_content_types(content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType):
         read([CLIP], content_type)

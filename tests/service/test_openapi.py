@@ -49,8 +49,9 @@ def test_what_takes_clips_is_described(
         assert parameter["schema"]["examples"]
     body = operation["requestBody"]["content"]
     assert set(body) == {"multipart/form-data", "video/*", "application/octet-stream"}
-    form = body["multipart/form-data"]["schema"]["properties"]
-    assert set(form) == {"file"} | names
+    form = f"{path[1:].capitalize()}Form"
+    assert body["multipart/form-data"]["schema"] == {"$ref": f"#/components/schemas/{form}"}
+    assert set(document["components"]["schemas"][form]["properties"]) == {"file"} | names
     responses = operation["responses"]
     examples = {
         code

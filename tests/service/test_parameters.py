@@ -28,8 +28,8 @@ def test_parameters_have_defaults() -> None:
         *[("coverage", text) for text in ("", "0", "0.0001", "1.01", "nan", "all")],
         *[("margin", text) for text in ("", "-0.1", "1.1", "x")],
         *[("budget_ms", text) for text in ("", "0", "0.5", "3600001", "1e9", "inf", "10ms")],
-        *[("cascade", text) for text in ("", "yes", "TRUE", "2")],
-        *[("strict", text) for text in ("", "on", "True")],
+        *[("cascade", text) for text in ("", "yes", "T", "2")],
+        *[("strict", text) for text in ("", "on", " true")],
         *[("max_sparsity", text) for text in ("", "1", "auto", "-1")],
         *[("top", text) for text in ("", "0", "-1", "1.5", "1001", "1_0", "٣", "9" * 50)],
         *[("views", text) for text in ("", "1", "0x1", "1x2", "5x3", "13x1", "1X1", "1x1x1",
@@ -43,16 +43,34 @@ def test_bad_values_name_the_parameter_and_the_limit(name: str, value: str) -> N
     assert caught.value.members["limit"]
 
 
-@pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789"])
+@pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789", "9.0E-01"])
 def test_sparsity_is_a_decimal_number(text: str) -> None:
     assert parameters.parse({"sparsity": text}, "1x1", BOUNDS).sparsity == float(text)
 
 
+def test_values_are_read_as_languages_write_them() -> None:
+    """Python writes True, and Go a million as 1e+06."""
+    for text in ("true", "True", "TRUE", "1"):
+        assert read(strict=text).strict is True
+    for text in ("false", "False", "FALSE", "0"):
+        assert read(strict=text).strict is False
+    for text in ("1e+06", "1.0E6", "1000000.0", "1000000"):
+        assert read(budget_ms=text).budget_ms == 1_000_000
+
+
 def test_the_same_twice_is_no_conflict() -> None:
     names = parameters.CLASSIFY_NAMES
-    assert parameters.collect([("top", "3"), ("top", "3")], names) == {"top": "3"}
-    with pytest.raises(ConflictingParameter):
-        parameters.collect([("top", "3"), ("top", "4")], names)
+    for name, one, other in (
+        ("top", "3", "3"), ("sparsity", "0.9", "0.90"), ("sparsity", ".5", "5e-1"),
+        ("strict", "true", "True"), ("sparsity", "auto", "auto"),
+    ):  # fmt: skip
+        assert parameters.collect([(name, one), (name, other)], names) == {name: one}
+    for name, one, other in (
+        ("top", "3", "4"), ("sparsity", "auto", "0.9"), ("sparsity", "0.9", "auto"),
+        ("strict", "true", "false"), ("views", "1x1", "1x3"), ("top", "", "3"),
+    ):  # fmt: skip
+        with pytest.raises(ConflictingParameter):
+            parameters.collect([(name, one), (name, other)], names)
     with pytest.raises(UnknownParameter):
         parameters.collect([("sparcity", "0.5")], names)
     with pytest.raises(UnknownParameter):
