@@ -16,16 +16,17 @@ from service.errors import (
     NotFound,
     ServiceError,
 )
+from service.forwarded import root_path
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
     """The problem document of a :class:`ServiceError`; it is counted, and its code logged."""
     assert isinstance(error, ServiceError)
-    request.app.state.metrics.errors.labels(error.code).inc()
+    request.app.state.metrics.count_error(error.code)
     if not isinstance(error, ClientDisconnected):
         request.state.log = {**getattr(request.state, "log", {}), "code": error.code}
     return JSONResponse(
-        error.problem(request.state.request_id),
+        error.problem(request.state.request_id, root_path(request.scope)),
         status_code=error.status,
         headers=error.headers,
         media_type=PROBLEM_MEDIA_TYPE,
