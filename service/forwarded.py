@@ -58,7 +58,10 @@ def trusted_network(text: str) -> Network:
     Raises:
         ValueError: it is none, or everybody is in it.
     """
-    network = ipaddress.ip_network(text)
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"name addresses or networks, such as 10.1.0.0/16: {error}") from None
     if network.prefixlen == 0:
         raise ValueError(f"{text} is everybody; name the addresses of the proxies")
     return network
