@@ -89,7 +89,7 @@ class Forwarded:
     def __init__(self, app: ASGIApp, root_path: str, trusted_proxies: Sequence[str]) -> None:
         self._app, self._root_path = app, root_path
         self._trusted = [trusted_network(text) for text in trusted_proxies]
-        self._complained = False
+        self._said: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -108,6 +108,12 @@ class Forwarded:
                 if scheme.lower() in ("http", "https"):
                     said["scheme"] = scheme.lower()
             root = self._prefix(_values(scope, b"x-forwarded-prefix", separator=None), root)
+        elif _values(scope, b"x-forwarded-for"):
+            self._warn_once(
+                "X-Forwarded-For is not believed",
+                client=str(peer or ""),
+                setting="LOOKWHEN_TRUSTED_PROXIES names whom to believe",
+            )
         path: str = scope["path"]
         if path == root or path.startswith(root + "/"):
             path = path[len(root) :] or "/"
@@ -134,13 +140,15 @@ class Forwarded:
         try:
             return clean_prefix(values[-1])
         except ValueError as error:
-            if not self._complained:  # once is enough: it comes with every request
-                self._complained = True
-                logger.warning(
-                    "X-Forwarded-Prefix is ignored",
-                    extra={"value": values[-1][:LONGEST_PREFIX], "reason": str(error)},
-                )
+            value = values[-1][:LONGEST_PREFIX]
+            self._warn_once("X-Forwarded-Prefix is ignored", value=value, reason=str(error))
             return root
+
+    def _warn_once(self, message: str, **details: str) -> None:
+        """Such headers come with every request, and their reader needs one line."""
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message, extra=details)
 
 
 def _values(scope: Scope, wanted: bytes, separator: str | None = ",") -> list[str]:
