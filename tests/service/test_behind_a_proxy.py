@@ -104,14 +104,14 @@ def _texts(client: httpx.Client) -> dict[str, httpx.Response]:
     }  # fmt: skip
 
 
-def test_nothing_leads_out_of_the_prefix_or_out_of_tls(client: httpx.Client) -> None:
+def test_nothing_leads_out_of_the_prefix_or_out_of_tls(client: httpx.Client, proxy: Nginx) -> None:
     for path, answer in _texts(client).items():
         # The one that is no address: how SVG is told.
         text = answer.text.replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, path
         assert "http://" not in str(answer.headers), path
         if location := answer.headers.get("location"):
-            assert urljoin(str(answer.url), location).startswith(f"{client.base_url}lookwhen/")
+            assert urljoin(str(answer.url), location).startswith(f"{proxy.url}/lookwhen/")
         if answer.headers["content-type"] == PROBLEM:
             problem = answer.json()
             assert problem["type"] == f"/lookwhen/problems/{problem['code']}", path
