@@ -112,7 +112,7 @@ def test_nothing_leads_out_of_the_prefix_or_out_of_tls(client: httpx.Client, pro
         assert "http://" not in str(answer.headers), path
         if location := answer.headers.get("location"):
             assert urljoin(str(answer.url), location).startswith(f"{proxy.url}/lookwhen/")
-        if answer.headers["content-type"] == PROBLEM:
+        if answer.headers.get("content-type") == PROBLEM:
             problem = answer.json()
             assert problem["type"] == f"/lookwhen/problems/{problem['code']}", path
             described = client.get(urljoin(str(answer.url), problem["type"]))
