@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RateLimited, TooManyConcurrent, Unauthorized
+from service.forwarded import local_path, root_path
 from service.keys import Keys
 from service.problems import answer_problem
 
@@ -37,7 +38,7 @@ class Authentication:
         self._app, self._keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_open(local_path(scope)):
             await self._app(scope, receive, send)
             return
         try:
@@ -66,6 +67,7 @@ class BrowserRules:
             await self._app(scope, receive, send)
             return
         held: Message | None = None
+        path, root = local_path(scope), root_path(scope)
 
         async def guarded(message: Message) -> None:
             nonlocal held
@@ -73,7 +75,7 @@ class BrowserRules:
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("x-content-type-options", "nosniff")
                 headers.setdefault("referrer-policy", "no-referrer")
-                if not scope["path"].startswith(_ASSETS):
+                if not path.startswith(_ASSETS):
                     headers.setdefault("cache-control", "no-store")
                 if headers.get("content-type", "").startswith("text/html"):
                     held = message  # its policy depends on the page
@@ -82,7 +84,8 @@ class BrowserRules:
             elif held is not None:
                 start, held = held, None
                 headers = MutableHeaders(scope=start)
-                headers.setdefault("content-security-policy", page_policy(message.get("body", b"")))
+                policy = page_policy(message.get("body", b""), root)
+                headers.setdefault("content-security-policy", policy)
                 await send(start)
             await send(message)
 
@@ -90,20 +93,28 @@ class BrowserRules:
 
 
 @lru_cache(maxsize=8)
-def page_policy(page: bytes) -> str:
+def page_policy(page: bytes, root: str = "") -> str:
     """A content security policy under which a page's own inline script and style work.
 
     The page of the interface's description loads its script from here, and lays itself out with
-    styles that it makes as it goes; they can draw, and load nothing.
+    styles that it makes as it goes; they can draw, and load nothing. A page below a prefix may say
+    what its addresses are relative to.
     """
-    loads_assets = f'"{_ASSETS}'.encode() in page
+    loads_assets = f'"{root}{_ASSETS}'.encode() in page
+    base = "'self'" if root and page_base(root) in page else "'none'"
     scripts = " ".join([*(["'self'"] if loads_assets else []), *_hashes(page, b"script")])
     styles = "'self' 'unsafe-inline'" if loads_assets else " ".join(_hashes(page, b"style"))
     return (
         f"default-src 'none'; script-src {scripts}; "
-        f"style-src {styles}; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+        f"style-src {styles}; img-src 'self' data:; connect-src 'self'; base-uri {base}; "
         "form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def page_base(root: str) -> bytes:
+    """What a page begins its head with below a prefix: proxies that take the prefix off let people
+    leave out the last slash of the page's address, and its links would then lose the prefix."""
+    return f'<base href="{root}/">'.encode()
 
 
 def _hashes(page: bytes, tag: bytes) -> list[str]:

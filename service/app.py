@@ -17,6 +17,7 @@ from service.access import Authentication, BrowserRules
 from service.body import UploadMemory
 from service.decoding.protocol import SANDBOXES
 from service.errors import ServiceError
+from service.forwarded import Forwarded
 from service.head import HeadAsGet
 from service.keys import KeyLimits, Keys
 from service.metrics import Metrics
@@ -114,6 +115,11 @@ def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
     app.add_middleware(BrowserRules)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, metrics=pipeline.metrics, draining=lambda: pipeline.draining)
+    app.add_middleware(
+        Forwarded,
+        root_path=settings.root_path or "",
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 async def _warm(pipeline: Pipeline, on_failed_start: Callable[[str], None] | None) -> None:

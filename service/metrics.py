@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 
 from bundle.schema import Manifest
-from service import __version__
+from service import __version__, exemplars
 from service.decoding.protocol import SANDBOXES
 from service.errors import (
     ClientDisconnected,
@@ -315,6 +315,10 @@ class Metrics:
             self.batch_tokens.labels("real").inc(work.tokens)
             self.batch_tokens.labels("padding").inc(work.padding)
 
+    def count_error(self, code: str) -> None:
+        """A problem was answered, to the request that is being answered."""
+        self.errors.labels(code).inc(exemplar=exemplars.current.get())
+
     def clip_decoded(self, predicted: float, measured: float) -> None:
         """A clip took ``measured`` seconds of a worker; nothing was predicted of the first."""
         if predicted > 0:
@@ -339,4 +343,5 @@ class Metrics:
         )
 
     def render(self) -> bytes:
+        """In text format 0.0.4; see :func:`service.exposition.expose` for the others."""
         return generate_latest(self.registry)

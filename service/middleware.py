@@ -13,8 +13,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import exemplars, logs
 from service.errors import PROBLEM_MEDIA_TYPE, InternalError
+from service.forwarded import local_path, root_path
 from service.metrics import ROUTES, UNMATCHED, Metrics
 
 logger = logging.getLogger("service.access")
@@ -34,6 +35,7 @@ class RequestContext:
             return await self._app(scope, receive, send)
         request_id = _request_id(scope)
         token = logs.request_id.set(request_id)
+        sampled = exemplars.current.set(exemplars.exemplar_of(scope, request_id))
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id, self._draining)
         began = time.perf_counter()
@@ -42,32 +44,34 @@ class RequestContext:
             await self._app(scope, receive, answer.send)
         except Exception:
             logger.exception("an unexpected error")
-            self._metrics.errors.labels(InternalError.code).inc()
+            self._metrics.count_error(InternalError.code)
             if answer.status is None:
-                await _send_internal_error(answer.send, request_id)
+                await _send_internal_error(answer.send, request_id, root_path(scope))
         finally:
             seconds = time.perf_counter() - began
             self._metrics.http_in_flight.dec()
             self._observe(scope, answer.status, seconds)
             logs.request_id.reset(token)
+            exemplars.current.reset(sampled)
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
         # The template, never the path: paths are the client's, and there is no end of them.
+        path = local_path(scope)
         route = getattr(scope.get("route"), "path", None)
         if route is None:  # Starlette's own routes, such as /docs, leave no trace
-            route = scope["path"] if scope["path"] in ROUTES else UNMATCHED
+            route = path if path in ROUTES else UNMATCHED
         # Without an answer the client has gone, which is its own affair.
         family = f"{(status or 499) // 100}xx"
         self._metrics.http_requests.labels(route, family).inc()
-        self._metrics.http_duration.labels(route).observe(seconds)
-        if scope["path"] in _UNLOGGED and family == "2xx":
+        self._metrics.http_duration.labels(route).observe(seconds, exemplars.current.get())
+        if path in _UNLOGGED and family == "2xx":
             return
         details: dict[str, Any] = scope["state"].get("log", {})
         logger.info(
             "request",
             extra={
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "status": status,
                 "seconds": round(seconds, 6),
                 "client": (scope.get("client") or ("",))[0],
@@ -107,8 +111,8 @@ def _request_id(scope: Scope) -> str:
     return uuid.uuid4().hex
 
 
-async def _send_internal_error(send: Send, request_id: str) -> None:
-    body = json.dumps(InternalError().problem(request_id)).encode()
+async def _send_internal_error(send: Send, request_id: str, root: str) -> None:
+    body = json.dumps(InternalError().problem(request_id, root)).encode()
     headers = [
         (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),

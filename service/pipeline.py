@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
-from service import schemas
+from service import exemplars, schemas
 from service.admission import Admission, AdmissionLimits, Cost, Reservation
 from service.answers import Done
 from service.body import Received
@@ -320,12 +320,12 @@ class Pipeline:
         metrics.substituted_frames.inc(work.selection.facts.substituted_frames)
 
     def _record(self, error: ServiceError | None, trace: Trace) -> None:
-        metrics = self.metrics
+        metrics, exemplar = self.metrics, exemplars.current.get()
         for stage, seconds in trace.seconds.items():
-            metrics.stages.labels(stage).observe(seconds)
+            metrics.stages.labels(stage).observe(seconds, exemplar)
         metrics.outcomes.labels(outcome_of(error)).inc()
         if error is None:
-            metrics.duration.observe(trace.total)
+            metrics.duration.observe(trace.total, exemplar)
         elif isinstance(error, ClipError):
             metrics.decode_failures.labels(error.code).inc()
         elif isinstance(error, Overloaded):

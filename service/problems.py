@@ -18,17 +18,18 @@ from service.errors import (
     ServiceError,
     all_errors,
 )
+from service.forwarded import local_path, root_path
 from service.metrics import ROUTES
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
     """The problem document of a :class:`ServiceError`; it is counted, and its code logged."""
     assert isinstance(error, ServiceError)
-    request.app.state.metrics.errors.labels(error.code).inc()
+    request.app.state.metrics.count_error(error.code)
     if not isinstance(error, ClientDisconnected):
         request.state.log = {**getattr(request.state, "log", {}), "code": error.code}
     return JSONResponse(
-        error.problem(request.state.request_id),
+        error.problem(request.state.request_id, root_path(request.scope)),
         status_code=error.status,
         headers=error.headers,
         media_type=PROBLEM_MEDIA_TYPE,
@@ -63,8 +64,7 @@ async def answer_http_error(request: Request, error: Exception) -> JSONResponse:
 def _meant(request: Request) -> str | None:
     """The address that one was meant for which has slashes too many, or capitals."""
     scope = request.scope
-    prefix = scope.get("app_root_path", scope.get("root_path", ""))
-    asked = scope["path"].removeprefix(prefix)
+    prefix, asked = root_path(scope), local_path(scope)
     path = "/" + "/".join(filter(None, asked.lower().split("/")))
     known = {*ROUTES, *(f"/problems/{code}" for code in all_errors())}
     if path == asked or path not in known or "{" in path:

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import answers, schemas
+from service.access import page_base
 from service.body import BodyLimits, RequestBody
 from service.errors import (
     NotFound,
@@ -17,7 +17,10 @@ from service.errors import (
     TooManyConcurrent,
     Unauthorized,
     all_errors,
+    below,
 )
+from service.exposition import expose
+from service.forwarded import root_path
 from service.openapi import problem_response, problem_responses
 from service.pipeline import Call, Pipeline
 
@@ -66,9 +69,9 @@ _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
 async def classify(request: Request, response: Response) -> schemas.Classification:
     """Send the video's bytes as the body (`Content-Type: video/mp4`) or as the form field `file`.
 
-    `curl -F file=@clip.mp4 'http://localhost:8000/classify?sparsity=0.9'`
+    `curl -F file=@clip.mp4 'localhost:8000/classify?sparsity=0.9'`
 
-    `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'http://localhost:8000/classify'`
+    `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'localhost:8000/classify'`
     """
     answer = await _about_a_clip(request, response, _pipeline(request).classify)
     request.state.log |= {
@@ -96,7 +99,7 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
 async def sweep(request: Request, response: Response) -> schemas.Sweep:
     """Send a video as to `/classify`; it is decoded and selected from once.
 
-    `curl -F file=@clip.mp4 'http://localhost:8000/sweep?sparsities=0,0.5,0.9'`
+    `curl -F file=@clip.mp4 'localhost:8000/sweep?sparsities=0,0.5,0.9'`
     """
     answer = await _about_a_clip(request, response, _pipeline(request).sweep)
     request.state.log |= {
@@ -188,7 +191,16 @@ async def readyz(request: Request) -> JSONResponse:
     "/metrics", summary="Metrics for Prometheus", tags=["health"], response_class=Response
 )
 async def metrics(request: Request) -> Response:
-    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    """As text, or as OpenMetrics with exemplars, compressed or not, as `Accept` and
+    `Accept-Encoding` ask for it.
+    """
+    headers, body = expose(
+        request.app.state.metrics.registry,
+        ",".join(request.headers.getlist("accept")),
+        ",".join(request.headers.getlist("accept-encoding")),
+        request.query_params.getlist("name[]"),
+    )
+    return Response(body, headers=headers)
 
 
 @router.get(
@@ -198,16 +210,20 @@ async def metrics(request: Request) -> Response:
     summary="What a problem's code means",
     tags=["problems"],
 )
-async def problem(code: str) -> schemas.ProblemDescription:
+async def problem(code: str, request: Request) -> schemas.ProblemDescription:
     """Where a problem's `type` leads."""
     error = all_errors().get(code)
     if error is None:
         raise NotFound
+    advice = below(root_path(request.scope), error.advice)
     return schemas.ProblemDescription(
-        code=code, title=error.title, status=error.status, advice=error.advice
+        code=code, title=error.title, status=error.status, advice=advice
     )
 
 
 @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-async def index() -> HTMLResponse:
-    return HTMLResponse(_PAGE.read_text("utf-8"))
+async def index(request: Request) -> HTMLResponse:
+    page, root = _PAGE.read_text("utf-8"), root_path(request.scope)
+    if root:
+        page = page.replace("<head>", "<head>\n" + page_base(root).decode(), 1)
+    return HTMLResponse(page)

@@ -12,15 +12,16 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
 from service import connections, logs
 from service.app import create_app
+from service.exposition import serve_apart
 from service.keys import KeyFileError
 from service.settings import Settings
+from service.signals import Signals
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +37,16 @@ class _StartError(Exception):
 class _Server(uvicorn.Server):
     """uvicorn with our way of ending.
 
-    The first SIGTERM or SIGINT makes readiness fail; accepted requests finish while new ones are
-    answered 503, and when the last is answered, or the grace is over, the process ends. The second
-    signal ends it at once. uvicorn itself would stop listening first, so that new requests are not
-    answered at all, and raise the signal again after a clean end, which makes every supervisor
-    believe that the service was killed.
+    The first SIGTERM, SIGINT or SIGQUIT, or the end of the terminal, makes readiness fail; accepted
+    requests finish while new ones are answered 503, and when the last is answered, or the grace is
+    over, the process ends. A second of the signals ends it at once. uvicorn itself would stop
+    listening first, so that new requests are not answered at all, and raise the signal again after
+    a clean end, which makes every supervisor believe that the service was killed.
     """
 
     app: FastAPI
     settings: Settings
+    signals: Signals
     failed: str | None = None
     _draining_since: float | None = None
 
@@ -52,6 +54,9 @@ class _Server(uvicorn.Server):
         if self._draining_since is not None:
             # Decode workers die with us; threads in an inference must not be waited for.
             os._exit(128 + sig)
+        self._drain(sig)
+
+    def _drain(self, sig: int) -> None:
         self._draining_since = time.monotonic()
         self.app.state.pipeline.draining = True
         # Whatever hangs, also outside of Python: the end comes from a thread that needs no turn.
@@ -61,6 +66,9 @@ class _Server(uvicorn.Server):
         logger.info("shutting down", extra={"signal": signal.Signals(sig).name})
 
     async def on_tick(self, counter: int) -> bool:
+        # Both the shell and the kernel may tell of the same terminal, and neither is in a hurry.
+        if self.signals.terminal_closed() and self._draining_since is None:
+            self._drain(signal.SIGHUP)
         if self._draining_since is not None and not self.should_exit:
             passed = time.monotonic() - self._draining_since
             left = self.settings.shutdown_grace_seconds - passed
@@ -79,14 +87,17 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the process's exit code."""
     logs.set_up(settings.log_format, settings.log_level)
+    signals = Signals()
+    signals.install()
     try:
         with contextlib.ExitStack() as held:
-            server = _server(settings)
+            server = _server(settings, signals)
             listener = held.enter_context(_listen(settings.host, settings.port))
             _check_address(listener, server.app, settings)
             if settings.metrics_port is not None:
                 held.enter_context(_metrics_apart(server.app, settings.host, settings.metrics_port))
             _announce(listener, server.app)
+            signal.signal(signal.SIGQUIT, server.handle_exit)  # the others are uvicorn's to set
             server.run(sockets=[listener])
     except _StartError as error:
         logger.critical("cannot start", extra={"reason": str(error)})
@@ -99,7 +110,7 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _server(settings: Settings) -> _Server:
+def _server(settings: Settings, signals: Signals) -> _Server:
     try:
         bundle = read_bundle(settings.bundle or default_bundle_path())
         app = create_app(bundle, settings, on_failed_start=lambda reason: server.fail(reason))
@@ -116,9 +127,11 @@ def _server(settings: Settings) -> _Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            # uvicorn's own believes anybody on this machine; see LOOKWHEN_TRUSTED_PROXIES.
+            proxy_headers=False,
         )
     )
-    server.app, server.settings = app, settings
+    server.app, server.settings, server.signals = app, settings, signals
     return server
 
 
@@ -160,17 +173,13 @@ def _check_address(listener: socket.socket, app: FastAPI, settings: Settings) ->
 @contextlib.contextmanager
 def _metrics_apart(app: FastAPI, host: str, port: int) -> Iterator[None]:
     """Serve the metrics, and nothing else, at a port of their own."""
-    try:
-        server, thread = prometheus_client.start_http_server(port, host, app.state.metrics.registry)
-    except OSError as error:
-        raise _StartError(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    logger.info("metrics", extra={"address": _url(host, port)})
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(serve_apart(host, port, app.state.metrics.registry))
+        except OSError as error:
+            raise _StartError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        logger.info("metrics", extra={"address": _url(host, port)})
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _announce(listener: socket.socket, app: FastAPI) -> None:

@@ -58,10 +58,12 @@ class CannotStart(Exception):
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     policy, device = cast(confinement.SandboxPolicy, sys.argv[3]), sys.argv[4]
-    # Ctrl-C and a supervisor's SIGTERM reach the whole group; accepted clips are finished all the
+    # A supervisor's signals reach every process of a service; accepted clips are finished all the
     # same, and the parent says when to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for meant_for_the_parent in (
+        signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
+    ):  # fmt: skip
+        signal.signal(meant_for_the_parent, signal.SIG_IGN)
     confinement.die_with(parent)
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:

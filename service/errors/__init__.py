@@ -52,7 +52,7 @@ message, a path or a traceback.
 Only the standard library is imported here.
 """
 
-from service.errors.base import PROBLEM_MEDIA_TYPE, Member, ServiceError
+from service.errors.base import PROBLEM_MEDIA_TYPE, Member, ServiceError, below
 from service.errors.clip import (
     ClipError,
     ClipTooLong,
@@ -153,5 +153,6 @@ __all__ = [
     "UploadTimeout",
     "UploadTooSlow",
     "all_errors",
+    "below",
     "clip_error",
 ]

@@ -1,10 +1,19 @@
 """What all errors have in common."""
 
+import re
 from typing import ClassVar
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 Member = str | int | float | list[str]
+
+# Addresses of the service that texts of ours name.
+_ADDRESSES = re.compile(r"(?<![\w/])/(?=(?:docs|openapi\.json|readyz)\b)")
+
+
+def below(root_path: str, text: str) -> str:
+    """A text of ours with the addresses that it names as somebody reaches them below a prefix."""
+    return _ADDRESSES.sub(f"{root_path}/", text) if root_path else text
 
 
 class ServiceError(Exception):
@@ -19,6 +28,7 @@ class ServiceError(Exception):
         code: stable, snake_case, unique in the tree.
         title: the problem's title, the same for each occurrence.
         advice: what a caller can do about it; documentation, and part of ``/problems/{code}``.
+        names_addresses: the detail names addresses of the service, and nothing that was sent to it.
         detail: what was wrong this time, the limit and what to do.
         members: further members of the problem document, such as ``field`` and ``limit``.
         headers: further response headers.
@@ -28,6 +38,7 @@ class ServiceError(Exception):
     code: ClassVar[str] = ""
     title: ClassVar[str] = ""
     advice: ClassVar[str] = ""
+    names_addresses: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,14 +56,19 @@ class ServiceError(Exception):
             self.members["retry_after"] = retry_after_seconds
             self.headers["retry-after"] = str(retry_after_seconds)
 
-    def problem(self, request_id: str) -> dict[str, Member]:
-        """The problem document (RFC 9457); ``type`` leads to a description of the code."""
+    def problem(self, request_id: str, root_path: str = "") -> dict[str, Member]:
+        """The problem document (RFC 9457); ``type`` leads to a description of the code.
+
+        Args:
+            request_id: repeated in the document.
+            root_path: the prefix below which whoever asked reaches the service.
+        """
         return {
             **self.members,
-            "type": f"/problems/{self.code}",
+            "type": f"{root_path}/problems/{self.code}",
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
+            "detail": below(root_path, self.detail) if self.names_addresses else self.detail,
             "code": self.code,
             "request_id": request_id,
         }

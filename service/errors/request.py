@@ -10,6 +10,7 @@ class RequestError(ServiceError):
 class NotFound(RequestError):
     status, code, title = 404, "not_found", "There is nothing at this address"
     advice = "See /docs for the addresses."
+    names_addresses = True
 
     def __init__(self, meant: str | None = None) -> None:
         """``meant`` is the address that is nearly this one."""
@@ -32,6 +33,7 @@ class HttpError(RequestError):
 
     status, code, title = 400, "http_error", "The request could not be understood"
     advice = "Check the request against /openapi.json."
+    names_addresses = True
 
     def __init__(self, status: int) -> None:
         super().__init__("The request could not be understood. See /openapi.json.")

@@ -50,6 +50,7 @@ class OutOfRoom(Unavailable):
 class NotReady(Unavailable):
     status, code, title = 503, "not_ready", "The service is not ready"
     advice = "Wait until /readyz answers 200."
+    names_addresses = True
 
     def __init__(self, reason: str) -> None:
         super().__init__(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.forwarded import clean_prefix, trusted_network
 from service.settings.decoding import Cache, Decoding
 from service.settings.limits import Admission, Deadlines, Limits
 from service.settings.model import Engine, Model
@@ -45,6 +46,7 @@ class Settings(
         "sparsity_levels",
         "api_keys",
         "cors_origins",
+        "trusted_proxies",
         mode="before",
     )
     @classmethod
@@ -68,6 +70,16 @@ class Settings(
         if levels and 0.0 not in levels:
             raise ValueError("levels must include 0, which no request finds too sparse")
         return tuple(sorted(set(levels)))
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix(cls, text: str | None) -> str | None:
+        return clean_prefix(text) if text else None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(trusted_network(text)) for text in texts)
 
     @model_validator(mode="after")
     def _marks(self) -> Self:

@@ -52,6 +52,18 @@ class Server(Group):
         "`https://app.example.com`; `*` is every page of the web. Empty means none.",
         max_length=100,
     )
+    root_path: str | None = setting(
+        None,
+        "Path prefix below which a proxy offers the service, such as `/lookwhen`; requests may "
+        "arrive with it or without it. Unset means none (docs/behind-a-proxy.md).",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = setting(
+        (),
+        "Addresses and networks of proxies in front, comma-separated, such as "
+        "`127.0.0.1,10.1.0.0/16`; `X-Forwarded-For`, `-Proto` and `-Prefix` are believed from them "
+        "alone. Empty believes nobody.",
+        max_length=100,
+    )
     log_format: Literal["auto", "json", "console"] = setting(
         "auto", "`auto` writes lines for people on a terminal and JSON elsewhere."
     )
