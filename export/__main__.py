@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from bundle.console import Command
 from bundle.reader import BundleError
 from bundle.schema import AccuracyPoint, Provenance
 from export.graphs import FUSED_ATTENTION_OPSET, OPSET, extractor_to_onnx, selector_to_onnx
@@ -20,7 +21,7 @@ from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--name", help="Name in the bundle. Default: the configuration's.")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from bundle.console import Command
 from bundle.reader import Bundle, BundleError, default_bundle_path, read_bundle
 from export.graphs import extractor_to_onnx, selector_to_onnx
 from export.parity import Check, ParityError, check
@@ -130,7 +131,7 @@ def _fill(model: LookWhen, values: NDArray[np.float32]) -> None:
             at += parameter.numel()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("bundle", required=False, type=click.Path(file_okay=False, path_type=Path))
 def main(out: Path, bundle: Path | None) -> None:

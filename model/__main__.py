@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bundle.console import Command
 from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
@@ -29,7 +30,7 @@ def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error)) from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", type=click.Choice(list(CONFIGS)))
 @click.option(
     "--sparsity",

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bundle.console import json_name
 from bundle.reader import BundleError, default_bundle_path, read_bundle
 from service.body import ClipSink, Received
 from service.decoding.blocks import Block
@@ -73,7 +74,7 @@ async def _classify_all(
                 try:
                     answer = await ask(file)
                     if as_json:
-                        print(json.dumps({"file": str(file), **answer}), flush=True)
+                        print(json.dumps({**json_name("file", file), **answer}), flush=True)
                     else:
                         show(_titled(file, several=len(files) > 1), answer)
                 except FileError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bundle.console import Group
 from service import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _UNSET = "Default: the setting {}."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lookwhen")
 def main() -> None:
     """Video classification whose cost is a request parameter.
@@ -125,7 +126,7 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
 def sample(arguments: tuple[str, ...]) -> None:
     """Render a fresh clip with a known label: OUT.mp4 [--seed N] [--label L] [--json]."""
     # A process of its own, because the service never imports training code.
-    command = [sys.executable, "-m", "training.moving_things", "sample", *arguments]
+    command = [sys.executable, "-m", "training.moving_things.sample", *arguments]
     sys.exit(subprocess.run(command, check=False).returncode)
 
 

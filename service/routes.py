@@ -1,5 +1,6 @@
 """The addresses of the service; what happens behind them is elsewhere."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ metrics_router = APIRouter()
 _Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
 
 _PAGE = Path(__file__).parent / "pages" / "index.html"
+_METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
 
 
 def _pipeline(request: Request) -> Pipeline:
@@ -193,5 +195,9 @@ async def problem(code: str) -> schemas.ProblemDescription:
 
 
 @router.get("/", include_in_schema=False, response_class=HTMLResponse)
-async def index() -> HTMLResponse:
-    return HTMLResponse(_PAGE.read_text("utf-8"))
+async def index(request: Request) -> HTMLResponse:
+    page = _PAGE.read_text("utf-8")
+    if _pipeline(request).settings.metrics_port is not None:
+        # They are not at this address then, and their port need not be a visitor's to reach.
+        page = _METRICS_LINK.sub("", page)
+    return HTMLResponse(page)

@@ -5,6 +5,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from bundle.console import json_name
 from bundle.reader import Bundle
 from bundle.tokens import tokens_to_keep
 
@@ -23,7 +24,11 @@ def show_bundle(bundle: Bundle, as_json: bool) -> None:
     ]
     if as_json:
         costs = [{"sparsity": s, "tokens": kept, "macs": macs} for s, kept, macs, _ in rows]
-        document = {**manifest.model_dump(mode="json"), "path": str(bundle.path), "costs": costs}
+        document = {
+            **manifest.model_dump(mode="json"),
+            **json_name("path", bundle.path),
+            "costs": costs,
+        }
         print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bundle.console import Command
 from bundle.tokens import tokens_to_keep
 from model.macs import cost
 from training.baselines.config import DENSE_CONFIGS, DenseConfig, get_dense_config
@@ -94,7 +95,7 @@ def _schedules(
         raise click.BadParameter("give numbers with commas between them, such as 200,100") from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", type=click.Choice(list(DENSE_CONFIGS)))
 @click.option(
     "--sparsity",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bundle.console import Command
 from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
 from model.dinov3 import WeightsError
@@ -24,7 +25,7 @@ from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @source_arguments
 @click.option(
