@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -139,18 +140,21 @@ async def _remote(
     url: str, key: str | None, asked: Asked, query: Mapping[str, str]
 ) -> AsyncIterator[_Ask]:
     address = f"{url.rstrip('/')}/{asked}"
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    # As bytes: what is no key is for the service to say, whatever letters it has.
+    headers = {"authorization": os.fsencode(f"Bearer {key}")} if key else {}
     async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
 
         async def ask(path: Path) -> Answer:
             try:
                 with path.open("rb") as file:
+                    # A form's names are text; nobody asks what this one is.
+                    name = json_name("name", Path(path.name))["name"]
                     response = await client.post(
-                        address, params=dict(query), files={"file": (path.name, file)}
+                        address, params=dict(query), files={"file": (name, file)}
                     )
             except OSError as error:
                 raise FileError(error.strerror or str(error)) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 raise FileError(f"{address} cannot be asked: {error}") from None
             return _read(response)
 

@@ -90,7 +90,12 @@ def serve(**options: Any) -> None:
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a file.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document a file. Where a name is no UTF-8, `file_base64` has its bytes.",
+)
 def classify(files: tuple[str, ...], **options: Any) -> None:
     """Classify video files.
 
