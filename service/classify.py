@@ -88,11 +88,12 @@ async def _classify_all(
 class _FileSource:
     """A file as the source of a clip."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path, self._max_bytes = path, settings.max_body_bytes
+        self._containers = settings.containers
 
     async def read_clip(self, block: Block) -> Received:
-        sink = ClipSink(block)
+        sink = ClipSink(block, self._containers)
         with self._path.open("rb") as file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
                 if block.size + len(chunk) > self._max_bytes:
@@ -118,7 +119,7 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
         raise StartError(f"the bundle cannot be used: {error}") from None
 
     async def ask(path: Path) -> Answer:
-        source = _FileSource(path, settings.max_body_bytes)
+        source = _FileSource(path, settings)
         call = Call(source, list(query.items()), uuid.uuid4().hex)
         run = pipeline.sweep if asked == "sweep" else pipeline.classify
         try:

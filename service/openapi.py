@@ -5,9 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.parameter_schemas import CLASSIFY, SWEEP, top_and_views
 from service.pipeline import Pipeline
+from service.settings import Settings
 
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
@@ -33,9 +35,9 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 routes=app.routes,
             )
             shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
-            limit = pipeline.settings.max_body_bytes
-            _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
-            _describe_clip_route(document, "/sweep", SWEEP | shared, limit)
+            settings = pipeline.settings
+            _describe_clip_route(document, "/classify", CLASSIFY | shared, settings)
+            _describe_clip_route(document, "/sweep", SWEEP | shared, settings)
             _drop_framework_errors(document)
             app.openapi_schema = document
         return app.openapi_schema
@@ -44,7 +46,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], max_body_bytes: int
+    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], settings: Settings
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -66,8 +68,8 @@ def _describe_clip_route(
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
-        "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
-        f"{max_body_bytes} bytes.",
+        "description": f"The video's bytes, at most {settings.max_body_bytes}, in one of these "
+        f"containers: {', '.join(titles(settings.containers))}.",
         "content": {
             "multipart/form-data": {"schema": form},
             "video/*": raw,

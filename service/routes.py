@@ -39,6 +39,7 @@ def _body(request: Request) -> RequestBody:
         upload_timeout_seconds=settings.upload_timeout_seconds,
         min_upload_bytes_per_second=settings.min_upload_bytes_per_second,
         upload_grace_seconds=settings.upload_grace_seconds,
+        containers=settings.containers,
     )
     return RequestBody(request.headers, request.receive, limits, request.app.state.upload_memory)
 

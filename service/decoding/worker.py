@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from service.decoding import confinement
+from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
@@ -67,7 +68,7 @@ def main() -> None:
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
-            torchcodec, ffmpeg = _warm_up(device)
+            prober, torchcodec, ffmpeg = _warm_up(device)
             sandbox = confinement.confine(policy, descriptors=_descriptors(device))
             ready = Ready(torchcodec, ffmpeg, sandbox)
         except (confinement.SandboxError, CannotStart) as error:
@@ -77,7 +78,7 @@ def main() -> None:
             _send(channel, _failure())
             return
         _send(channel, ready)
-        _serve(channel, device)
+        _serve(channel, device, prober)
 
 
 def _descriptors(device: str) -> int:
@@ -86,11 +87,11 @@ def _descriptors(device: str) -> int:
     return 32 if device == "cpu" else 1024
 
 
-def _warm_up(device: str) -> tuple[str, str]:
+def _warm_up(device: str) -> tuple[Prober, str, str]:
     """Import everything and decode a clip, so that the first real one finds all of it loaded.
 
     Returns:
-        Versions of torchcodec and FFmpeg.
+        What asks FFmpeg for its demuxers; versions of torchcodec and FFmpeg.
     """
     import torch
 
@@ -98,6 +99,8 @@ def _warm_up(device: str) -> tuple[str, str]:
     import torchcodec
     from torchcodec._core import get_ffmpeg_library_versions
 
+    prober = Prober(torch.ops.loaded_libraries)
+    prober.require_sniffed(WARM_UP_CLIP.read_bytes())
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
     decode_views = decoding_on(device)
     if device != "cpu":
@@ -116,7 +119,7 @@ def _warm_up(device: str) -> tuple[str, str]:
     confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
-    return torchcodec.__version__, ffmpeg.split()[0][:64]
+    return prober, torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
 def decoding_on(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], bool]], ClipFacts]":
@@ -130,7 +133,7 @@ def decoding_on(device: str) -> "Callable[[Tensor, Tensor, Job, Callable[[], boo
     return functools.partial(nvdec.decode_views, device=device)
 
 
-def _serve(channel: socket.socket, device: str) -> None:
+def _serve(channel: socket.socket, device: str, prober: Prober) -> None:
     while True:
         line, descriptors = _receive(channel)
         if not line:
@@ -140,7 +143,7 @@ def _serve(channel: socket.socket, device: str) -> None:
             if message == "cancel":  # it crossed with the reply
                 continue
             _send(channel, Started())
-            reply = _run(message, descriptors, channel, device)
+            reply = _run(message, descriptors, channel, device, prober)
         except Exception:
             reply = _failure()
         finally:
@@ -149,7 +152,9 @@ def _serve(channel: socket.socket, device: str) -> None:
         _send(channel, reply)
 
 
-def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) -> Reply:
+def _run(
+    job: Job, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
+) -> Reply:
     import torch
 
     from service.decoding.clip import DecodingCancelled
@@ -170,6 +175,7 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) 
         # that. Both mappings go when the last tensor that looks at them does.
         clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
+        prober.require_sniffed(clip_memory)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
         return Decoded(decoding_on(device)(clip, out, job, cancelled))
