@@ -1,5 +1,6 @@
 """What reaches FFmpeg is opened by the demuxer of the container that was sniffed, or not at all."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -87,10 +88,8 @@ def opened_as(data: bytes) -> str | None:
     """What FFmpeg's own program takes it for, also when it cannot go on; None if for nothing."""
     command = ["ffprobe", "-v", "debug", "-protocol_whitelist", "pipe", "pipe:0"]
     done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=60)
-    for line in done.stderr.decode("utf-8", "replace").splitlines():
-        if "probed with size=" in line:
-            return line.partition("Format ")[2].partition(" probed")[0]
-    return None
+    found = re.search(rb"Format (\S+) (?:probed with|detected only with low score)", done.stderr)
+    return found[1].decode() if found else None
 
 
 @pytest.mark.parametrize("name", sorted(STREAMS))
