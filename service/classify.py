@@ -142,7 +142,7 @@ async def _remote(
 ) -> AsyncIterator[_Ask]:
     address = f"{url.rstrip('/')}/{asked}"
     # As bytes: what is no key is for the service to say, whatever letters it has.
-    headers = {"authorization": os.fsencode(f"Bearer {key}")} if key else {}
+    headers = {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
     async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
 
         async def ask(path: Path) -> Answer:
