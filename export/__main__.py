@@ -18,9 +18,10 @@ from export.pack import manifest_for, write_bundle
 from export.parity import ParityError, check
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
+from startup.console import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--name", help="Name in the bundle. Default: the configuration's.")

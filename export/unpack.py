@@ -24,6 +24,7 @@ from export.parity import Check, ParityError, check
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
+from startup.console import Command
 
 # Weight number n is the float32 whose bits are this plus n: 8.6e9 and more, which no constant of a
 # graph is, and never the same twice, or the exporter would merge them.
@@ -130,7 +131,7 @@ def _fill(model: LookWhen, values: NDArray[np.float32]) -> None:
             at += parameter.numel()
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("bundle", required=False, type=click.Path(file_okay=False, path_type=Path))
 def main(out: Path, bundle: Path | None) -> None:

@@ -12,6 +12,7 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig, get_config
 from model.macs import cost
+from startup.console import Command
 
 SPARSITIES = (0.0, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 
@@ -29,7 +30,7 @@ def _views(_context: click.Context, _parameter: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error)) from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", type=click.Choice(list(CONFIGS)))
 @click.option(
     "--sparsity",

@@ -13,7 +13,7 @@ from typing import Any
 
 from python_multipart.multipart import parse_options_header
 
-from service.containers import SNIFF_BYTES, Container, identify
+from service.containers import CONTAINERS, SNIFF_BYTES, Container, identify
 from service.decoding.blocks import Block
 from service.errors import (
     BodyTooLarge,
@@ -50,6 +50,7 @@ class BodyLimits:
     upload_timeout_seconds: float
     min_upload_bytes_per_second: int
     upload_grace_seconds: float
+    containers: tuple[Container, ...] = CONTAINERS
 
 
 class UploadMemory:
@@ -88,18 +89,21 @@ class Received:
 class ClipSink:
     """Takes a clip's bytes; refuses what is not a container we accept as soon as that is clear."""
 
-    def __init__(self, block: Block) -> None:
-        self._block = block
+    def __init__(self, block: Block, accepted: tuple[Container, ...] = CONTAINERS) -> None:
+        self._block, self._accepted = block, accepted
         self._container: Container | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         self._block.append(data)
         if self._container is None and self._block.size >= SNIFF_BYTES:
-            self._container = identify(self._block.read(SNIFF_BYTES))
+            self._container = self._identify()
 
     def finish(self) -> Container:
         """Raises what :func:`service.containers.identify` does."""
-        return self._container or identify(self._block.read(SNIFF_BYTES))
+        return self._container or self._identify()
+
+    def _identify(self) -> Container:
+        return identify(self._block.read(SNIFF_BYTES), self._accepted)
 
 
 class RequestBody:
@@ -157,7 +161,7 @@ class RequestBody:
         raise UnsupportedMediaType(content_type)
 
     async def _read_raw(self, block: Block) -> Received:
-        sink = ClipSink(block)
+        sink = ClipSink(block, self._limits.containers)
         while not self._complete:
             sink.write(await self._chunk())
         return Received(sink.finish())
@@ -168,7 +172,7 @@ class RequestBody:
                 "its Content-Type names no boundary of 1 to 70 characters; leave that header to "
                 "what builds the form"
             )
-        form = _Form(ClipSink(block), self._limits)
+        form = _Form(ClipSink(block, self._limits.containers), self._limits)
         reader = MultipartReader(boundary, form)
         while not self._complete:
             reader.feed(await self._chunk())

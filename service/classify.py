@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from service.errors import BodyTooLarge, ServiceError
 from service.metrics import Metrics
 from service.pipeline import Call, Pipeline, StartError
 from service.settings import Settings
+from startup.console import json_name
 
 Answer = dict[str, Any]
 Asked = Literal["classify", "sweep"]
@@ -73,7 +75,7 @@ async def _classify_all(
                 try:
                     answer = await ask(file)
                     if as_json:
-                        print(json.dumps({"file": str(file), **answer}), flush=True)
+                        print(json.dumps({**json_name("file", file), **answer}), flush=True)
                     else:
                         show(_titled(file, several=len(files) > 1), answer)
                 except FileError as error:
@@ -86,11 +88,12 @@ async def _classify_all(
 class _FileSource:
     """A file as the source of a clip."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path, self._max_bytes = path, settings.max_body_bytes
+        self._containers = settings.containers
 
     async def read_clip(self, block: Block) -> Received:
-        sink = ClipSink(block)
+        sink = ClipSink(block, self._containers)
         with self._path.open("rb") as file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
                 if block.size + len(chunk) > self._max_bytes:
@@ -116,7 +119,7 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
         raise StartError(f"the bundle cannot be used: {error}") from None
 
     async def ask(path: Path) -> Answer:
-        source = _FileSource(path, settings.max_body_bytes)
+        source = _FileSource(path, settings)
         call = Call(source, list(query.items()), uuid.uuid4().hex)
         run = pipeline.sweep if asked == "sweep" else pipeline.classify
         try:
@@ -138,18 +141,21 @@ async def _remote(
     url: str, key: str | None, asked: Asked, query: Mapping[str, str]
 ) -> AsyncIterator[_Ask]:
     address = f"{url.rstrip('/')}/{asked}"
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    # As bytes: what is no key is for the service to say, whatever letters it has.
+    headers = {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
     async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
 
         async def ask(path: Path) -> Answer:
             try:
                 with path.open("rb") as file:
+                    # A form's names are text; nobody asks what this one is.
+                    name = json_name("name", Path(path.name))["name"]
                     response = await client.post(
-                        address, params=dict(query), files={"file": (path.name, file)}
+                        address, params=dict(query), files={"file": (name, file)}
                     )
             except OSError as error:
                 raise FileError(error.strerror or str(error)) from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
                 raise FileError(f"{address} cannot be asked: {error}") from None
             return _read(response)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import __version__
+from startup.console import Group
 from startup.path import child_environment, python_command
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _UNSET = "Default: the setting {}."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lookwhen")
 def main() -> None:
     """Video classification whose cost is a request parameter.
@@ -90,7 +91,12 @@ def serve(**options: Any) -> None:
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document a file.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document a file. Where a name is no UTF-8, `file_base64` has its bytes.",
+)
 def classify(files: tuple[str, ...], **options: Any) -> None:
     """Classify video files.
 
@@ -126,7 +132,7 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
 def sample(arguments: tuple[str, ...]) -> None:
     """Render a fresh clip with a known label: OUT.mp4 [--seed N] [--label L] [--json]."""
     # A process of its own, because the service never imports training code.
-    command = python_command("-m", "training.moving_things", "sample", *arguments)
+    command = python_command("-m", "training.moving_things.sample", *arguments)
     environment = child_environment()
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 

@@ -6,9 +6,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.access import is_open
+from service.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.parameter_schemas import CLASSIFY, SWEEP, top_and_views
 from service.pipeline import Pipeline
+from service.settings import Settings
 
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
@@ -34,9 +36,9 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 routes=app.routes,
             )
             shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
-            limit = pipeline.settings.max_body_bytes
-            _describe_clip_route(document, "/classify", "ClassifyForm", CLASSIFY | shared, limit)
-            _describe_clip_route(document, "/sweep", "SweepForm", SWEEP | shared, limit)
+            settings = pipeline.settings
+            _describe_clip_route(document, "/classify", "ClassifyForm", CLASSIFY | shared, settings)
+            _describe_clip_route(document, "/sweep", "SweepForm", SWEEP | shared, settings)
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -52,7 +54,7 @@ def _describe_clip_route(
     path: str,
     form: str,
     schemas: dict[str, dict[str, Any]],
-    max_body_bytes: int,
+    settings: Settings,
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -82,9 +84,9 @@ def _describe_clip_route(
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
-        "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
-        f"{max_body_bytes} bytes. Parameters go into the query or into the form's fields, of which "
-        "empty ones are as good as none.",
+        "description": f"The video's bytes, at most {settings.max_body_bytes}, in one of these "
+        f"containers: {', '.join(titles(settings.containers))}. Parameters go into the query or "
+        "into the form's fields, of which empty ones are as good as none.",
         "content": {
             "multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{form}"}},
             "video/*": raw,

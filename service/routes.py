@@ -1,5 +1,6 @@
 """The addresses of the service; what happens behind them is elsewhere."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ metrics_router = APIRouter()
 _Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
 
 _PAGE = Path(__file__).parent / "pages" / "index.html"
+_METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
 
 
 def _pipeline(request: Request) -> Pipeline:
@@ -47,6 +49,7 @@ def _body(request: Request) -> RequestBody:
         upload_timeout_seconds=settings.upload_timeout_seconds,
         min_upload_bytes_per_second=settings.min_upload_bytes_per_second,
         upload_grace_seconds=settings.upload_grace_seconds,
+        containers=settings.containers,
     )
     return RequestBody(request.headers, request.receive, limits, request.app.state.upload_memory)
 
@@ -226,4 +229,7 @@ async def index(request: Request) -> HTMLResponse:
     page, root = _PAGE.read_text("utf-8"), root_path(request.scope)
     if root:
         page = page.replace("<head>", "<head>\n" + page_base(root).decode(), 1)
+    if _pipeline(request).settings.metrics_port is not None:
+        # They are not at this address then, and their port need not be a visitor's to reach.
+        page = _METRICS_LINK.sub("", page)
     return HTMLResponse(page)

@@ -235,6 +235,9 @@ class SparsityRangeAnswer(_Answer):
 
 
 class LimitsAnswer(_Answer):
+    containers: list[str] = Field(
+        description="that are accepted, as a clip's `container` names them", examples=[["mp4"]]
+    )
     max_body_bytes: int
     max_frame_pixels: int
     max_clip_seconds: float

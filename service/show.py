@@ -7,6 +7,7 @@ from rich.table import Table
 
 from bundle.reader import Bundle
 from bundle.tokens import tokens_to_keep
+from startup.console import json_name
 
 _SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 
@@ -23,7 +24,11 @@ def show_bundle(bundle: Bundle, as_json: bool) -> None:
     ]
     if as_json:
         costs = [{"sparsity": s, "tokens": kept, "macs": macs} for s, kept, macs, _ in rows]
-        document = {**manifest.model_dump(mode="json"), "path": str(bundle.path), "costs": costs}
+        document = {
+            **manifest.model_dump(mode="json"),
+            **json_name("path", bundle.path),
+            "costs": costs,
+        }
         print(json.dumps(document, indent=2))
         return
     console = Console(highlight=False)

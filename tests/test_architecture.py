@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # What each package may import of ours besides itself. The network and the service must agree on
-# how many tokens a sparsity keeps and how many views there are: on arithmetic, nothing else.
+# how many tokens a sparsity keeps and how many views there are: on arithmetic, and on nothing else.
+# What its command prints on is every command's.
 ALLOWED = {
     "startup": set(),
     "bundle": set(),

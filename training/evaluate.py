@@ -30,6 +30,7 @@ from rich.progress import track
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint
+from startup.console import Command
 from training.command_line import parse_views
 from training.datasets import KINDS, LOST_SHARE, DataSet, DataSetError, TopOne
 from training.datasets.command_line import Source
@@ -129,7 +130,7 @@ def _source(data: Sequence[Path], **chosen: Any) -> Source:
     return Source(kind, data[1], clips, **chosen)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))

@@ -26,6 +26,7 @@ from bundle.tokens import tokens_to_keep
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig, get_config
+from startup.console import Command
 from training.command_line import loop_options
 from training.data import TURNING, CloseUps, Sample, train_loader
 from training.loop import LoopSettings, Objective, TrainingError, run_loop
@@ -347,7 +348,7 @@ def _options() -> Iterator[click.Option]:
         )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--recipe", type=click.Choice(list(RECIPES)), default="default", show_default=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from service.decoding import confinement
+from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
@@ -68,7 +69,7 @@ def main() -> None:
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
-            torchcodec, ffmpeg = _warm_up(device)
+            prober, torchcodec, ffmpeg = _warm_up(device)
             _fall_silent()
             sandbox = confinement.confine(policy, descriptors=_descriptors(device))
             ready = Ready(torchcodec, ffmpeg, sandbox)
@@ -79,7 +80,7 @@ def main() -> None:
             _send(channel, _failure())
             return
         _send(channel, ready)
-        _serve(channel, device)
+        _serve(channel, device, prober)
 
 
 def _fall_silent() -> None:
@@ -95,11 +96,11 @@ def _descriptors(device: str) -> int:
     return 32 if device == "cpu" else 1024
 
 
-def _warm_up(device: str) -> tuple[str, str]:
+def _warm_up(device: str) -> tuple[Prober, str, str]:
     """Import everything and decode a clip, so that the first real one finds all of it loaded.
 
     Returns:
-        Versions of torchcodec and FFmpeg.
+        What asks FFmpeg for its demuxers; versions of torchcodec and FFmpeg.
     """
     import torch
 
@@ -107,6 +108,8 @@ def _warm_up(device: str) -> tuple[str, str]:
     import torchcodec
     from torchcodec._core import get_ffmpeg_library_versions
 
+    prober = Prober(torch.ops.loaded_libraries)
+    prober.require_sniffed(WARM_UP_CLIP.read_bytes())
     clip = torch.frombuffer(bytearray(WARM_UP_CLIP.read_bytes()), dtype=torch.uint8)
     if device != "cpu":
         from video.nvdec import DeviceUnusable, require_device
@@ -124,7 +127,7 @@ def _warm_up(device: str) -> tuple[str, str]:
     confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
-    return torchcodec.__version__, ffmpeg.split()[0][:64]
+    return prober, torchcodec.__version__, ffmpeg.split()[0][:64]
 
 
 def decode_on(
@@ -151,7 +154,7 @@ def decode_on(
     )
 
 
-def _serve(channel: socket.socket, device: str) -> None:
+def _serve(channel: socket.socket, device: str, prober: Prober) -> None:
     while True:
         line, descriptors = _receive(channel)
         if not line:
@@ -161,7 +164,7 @@ def _serve(channel: socket.socket, device: str) -> None:
             if message == "cancel":  # it crossed with the reply
                 continue
             _send(channel, Started())
-            reply = _run(message, descriptors, channel, device)
+            reply = _run(message, descriptors, channel, device, prober)
         except Exception:
             reply = _failure()
         finally:
@@ -170,7 +173,9 @@ def _serve(channel: socket.socket, device: str) -> None:
         _send(channel, reply)
 
 
-def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) -> Reply:
+def _run(
+    job: Job, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
+) -> Reply:
     import torch
 
     # Not select(): the socket keeps the number it had in the service, which may be above 1023.
@@ -188,6 +193,7 @@ def _run(job: Job, descriptors: list[int], channel: socket.socket, device: str) 
         # that. Both mappings go when the last tensor that looks at them does.
         clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
+        prober.require_sniffed(clip_memory)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
         return Decoded(decode_on(device, clip, out, job, cancelled))

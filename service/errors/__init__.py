@@ -31,6 +31,7 @@ message, a path or a traceback.
     ├── ClipError
     │   ├── NotAVideo                415 not_a_video
     │   ├── ContainerNotAccepted     415 container_not_accepted
+    │   ├── AmbiguousContainer       415 ambiguous_container
     │   ├── Undecodable              422 undecodable
     │   ├── NoVideoStream            422 no_video_stream
     │   ├── ClipTooLong              413 clip_too_long
@@ -54,6 +55,7 @@ Only the standard library is imported here.
 
 from service.errors.base import PROBLEM_MEDIA_TYPE, Member, ServiceError, below
 from service.errors.clip import (
+    AmbiguousContainer,
     ClipError,
     ClipTooLong,
     ContainerNotAccepted,
@@ -108,6 +110,7 @@ from service.errors.upload import (
 
 __all__ = [
     "PROBLEM_MEDIA_TYPE",
+    "AmbiguousContainer",
     "BodyTooLarge",
     "ClientDisconnected",
     "ClipError",

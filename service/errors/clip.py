@@ -1,8 +1,17 @@
 """Errors of a clip, and of what decoding it takes."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from service.errors.base import ServiceError
+
+# What a clip is best copied to, the first that is accepted.
+_ENDINGS = {"MKV": "mkv", "MP4": "mp4", "MOV": "mov", "AVI": "avi", "MPEG-TS": "ts",
+            "MPEG-PS": "mpg", "WebM": "webm"}  # fmt: skip
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 class ClipError(ServiceError):
@@ -24,26 +33,42 @@ class ClipError(ServiceError):
 
 class NotAVideo(ClipError):
     status, code, title = 415, "not_a_video", "This is not a video"
-    advice = "Send an MP4, MOV, WebM, MKV or AVI file."
+    advice = "Send a video in one of the containers that the text lists."
 
-    def __init__(self, looks_like: str | None = None) -> None:
+    def __init__(self, looks_like: str | None, accepted: Sequence[str]) -> None:
         super().__init__()
         self.detail = (
             f"This looks like {looks_like}, which is not a video. "
             if looks_like
             else "The first bytes are not those of a video. "
-        ) + self.advice
+        ) + f"Send {_one_of(accepted)}."
+        self.members["accepted"] = list(accepted)
 
 
 class ContainerNotAccepted(ClipError):
     status, code, title = 415, "container_not_accepted", "This container is not accepted"
     advice = (
-        "Send MP4, MOV, WebM, MKV or AVI, for instance after `ffmpeg -i clip -c copy clip.mkv`."
+        "Send one of the containers that the text lists, for instance after "
+        "`ffmpeg -i clip -c copy clip.mkv`."
     )
 
-    def __init__(self, looks_like: str = "another container") -> None:
+    def __init__(self, looks_like: str, accepted: Sequence[str]) -> None:
         super().__init__()
-        self.detail = f"This looks like {looks_like}, which is not accepted. {self.advice}"
+        ending = next((ending for title, ending in _ENDINGS.items() if title in accepted), "mkv")
+        self.detail = (
+            f"This looks like {looks_like}, which is not accepted here. Send {_one_of(accepted)}, "
+            f"for instance after `ffmpeg -i clip -c copy clip.{ending}`."
+        )
+        self.members["accepted"] = list(accepted)
+
+
+class AmbiguousContainer(ClipError):
+    status, code, title = 415, "ambiguous_container", "The container is ambiguous"
+    advice = "Write the clip anew, for instance with `ffmpeg -i clip -c copy clip.mkv`."
+    template = (
+        "The first bytes are those of one container, and the decoder takes the clip for something "
+        "else. " + advice
+    )
 
 
 class Undecodable(ClipError):
@@ -120,8 +145,9 @@ class DecodeTimeout(ClipError):
 # What a decode worker may report, by code.
 _FROM_WORKER: dict[str, type[ClipError]] = {
     error.code: error
-    for error in (Undecodable, NoVideoStream, ClipTooLong, TooManyFrames, FrameRateTooHigh,
-                  TooManyPixels, TooManyStreams, TooMuchDecoding, DecodeMemoryExceeded)
+    for error in (AmbiguousContainer, Undecodable, NoVideoStream, ClipTooLong, TooManyFrames,
+                  FrameRateTooHigh, TooManyPixels, TooManyStreams, TooMuchDecoding,
+                  DecodeMemoryExceeded)
 }  # fmt: skip
 
 

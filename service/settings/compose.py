@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.containers import CONTAINERS
 from service.forwarded import clean_prefix, trusted_network
 from service.settings.decoding import Cache, Decoding
 from service.settings.limits import Admission, Deadlines, Limits
@@ -54,6 +55,18 @@ class Settings(
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("containers", mode="before")
+    @classmethod
+    def _known_containers(cls, value: Any) -> Any:
+        names = cls._comma_separated(value)
+        known = ", ".join(CONTAINERS)
+        if not names:
+            raise ValueError(f"names no container; known are {known}")
+        for name in names:
+            if name not in CONTAINERS:
+                raise ValueError(f"{name!r} is not a known container; known are {known}")
+        return tuple(container for container in CONTAINERS if container in names)
 
     @field_validator("latency_buckets_seconds")
     @classmethod

@@ -1,5 +1,10 @@
 """Settings of what is accepted: of one clip, in which time, and of all together."""
 
+from typing import Annotated
+
+from pydantic_settings import NoDecode
+
+from service.containers import CONTAINERS, Container
 from service.settings.group import Group, MiB, Seconds, setting
 
 
@@ -11,6 +16,11 @@ class Limits(Group):
         "Bytes of a request body, counted as they arrive.",
         ge=1024,
         le=4096 * MiB,
+    )
+    containers: Annotated[tuple[Container, ...], NoDecode] = setting(
+        CONTAINERS,
+        "Containers that are accepted, comma-separated; `matroska` is MKV, `mpegts` what cameras "
+        "and HLS segments are (.ts, .m2ts), `mpegps` is .mpg and .vob.",
     )
     max_frame_pixels: int = setting(
         4096 * 2160,

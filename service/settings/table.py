@@ -40,8 +40,8 @@ def _show(default: Any) -> str:
 
 def _limits(name: str) -> str:
     schema = Settings.model_json_schema()["properties"][name]
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if names := schema.get("enum", schema.get("items", {}).get("enum")):
+        return ", ".join(f"`{value}`" for value in names)
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum")
     if low is None or high is None:

@@ -7,6 +7,7 @@ shows that the selection, the gather and the sparsity really reach the answer.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,15 @@ DEFAULT_SPARSITY = 0.5
 MACS = Macs(selector=1000, extractor_fixed=100, extractor_per_token=10, extractor_per_token_pair=1)
 
 
-def write_brightness_bundle(path: Path, slow: int = 0, fails_at: float | None = None) -> Path:
+def write_brightness_bundle(
+    path: Path,
+    slow: int = 0,
+    fails_at: float | None = None,
+    labels: Sequence[str] = LABELS,
+) -> Path:
     """Write the bundle.
 
+    ``labels`` are three others, for what is dark, grey and bright.
     ``slow`` adds so many large matrix products to each extraction. An extraction of tokens that are
     brighter than ``fails_at`` on average (0 to 255) reads beyond a tensor, which onnxruntime
     answers with an exception of its own.
@@ -52,7 +59,7 @@ def write_brightness_bundle(path: Path, slow: int = 0, fails_at: float | None = 
         schema_version=1,
         name="brightness",
         version="7",
-        labels=LABELS,
+        labels=list(labels),
         geometry=GEOMETRY,
         sampling=Sampling(short_side=64, default_views="1x1"),
         normalisation=Normalisation(mean=[0.0] * 3, std=[1.0] * 3),

@@ -1,5 +1,6 @@
 """A real Chromium, spoken to over its debugging pipe: no driver, no port, no package."""
 
+import base64
 import fcntl
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +16,12 @@ from typing import Any, Self
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+# Windows' code of a key, and the text that it enters.
+_KEYS = {
+    "Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " "), "End": (35, ""), "Home": (36, ""),
+    "ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, ""),
+}  # fmt: skip
 
 
 def _pipe() -> tuple[int, int]:
@@ -55,6 +63,7 @@ class Browser:
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         self.errors: list[str] = []
+        self._choosers: list[int] = []
         for domain in ("Page", "Runtime", "DOM", "Log"):
             self.call(f"{domain}.enable")
 
@@ -72,6 +81,8 @@ class Browser:
                 return answer["result"]
             if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.errors.append(json.dumps(answer["params"]))
+            if answer.get("method") == "Page.fileChooserOpened":
+                self._choosers.append(answer["params"]["backendNodeId"])
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
@@ -99,6 +110,57 @@ class Browser:
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
+
+    def choose_file_when_asked(self, path: Path, ask: Callable[[], None]) -> None:
+        """Let ``ask`` bring up the dialog, as a key does, and choose the file in it."""
+        self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        ask()
+        deadline = time.monotonic() + 30
+        while not self._choosers:
+            assert time.monotonic() < deadline, "no dialog came up"
+            self.run("1")  # what has happened is told along with an answer
+            time.sleep(0.05)
+        node = self._choosers.pop()
+        self.call("DOM.setFileInputFiles", files=[str(path)], backendNodeId=node)
+        self.call("Page.setInterceptFileChooserDialog", enabled=False)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press and release a key, as a person does; the browser does with it what it always does.
+
+        Args:
+            key: a character, or `Tab`, `Enter`, `Space`, `Home`, `End`, `ArrowDown`, ...
+        """
+        code, text = _KEYS.get(key, (ord(key[0].upper()), key))
+        event: dict[str, Any] = {
+            "key": " " if key == "Space" else key,
+            "code": key if key in _KEYS else "",
+            "windowsVirtualKeyCode": code,
+            "modifiers": 8 if shift else 0,
+        }
+        down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        self.call("Input.dispatchKeyEvent", **down, **event)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page's window a size in CSS pixels."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=False)  # fmt: skip
+
+    def prefer(self, scheme: str) -> None:
+        """`light` or `dark`, as the system's setting says it."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def cut_off(self, offline: bool) -> None:
+        """Take the network away, or give it back."""
+        self.call("Network.enable")
+        self.call("Network.emulateNetworkConditions", offline=offline, latency=0,
+                  downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
+
+    def picture(self, out: Path) -> None:
+        """Write the whole page as a PNG."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        out.write_bytes(base64.b64decode(shot["data"]))
 
     def _next(self) -> Any:
         while b"\0" not in self._buffer:

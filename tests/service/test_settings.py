@@ -41,8 +41,10 @@ def test_environment_and_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKWHEN_MAX_VIEWS", "3")
     monkeypatch.setenv("LOOKWHEN_SPARSITY_LEVELS", "0.9, 0, 0.5")
     monkeypatch.setenv("LOOKWHEN_EXECUTION_PROVIDERS", "CUDAExecutionProvider,CPUExecutionProvider")
+    monkeypatch.setenv("LOOKWHEN_CONTAINERS", "mpegts, mp4,mp4")
     settings = load_settings({"port": 1234})
     assert settings.max_views == 3
+    assert settings.containers == ("mp4", "mpegts")
     assert settings.port == 1234
     assert settings.sparsity_levels == (0.0, 0.5, 0.9)
     assert settings.execution_providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -63,6 +65,8 @@ def test_environment_and_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOOKWHEN_DECODE_DEVICE", "tpu", "'cpu' or 'cuda'"),
         ("LOOKWHEN_DEGRADE_MAX_SPARSITY", "1", "less than or equal to 0.99"),
         ("LOOKWHEN_DECODE_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("LOOKWHEN_CONTAINERS", "mp4,flv", "'flv' is not a known container; known are mp4, mov"),
+        ("LOOKWHEN_CONTAINERS", " , ", "names no container; known are mp4, mov, webm"),
         ("LOOKWHEN_MAX_BODY_BYTE", "1", "did you mean LOOKWHEN_MAX_BODY_BYTES?"),
     ],
 )

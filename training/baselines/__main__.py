@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bundle.tokens import tokens_to_keep
 from model.macs import cost
+from startup.console import Command
 from training.baselines.config import DENSE_CONFIGS, DenseConfig, get_dense_config
 from training.baselines.dense import Baseline, Dense, DenseViT
 from training.baselines.dropping import RandomDropping
@@ -94,7 +95,7 @@ def _schedules(
         raise click.BadParameter("give numbers with commas between them, such as 200,100") from None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("config", type=click.Choice(list(DENSE_CONFIGS)))
 @click.option(
     "--sparsity",

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import track
 
 from model.config import get_config
+from startup.console import Command
 from training.datasets.command_line import Source, source_arguments
 from training.datasets.entries import DataSet
 from training.datasets.errors import DataSetError
 from training.datasets.views import evaluation_batches
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @source_arguments
 @click.option("--decode", is_flag=True, help="Decode a view of every clip.")
 @click.option("--workers", default=2, show_default=True, help="Processes that decode.")

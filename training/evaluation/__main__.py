@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from startup.console import Group
 from training.evaluation.plots import PlotError, draw
 from training.evaluation.points import summarise
 from training.evaluation.predictions import PredictionsError, read_predictions
@@ -14,7 +15,7 @@ from training.evaluation.report import print_report, write_report
 _HEADLINES = ("top1", "action_top1")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Put together what `python -P -m training.evaluate` wrote."""
 

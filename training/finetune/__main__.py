@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from model.checkpoint import CheckpointError
+from startup.console import Command
 from training.command_line import loop_options
 from training.datasets import Augmentation, DataSetError
 from training.datasets.command_line import Source, source_arguments
@@ -56,7 +57,7 @@ def _options() -> Iterator[click.Option]:
         yield click.Option([f"--{name.replace('_', '-')}"], type=kind, help=help_text)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @source_arguments

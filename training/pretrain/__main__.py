@@ -11,6 +11,7 @@ import click
 from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
 from model.dinov3 import WeightsError
+from startup.console import Command
 from training.command_line import loop_options
 from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
 from training.datasets.command_line import Source, source_arguments
@@ -24,7 +25,7 @@ from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @source_arguments
 @click.option(

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError
+from startup.console import Command
 from training.command_line import parse_views
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
@@ -29,7 +30,7 @@ from training.processes import choose_device
 from training.provenance import current_commit, file_digest
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @source_arguments

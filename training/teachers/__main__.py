@@ -20,6 +20,7 @@ from rich.progress import (
 
 from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
+from startup.console import Group
 from training.baselines.config import DENSE_CONFIGS
 from training.command_line import loop_options
 from training.datasets import DataSetError
@@ -44,7 +45,7 @@ from training.teachers.video import VIDEO_RECIPES
 _OUT = click.Path(file_okay=False, path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Local teachers, for where the published ones cannot be had; and stored features of any.
 
