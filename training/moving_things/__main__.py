@@ -9,16 +9,8 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 from training.moving_things.encode import encode
@@ -27,6 +19,7 @@ from training.moving_things.render import render
 from training.moving_things.scene import sample_scene
 from training.moving_things.sheet import contact_sheet
 from training.moving_things.store import ClipStore, StoreError, write_store
+from training.progress import progress_bar
 
 SAMPLE_HEIGHT, SAMPLE_WIDTH = 240, 320
 SAMPLE_FRAMES, SAMPLE_FPS = 32, 16.0
@@ -51,15 +44,8 @@ def main() -> None:
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True)
 def render_store(out: Path, clips: int, seed: int, workers: int) -> None:
     """Render a store of CLIPS into the folder OUT; started again, it goes on where it stopped."""
-    columns = (
-        TextColumn("rendering"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with progress_bar(_Rate(table_column=Column(no_wrap=True))) as bar:
             task = bar.add_task("rendering", total=clips)
             write_store(out, clips, seed, workers=workers, progress=lambda n: bar.advance(task, n))
         store = ClipStore(out)
