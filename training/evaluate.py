@@ -223,8 +223,8 @@ def main(
 ) -> None:  # fmt: skip
     """Measure CHECKPOINT on the clips of DATA, decoded from their compressed files.
 
-    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -m training.datasets` takes
-    them. Writes a report to OUT, which `python -m export --accuracy` puts into a bundle.
+    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -P -m training.datasets`
+    takes them. Writes a report to OUT, which `python -P -m export --accuracy` puts into a bundle.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     source = _source(data, **reading)

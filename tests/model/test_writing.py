@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from bundle.reader import read_bundle
-from bundle.schema import MANIFEST_FILE
-from export.__main__ import main as export_main
+from export.pack import write_bundle
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.writing import whole_file
@@ -54,16 +52,12 @@ def test_what_is_written_is_readable_by_whom_the_umask_allows(
 
 
 def test_a_bundle_is_readable_by_whom_the_umask_allows(
-    umask: int, tiny_model: LookWhen, tmp_path: Path
+    umask: int, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    save_checkpoint(tiny_model, tmp_path / "checkpoint.safetensors", {})
-    out = tmp_path / "bundle"
-    line = [str(tmp_path / "checkpoint.safetensors"), str(out)]
-    assert CliRunner().invoke(export_main, line).exit_code == 0
+    bundle, out = read_bundle(tiny_bundle), tmp_path / "bundle"
+    write_bundle(out, bundle.manifest, bundle.selector, bundle.extractor)
     assert mode(out) == 0o777 & ~umask
     assert {mode(path) for path in out.iterdir()} == {0o666 & ~umask}
-    assert read_bundle(out).manifest.name == "tiny"
-    assert (out / MANIFEST_FILE).exists()
 
 
 def test_a_mode_left_behind_by_a_killed_run_is_not_taken_over(tmp_path: Path) -> None:
