@@ -1,5 +1,6 @@
 """What readers can do, asked for on a real command line: segments, subsets, layouts of lists."""
 
+import contextlib
 import subprocess
 import sys
 from collections import Counter
@@ -26,8 +27,10 @@ def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def run(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+def run(*arguments: object, cwd: Path | None = None) -> tuple[int, str]:
+    """The command within this process, which takes a tenth of the time."""
+    with contextlib.chdir(cwd or Path.cwd()):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     return result.exit_code, result.output
 
 
@@ -51,8 +54,8 @@ def charades(tmp_path: Path) -> Path:
 
 
 def test_segments_of_charades(charades: Path) -> None:
-    whole = command("charades", ".", "clips", "--split", "train", cwd=charades)
-    assert "Charades: 2 clips, 0 missing" in whole.stdout, whole.stderr
+    _, output = run("charades", ".", "clips", "--split", "train", cwd=charades)
+    assert "Charades: 2 clips, 0 missing" in output
     cut = command("charades", ".", "clips", "--split", "train", "--segments", cwd=charades)
     assert "Charades: 3 clips, 0 missing" in cut.stdout, cut.stderr
     source = Source("charades", charades, charades / "clips", "train", segments=True)
@@ -86,9 +89,9 @@ def folders(tmp_path: Path) -> Path:
 
 
 def test_a_subset_has_the_mixture_of_the_whole(folders: Path) -> None:
-    done = command("folders", "set", "--subset", 20, cwd=folders)
-    assert "set: 20 clips, 0 missing" in done.stdout, done.stderr
-    assert "clips of a class: 12 (often) to 2 (rare); 0 have none" in done.stdout
+    _, output = run("folders", "set", "--subset", 20, cwd=folders)
+    assert "set: 20 clips, 0 missing" in output
+    assert "clips of a class: 12 (often) to 2 (rare); 0 have none" in output
     source = Source("folders", folders / "set", subset=20)
     again, other = source.read(), Source("folders", folders / "set", subset=20, subset_seed=1)
     assert again.entries == source.read().entries
@@ -140,10 +143,10 @@ def test_layouts_of_a_list(layout: str | None, text: str, said: str, tmp_path: P
         (tmp_path / name).touch()
     (tmp_path / "list.txt").write_text(text)
     options = [] if layout is None else ["--layout", layout]
-    done = command("list", "list.txt", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert said in done.stdout
-    assert "clips of a class: 1 (0) to 1 (" in done.stdout
+    code, output = run("list", "list.txt", *options, cwd=tmp_path)
+    assert code == 0, output
+    assert said in output
+    assert "clips of a class: 1 (0) to 1 (" in output
 
 
 def test_names_of_a_lists_classes(tmp_path: Path) -> None:
@@ -183,13 +186,12 @@ def test_options_of_other_kinds_are_refused(folders: Path) -> None:
 
 def test_an_empty_class_is_a_sentence(folders: Path) -> None:
     (folders / "set" / "unseen").mkdir()
-    done = command("folders", "set", cwd=folders)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: set/unseen: there is no video of the class 'unseen'")
+    code, output = run("folders", "set", cwd=folders)
+    assert code == 1
+    assert output.startswith("Error: set/unseen: there is no video of the class 'unseen'")
     (folders / "set" / "unseen" / "clip.gif").touch()
     (folders / "set" / "unseen" / "notes.txt").touch()
-    done = command("folders", "set", cwd=folders)
-    assert "2 other files, such as clip.gif" in done.stderr
+    assert "2 other files, such as clip.gif" in run("folders", "set", cwd=folders)[1]
 
 
 def test_a_bad_file_of_a_small_folder(tmp_path: Path) -> None:
@@ -204,14 +206,14 @@ def test_a_bad_file_of_a_small_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "39 of 40 clips decode" in done.stdout
     assert "skipped set/a/0.mp4" in done.stderr
-    done = command(*decode, "--lost-share", "0", cwd=tmp_path)
-    assert done.returncode == 1
+    code, output = run(*decode, "--lost-share", "0", cwd=tmp_path)
+    assert code == 1, output
     (tmp_path / "set" / "b" / "1.mp4").write_bytes(b"broken")
     (tmp_path / "set" / "b" / "39.mp4").write_bytes(b"broken")
-    done = command(*decode, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "37 of 40 clips decode" in done.stdout, "all are counted before the run gives up"
-    assert "3 of 40 clips are missing or unreadable, at most 1 may be" in done.stderr
-    assert "--lost-share 0.075" in done.stderr
-    done = command(*decode, "--lost-share", "0.075", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, output = run(*decode, cwd=tmp_path)
+    assert code == 1
+    assert "37 of 40 clips decode" in output, "all are counted before the run gives up"
+    assert "3 of 40 clips are missing or unreadable, at most 1 may be" in output
+    assert "--lost-share 0.075" in output
+    code, output = run(*decode, "--lost-share", "0.075", cwd=tmp_path)
+    assert code == 0, output
