@@ -62,7 +62,7 @@ class Source:
             column=self.column or ("split" if self.without else None),
             missing_share=self.lost_share,
             layout=self.layout,
-            labels=None if self.labels is None else read_names(self.labels),
+            labels=self._names(),
             segments=self.segments,
         )
         dataset = self._mirrored(dataset)
@@ -109,6 +109,12 @@ class Source:
         if dataset.labels != held.labels:
             raise DataSetError(f"the split {split!r} has other classes")
         return dataset, held
+
+    def _names(self) -> tuple[str, ...] | None:
+        """The names of a list's classes; other kinds refuse to be given any."""
+        if self.labels is None:
+            return None
+        return read_names(self.labels) if self.kind == "list" else ()
 
     def _mirrored(self, dataset: DataSet) -> DataSet:
         """Sets of one's own are mirrored as the command line says, published ones by their rule."""
