@@ -197,10 +197,11 @@ def test_an_empty_class_is_a_sentence(folders: Path) -> None:
 
 def test_a_bad_file_of_a_small_folder(tmp_path: Path) -> None:
     """One is passed over and named; two stop the run, which says what to type."""
+    video = render_clip(0, 0).video
     for number in range(40):
         folder = tmp_path / "set" / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number}.mp4").write_bytes(render_clip(0, number).video)
+        (folder / f"{number}.mp4").write_bytes(video)
     (tmp_path / "set" / "a" / "0.mp4").write_bytes(b"broken")
     decode = ("folders", "set", "--decode", "--workers", "0")
     done = command(*decode, cwd=tmp_path)
