@@ -163,7 +163,8 @@ def main(
 ) -> None:  # fmt: skip
     """Measure VARIANT, which starts from START, on the clips of INDEX; what is on the way lies in
     WORK."""
-    source = Source("index", index, column=column)
+    # Whether views are mirrored is up to each recipe; these sets' labels stay what they are.
+    source = Source("index", index, column=column, flip=True)
     changes: dict[str, Any] = {"epochs": epochs, "seed": seed, "size": size}
     if plain:
         changes["augmentation"] = STILL

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.writing import whole_file
 from training.provenance import current_commit
 
 ROOT = Path(__file__).parents[1]
@@ -39,9 +40,8 @@ def describe_run(device: torch.device) -> dict[str, Any]:
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write JSON; the file appears under its name only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _cpu() -> str:

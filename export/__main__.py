@@ -2,17 +2,17 @@
 
 import hashlib
 import importlib.metadata
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 import onnxruntime
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bundle.reader import BundleError
-from bundle.schema import AccuracyPoint, Provenance
+from bundle.schema import Provenance
+from export.accuracy import AccuracyError, read_accuracy
 from export.graphs import FUSED_ATTENTION_OPSET, OPSET, extractor_to_onnx, selector_to_onnx
 from export.pack import manifest_for, write_bundle
 from export.parity import ParityError, check
@@ -29,7 +29,7 @@ from startup.console import Command
 @click.option(
     "--accuracy",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `python -P -m training.evaluate` wrote for this checkpoint.",
+    help="What `python -P -m training.evaluate` wrote for this checkpoint, with 1x1 views.",
 )
 @click.option(
     "--default-sparsity",
@@ -60,7 +60,6 @@ def main(
     """
     try:
         model, facts = load_checkpoint(checkpoint)
-        points = read_accuracy(accuracy, checkpoint) if accuracy else []
         if len(model.config.labels) < 2:
             raise click.ClickException(f"{checkpoint}: has no classification head to export")
         if (task := facts.get("task", "TopOne")) != "TopOne":
@@ -68,6 +67,9 @@ def main(
                 f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
                 "softmax over all of them, so its scores would mean nothing"
             )
+        points = []
+        if accuracy is not None:
+            points = read_accuracy(accuracy, _digest(checkpoint), model.config)
         opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
         selector = selector_to_onnx(model, opset=opset)
         extractor = extractor_to_onnx(model, opset=opset)
@@ -85,7 +87,14 @@ def main(
             provenance=provenance(model, facts),
         )
         write_bundle(out, manifest, selector, extractor)
-    except (CheckpointError, ParityError, BundleError, FileExistsError, ValidationError) as error:
+    except (
+        AccuracyError,
+        CheckpointError,
+        ParityError,
+        BundleError,
+        FileExistsError,
+        ValidationError,
+    ) as error:
         raise click.ClickException(f"no bundle was written: {error}") from None
     if as_json:
         click.echo(manifest.model_dump_json(indent=2))
@@ -97,24 +106,9 @@ def main(
     click.echo(f"wrote {manifest.name} {manifest.version}, {size:.1f} MB, to {out}")
 
 
-def read_accuracy(path: Path, checkpoint: Path) -> list[AccuracyPoint]:
-    """Read an evaluation's points and make sure that they were measured on ``checkpoint``.
-
-    Raises:
-        click.ClickException: another checkpoint's, or not an evaluation at all.
-    """
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        measured, points = document["checkpoint_sha256"], document["points"]
-        known = dict.fromkeys(AccuracyPoint.model_fields, True)
-        accuracy = TypeAdapter(list[AccuracyPoint]).validate_python(
-            [{key: value for key, value in point.items() if key in known} for point in points]
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise click.ClickException(f"{path}: is not an evaluation ({error})") from None
-    if measured != hashlib.sha256(checkpoint.read_bytes()).hexdigest():
-        raise click.ClickException(f"{path}: was measured on another checkpoint than {checkpoint}")
-    return accuracy
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance(model: LookWhen, facts: dict[str, Any]) -> Provenance:

@@ -21,6 +21,7 @@ from bundle.schema import (
     Sampling,
     SparsityRange,
 )
+from export.accuracy import DEFAULT_VIEWS
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.macs import cost
 
@@ -50,7 +51,7 @@ def manifest_for(
             context=config.context,
             width=config.width,
         ),
-        sampling=Sampling(short_side=config.size, default_views="1x1"),
+        sampling=Sampling(short_side=config.size, default_views=DEFAULT_VIEWS),
         normalisation=Normalisation(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)),
         sparsity=SparsityRange(
             lowest=config.lowest_sparsity,

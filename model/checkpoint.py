@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from model.classifier import LookWhen
 from model.config import ModelConfig
+from model.writing import whole_file
 
 _CONFIG_KEY = "lookwhen_config"
 _FACTS_KEY = "lookwhen_facts"
@@ -29,15 +30,13 @@ def save_checkpoint(model: LookWhen, path: Path, facts: Mapping[str, Any]) -> No
 
     The file appears under its name only when it is whole.
     """
-    path = Path(path)
     metadata = {
         _CONFIG_KEY: json.dumps(dataclasses.asdict(model.config)),
         _FACTS_KEY: json.dumps(dict(facts)),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata)
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(tensors, part, metadata)
 
 
 def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:

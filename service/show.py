@@ -34,7 +34,9 @@ def show_bundle(bundle: Bundle, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(_facts(bundle))
     table = Table(title="By sparsity, for one view", title_justify="left")
-    for heading in ("sparsity", "tokens", "MACs", "top-1", "held-out clips"):
+    # An evaluation of other views than these does not get into a bundle.
+    top1 = f"top-1, {manifest.sampling.default_views} views"
+    for heading in ("sparsity", "tokens", "MACs", top1, "held-out clips"):
         table.add_column(heading, justify="right")
     for sparsity, kept, macs, point in rows:
         accuracy = (f"{point.top1:.1%}", str(point.clips)) if point else ("not measured", "")

@@ -26,14 +26,14 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint
 from startup.console import Command
 from training.command_line import parse_views
-from training.datasets import KINDS, LOST_SHARE, DataSet, DataSetError, TopOne
-from training.datasets.command_line import Source
+from training.datasets import KINDS, DataSet, DataSetError, TopOne
+from training.datasets.command_line import Source, reading_options
+from training.datasets.entries import nearest
 from training.evaluation import (
     SELECTED_BY,
     BaselineMethod,
@@ -50,11 +50,18 @@ from training.evaluation.points import results_of
 from training.evaluation.predictions import write_predictions
 from training.evaluation.report import print_report, write_report
 from training.processes import join_processes
+from training.progress import tracked
 from training.provenance import current_commit, file_digest
 from training.teachers import TeacherError
 from training.teachers.local import load_video_teacher
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+
+_USAGE = (
+    "the command is `python -P -m training.evaluate CHECKPOINT KIND PATH [CLIPS] OUT`, such as "
+    "`... best.safetensors folders clips/ evaluation.json`, with a KIND of "
+    f"{', '.join(KINDS)}; a store of rendered clips needs none"
+)
 
 # How many excluded clips are named on the terminal; the report names all.
 _NAMED = 10
@@ -118,14 +125,18 @@ def load_method(
 
 
 def _source(data: Sequence[Path], **chosen: Any) -> Source:
-    if len(data) == 1:
-        return Source("moving-things", data[0], **chosen)
     kind = str(data[0])
-    if kind not in KINDS or len(data) > 3:
-        raise click.UsageError(
-            f"DATA is a store of rendered clips, or KIND PATH [CLIPS] with a KIND of "
-            f"{', '.join(KINDS)}"
-        )
+    if len(data) == 1 and kind not in KINDS and (data[0] / "meta.json").is_file():
+        return Source("moving-things", data[0], **chosen)
+    if kind not in KINDS:
+        if "." in kind or "/" in kind or data[0].exists():
+            said = f"say before {kind} of what kind it is"
+        else:
+            said = f"{kind!r} is no kind of data set, {nearest(kind, KINDS)}"
+        raise click.UsageError(f"{said}; {_USAGE}")
+    if not 2 <= len(data) <= 3:
+        missing = "there is a KIND and no PATH, or no OUT" if len(data) == 1 else "too many paths"
+        raise click.UsageError(f"{missing}; {_USAGE}")
     clips = data[2] if len(data) == 3 else None
     return Source(kind, data[1], clips, **chosen)
 
@@ -134,15 +145,7 @@ def _source(data: Sequence[Path], **chosen: Any) -> Source:
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--split", help="Official split, or the value in an index's column.")
-@click.option("--column", help="Column of an index that holds the split.")
-@click.option(
-    "--lost-share",
-    type=click.FloatRange(0, 1),
-    default=LOST_SHARE,
-    show_default=True,
-    help="Clips that may be missing, and that may be unreadable.",
-)
+@reading_options
 @click.option("--clips", type=click.IntRange(1), help="So many of them. Default: all.")
 @click.option(
     "--sparsity",
@@ -205,9 +208,7 @@ def main(
     checkpoint: Path,
     data: tuple[Path, ...],
     out: Path,
-    split: str | None,
-    column: str | None,
-    lost_share: float,
+    reading: dict[str, Any],
     clips: int | None,
     sparsities: tuple[float, ...],
     by: str,
@@ -227,10 +228,12 @@ def main(
     takes them. Writes a report to OUT, which `python -P -m export --accuracy` puts into a bundle.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    source = _source(data, split=split, column=column, lost_share=lost_share)
+    source = _source(data, **reading)
     commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     try:
         with join_processes(device) as processes:
+            if processes.first:
+                out.parent.mkdir(parents=True, exist_ok=True)
             method = load_method(checkpoint, sparsities, by, baselines)
             whole = source.read()
             dataset = fit_labels(whole, method.config.labels)
@@ -241,7 +244,7 @@ def main(
                 views=views,
                 batch=batch,
                 workers=workers,
-                lost_share=lost_share,
+                lost_share=source.lost_share,
                 processes=processes,
                 bf16=bf16,
                 track=_progress if processes.first else lambda batches, _: batches,
@@ -284,8 +287,7 @@ def main(
 
 
 def _progress(batches: Iterable[Any], total: int) -> Iterable[Any]:
-    console = Console(stderr=True)
-    return track(batches, "evaluating", total=total, console=console, transient=True)
+    return tracked(batches, "evaluating", total)
 
 
 def _about(source: Source, dataset: DataSet) -> dict[str, Any]:

@@ -19,22 +19,15 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID, TextColumn
+from rich.table import Column
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from training.optimizers import set_rate
 from training.processes import Processes, precision
+from training.progress import progress_bar, that_fit
 from training.state import load_state, read_facts, save_state
 
 
@@ -321,16 +314,8 @@ class _Bar:
     def __init__(self, settings: LoopSettings, first: int, mine: bool) -> None:
         self.settings, self.first = settings, first
         self.started = time.monotonic()
-        self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"),
-            console=Console(stderr=True),
-            disable=not mine,
-        )
+        figures = TextColumn("{task.fields[shown]}", table_column=Column(no_wrap=True))
+        self.progress = progress_bar(figures, disable=not mine)
         self.task: TaskID | None = None
 
     def __enter__(self) -> "_Bar":
@@ -347,5 +332,8 @@ class _Bar:
         assert self.task is not None
         done = step + 1
         speed = (done - self.first) * self.settings.batch / (time.monotonic() - self.started)
-        figures = "  ".join(f"{name} {value:.3g}" for name, value in list(shown.items())[:4])
-        self.progress.update(self.task, completed=done, shown=f"{figures}  {speed:.0f} clips/s")
+        loss, *others = (f"{name} {value:.3g}" for name, value in list(shown.items())[:4])
+        figures = (loss, f"{speed:.{0 if speed >= 10 else 1}f} clips/s", *others)
+        width = self.progress.console.width
+        fitting = that_fit(figures, "training", self.settings.steps, width)
+        self.progress.update(self.task, completed=done, shown=fitting)

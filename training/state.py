@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model.writing import whole_file
+
 _MODEL = "model"
 
 
@@ -30,13 +32,12 @@ def save_state(
         for optimizer in optimizers:
             for kind, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{kind}/{name}"] = value
-    part = path.with_name(path.name + ".part")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        part,
-        {"step": str(step), "facts": json.dumps(facts)},
-    )
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            part,
+            {"step": str(step), "facts": json.dumps(facts)},
+        )
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """From a checkpoint to a bundle that a service can trust."""
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -167,29 +165,6 @@ def test_a_bundle_is_replaced_but_nothing_else_is(checkpoint: Path, tmp_path: Pa
     assert code == 1
     assert "something other than a bundle" in output
     assert (out / "precious.txt").read_text() == "mine"
-
-
-def test_accuracy_comes_from_an_evaluation_of_this_checkpoint(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    points = [{"sparsity": 0.9, "top1": 0.75, "recall": 0.5, "clips": 40, "kept": 6}]
-    evaluation = tmp_path / "evaluation.json"
-    evaluation.write_text(json.dumps({"checkpoint_sha256": digest, "points": points}))
-    code, output = run(checkpoint, tmp_path / "out", "--accuracy", evaluation)
-    assert code == 0, output
-    (point,) = read_bundle(tmp_path / "out").manifest.accuracy
-    assert (point.sparsity, point.top1, point.recall, point.clips) == (0.9, 0.75, 0.5, 40)
-
-    evaluation.write_text(json.dumps({"checkpoint_sha256": "0" * 64, "points": points}))
-    code, output = run(checkpoint, tmp_path / "other", "--accuracy", evaluation)
-    assert code == 1
-    assert "another checkpoint" in output
-    evaluation.write_text("[1, 2]")
-    code, output = run(checkpoint, tmp_path / "other", "--accuracy", evaluation)
-    assert code == 1
-    assert "is not an evaluation" in output
-    assert not (tmp_path / "other").exists()
 
 
 def test_a_checkpoint_that_cannot_be_exported(tiny_model: LookWhen, tmp_path: Path) -> None:

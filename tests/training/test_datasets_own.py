@@ -64,8 +64,9 @@ def test_a_list_with_names_of_labels(tmp_path: Path) -> None:
     dataset = read_list(file, labels=labels, mirror={"going left": "going right"})
     assert [entry.labels for entry in dataset.entries] == [(0,), (2,)]
     assert dataset.mirror == {0: 1, 1: 0}
-    assert read_list(file, labels=labels, flip=False).mirror is None
-    with pytest.raises(DataSetError, match="'up' is flipped, but it is no label"):
+    assert read_list(file, labels=labels).mirror is None
+    assert read_list(file, labels=labels, mirror={}).mirror == {}
+    with pytest.raises(DataSetError, match="'up' is to be mirrored, but there is no such label"):
         read_list(file, labels=labels, mirror={"up": "standing"})
     with pytest.raises(AnnotationError, match=r"line 2: expected labels from 0 to 1, got 'a.mp4,2"):
         read_list(file, labels=labels[:2])
@@ -96,7 +97,7 @@ def test_class_folders(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match="'run' is not among the labels"):
         read_class_folders(tmp_path / "val", labels=("jump",))
     (tmp_path / "val" / "swim").mkdir()
-    with pytest.raises(DataSetError, match="expected videos of class 'swim', found none"):
+    with pytest.raises(DataSetError, match=r"no video of the class 'swim' \(the folder is empty\)"):
         read_class_folders(tmp_path / "val", labels=("run", "swim"))
     with pytest.raises(DataSetError, match="expected one sub-folder per class"):
         read_class_folders(tmp_path / "val" / "run")

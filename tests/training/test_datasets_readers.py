@@ -272,7 +272,9 @@ def test_missing_clips_are_put_aside_up_to_a_share(kind: str, tmp_path: Path) ->
     gone = whole.entries[-1].path
     gone.rename(tmp_path / gone.name)
     clips(folder, "other.mp4")
-    with pytest.raises(TooManyLost, match=r"1 of \d clips are missing .*more than the 0.01"):
+    with pytest.raises(
+        TooManyLost, match=r"1 of \d clips are missing .*at most 0 may be \(a share of 0.01\)"
+    ):
         read_dataset(kind, annotations, clips=folder, split="train")
     if len(whole) > 1:
         rest = read_dataset(kind, annotations, clips=folder, split="train", missing_share=0.5)

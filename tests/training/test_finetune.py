@@ -334,7 +334,7 @@ def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: P
     best = tmp_path / "run" / "best.safetensors"
     facts = load_checkpoint(best)[1]
     assert facts["recipe"]["augmentation"]["area"] == [0.8, 1]
-    assert facts["recipe"]["augmentation"]["flip"] is False
+    assert facts["mirror"] is None
     assert facts["recipe"]["mixup"] == RECIPES["own"].mixup
     assert str(tmp_path) not in str(facts)
     result = CliRunner().invoke(export_main, [str(best), str(tmp_path / "bundle")])

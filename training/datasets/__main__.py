@@ -7,15 +7,15 @@ import logging
 from collections import Counter
 
 import click
-from rich.console import Console
-from rich.progress import track
 
 from model.config import get_config
 from startup.console import Command
 from training.datasets.command_line import Source, source_arguments
 from training.datasets.entries import DataSet
 from training.datasets.errors import DataSetError
+from training.datasets.ledger import Ledger
 from training.datasets.views import evaluation_batches
+from training.progress import tracked
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,8 +29,10 @@ def main(source: Source, decode: bool, workers: int) -> None:
         dataset = source.read()
         _describe(dataset)
         if decode:
-            unreadable = _decode(dataset, workers, source.lost_share)
-            click.echo(f"{len(dataset) - unreadable} of {len(dataset)} clips decode")
+            ledger = _decode(dataset, workers)
+            click.echo(f"{len(dataset) - len(ledger.lost)} of {len(dataset)} clips decode")
+            ledger.share = source.lost_share
+            ledger.check()
     except DataSetError as error:
         raise click.ClickException(str(error)) from None
 
@@ -52,15 +54,14 @@ def _describe(dataset: DataSet) -> None:
         click.echo("splits: " + ", ".join(f"{k} {v}" for k, v in dataset.splits().items()))
 
 
-def _decode(dataset: DataSet, workers: int, lost_share: float) -> int:
-    """How many clips could not be read."""
+def _decode(dataset: DataSet, workers: int) -> Ledger:
+    """Decode all clips, however many cannot be read: these are in the ledger."""
     batches = evaluation_batches(
-        dataset, get_config("lookwhen_mini16"), batch=16, workers=workers, lost_share=lost_share
+        dataset, get_config("lookwhen_mini16"), batch=16, workers=workers, lost_share=1.0
     )
-    console = Console(stderr=True)
-    for _ in track(batches, "decoding", total=len(batches), console=console, transient=True):
+    for _ in tracked(batches, "decoding", len(batches)):
         pass
-    return len(batches.ledger.lost)
+    return batches.ledger
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every kind of data set by its name, for command lines and recipes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from training.datasets.jester import read_jester
 from training.datasets.kinetics import read_kinetics
 from training.datasets.ledger import LOST_SHARE
 from training.datasets.lists import (
+    Layout,
     read_class_folders,
     read_index,
     read_list,
@@ -38,6 +40,9 @@ _OFFICIAL: dict[str, _OfficialReader] = {
 }
 KINDS = (*_OFFICIAL, "list", "folders", "index", "unlabelled", "moving-things")
 
+# People's own labelled clips: what a mirror image of one is, they alone know.
+OWN_KINDS = ("list", "folders", "index")
+
 
 def read_dataset(
     kind: str,
@@ -47,6 +52,9 @@ def read_dataset(
     split: str | None = None,
     column: str | None = None,
     missing_share: float = LOST_SHARE,
+    layout: Layout | None = None,
+    labels: Sequence[str] | None = None,
+    segments: bool = False,
 ) -> DataSet:
     """Read a data set of any kind; the readers themselves have more to choose.
 
@@ -59,6 +67,8 @@ def read_dataset(
             folder ``path/split``, whose classes are then numbered as in ``path/train``.
         column: of an index, by default ``split`` where a split is asked for.
         missing_share: clips that may be missing.
+        layout, labels: of a list, see :func:`~training.datasets.lists.read_list`.
+        segments: of Charades, see :func:`~training.datasets.charades.read_charades`.
 
     Raises:
         ValueError: an unknown kind.
@@ -66,9 +76,15 @@ def read_dataset(
     """
     if kind not in KINDS:
         raise ValueError(f"no kind of data set {kind!r}; known: {', '.join(KINDS)}")
+    if segments and kind != "charades":
+        raise DataSetError(f"--segments is for charades; {kind} has none")
+    if kind != "list" and (layout is not None or labels is not None):
+        raise DataSetError(f"--layout and --labels are for a list; {kind} has neither")
     if kind in _OFFICIAL:
         if clips is None or split is None:
             raise DataSetError(f"{kind} needs the folder of its clips and a split")
+        if segments:
+            return read_charades(path, clips, split, segments=True, missing_share=missing_share)
         return _OFFICIAL[kind](path, clips, split, missing_share=missing_share)
     if kind == "index":
         column = column or (None if split is None else "split")
@@ -84,7 +100,13 @@ def read_dataset(
     if kind == "unlabelled":
         return read_unlabelled(path)
     if kind == "list":
-        return read_list(path, root=clips, missing_share=missing_share)
+        return read_list(
+            path,
+            root=clips,
+            layout=layout or "path label",
+            labels=labels,
+            missing_share=missing_share,
+        )
     try:
         return read_store(path)
     except StoreError as error:

@@ -1,5 +1,6 @@
 """What every reader returns: entries, the names of the classes, and a task."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,9 @@ from pathlib import Path
 
 from training.datasets.errors import DataSetError
 from training.datasets.tasks import MultiLabel, Task
+
+# Labels that a sentence names of many.
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class DataSet:
     """Entries with what is needed to learn from them and to measure.
 
     mirror: what a left-right flip makes of a class, for the classes that it alters; {} if it alters
-    none; None if clips must never be flipped (hands and directions are what the labels are about).
+    none; None if clips must never be flipped: hands and directions are what the labels are about,
+    or nobody has said that they are not.
     missing: clips that the annotations name and the disk does not hold; they are not in `entries`.
 
     Raises:
@@ -100,6 +105,13 @@ class DataSet:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def mirror_by_label(self) -> dict[str, str] | None:
+        """What a flip makes of a label, for the labels that it alters; None: no clip is flipped."""
+        if self.mirror is None:
+            return None
+        return {self.labels[one]: self.labels[other] for one, other in self.mirror.items()}
 
     def subset(self, indices: Iterable[int]) -> "DataSet":
         """The entries at ``indices``, in that order."""
@@ -138,18 +150,44 @@ class DataSet:
             yield self.split(*(name for name in names if name != held)), self.split(held)
 
 
-def mirror_by_name(labels: Sequence[str], pairs: Mapping[str, str]) -> dict[int, int]:
+def mirror_by_name(
+    labels: Sequence[str], pairs: Mapping[str, str] | Iterable[tuple[str, str]]
+) -> dict[int, int]:
     """Turn {"moving left": "moving right"} into class indices, in both directions.
 
     Raises:
-        DataSetError: a name that is no label.
+        DataSetError: a name that is no label, a label that is to become itself, or one that is to
+            become two others.
     """
     index = {label: number for number, label in enumerate(labels)}
-    for name in (*pairs, *pairs.values()):
-        if name not in index:
-            raise DataSetError(f"{name!r} is flipped, but it is no label")
-    forward = {index[one]: index[other] for one, other in pairs.items()}
-    return {**{other: one for one, other in forward.items()}, **forward}
+    mirror: dict[int, int] = {}
+    for one, other in pairs.items() if isinstance(pairs, Mapping) else pairs:
+        for name in (one, other):
+            if name not in index:
+                raise DataSetError(
+                    f"{name!r} is to be mirrored, but there is no such label; "
+                    f"{nearest(name, labels)}"
+                )
+        if one == other:
+            raise DataSetError(
+                f"{one!r} is to become itself in a mirror image; name only labels that change"
+            )
+        for label, become in ((one, other), (other, one)):
+            before = mirror.setdefault(index[label], index[become])
+            if before != index[become]:
+                raise DataSetError(
+                    f"a mirror image of {label!r} is to be both {labels[before]!r} and {become!r}"
+                )
+    return mirror
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What to say to someone who wrote ``name``, which is not among ``names``."""
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return "nearest to it: " + ", ".join(map(repr, close))
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"there are {', '.join(map(repr, names[:_NAMED]))}{more}"
 
 
 def without_labels(datasets: Sequence[DataSet]) -> DataSet:

@@ -8,7 +8,7 @@ from training.data import MIRROR
 from training.datasets.annotations import Record, csv_records, read_text
 from training.datasets.entries import DataSet, Frames, mirror_by_name
 from training.datasets.errors import AnnotationError, DataSetError
-from training.datasets.files import Gathered, check_folder, videos_below
+from training.datasets.files import VIDEO_SUFFIXES, Gathered, check_folder, videos_below
 from training.datasets.ledger import LOST_SHARE
 from training.datasets.tasks import MultiLabel, TopOne
 from training.moving_things.labels import LABELS
@@ -26,7 +26,6 @@ def read_list(
     layout: Layout = "path label",
     labels: Sequence[str] | None = None,
     mirror: Mapping[str, str] | None = None,
-    flip: bool = True,
     missing_share: float = LOST_SHARE,
 ) -> DataSet:
     """Read a list such as VideoMAE's and mmaction2's: per row a path, then numbers.
@@ -40,8 +39,8 @@ def read_list(
         layout: the fields of a row. Frames are how many of the clip's are meant.
         labels: class names in their order; labels in the list may then be names too. Without them
             classes are called by their numbers, up to the largest in the list.
-        mirror: label names that a left-right flip exchanges.
-        flip: False where clips must never be flipped.
+        mirror: labels that a left-right flip exchanges; {} where every label stays what it is.
+            By default training flips no clip: nobody knows what a mirror image of it is.
         missing_share: clips that may be missing.
 
     Raises:
@@ -72,8 +71,31 @@ def read_list(
     entries, missing = gathered.finish()
     names = tuple(labels) if labels is not None else tuple(str(c) for c in range(largest + 1))
     task = MultiLabel(len(names)) if layout == "path labels" else TopOne(len(names))
-    flips = mirror_by_name(names, mirror or {}) if flip else None
+    flips = None if mirror is None else mirror_by_name(names, mirror)
     return DataSet(file.name, entries, names, task, mirror=flips, missing=missing)
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """Read the names of a list's classes: one a row, in the order of their numbers.
+
+    Raises:
+        AnnotationError: no such file, no name in it, or a name that comes twice.
+    """
+    names: dict[str, int] = {}
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        name = line.strip()
+        if not name:
+            continue
+        if name in names:
+            raise AnnotationError(
+                file,
+                f"line {number}",
+                f"expected different names, {name!r} is line {names[name]} too",
+            )
+        names[name] = number
+    if not names:
+        raise AnnotationError(file, "", "expected the name of a class per row, there is none")
+    return tuple(names)
 
 
 def _fields(record: Record, layout: Layout, index: Mapping[str, int]) -> tuple[str, list[int]]:
@@ -96,15 +118,14 @@ def read_class_folders(
     *,
     labels: Sequence[str] | None = None,
     mirror: Mapping[str, str] | None = None,
-    flip: bool = True,
 ) -> DataSet:
     """Read a folder with one sub-folder of videos per class, however deep they lie in it.
 
     Args:
         labels: class names in their order, where another folder (the training split's) gave them;
             by default the sub-folders' names in alphabetical order.
-        mirror: label names that a left-right flip exchanges.
-        flip: False where clips must never be flipped.
+        mirror: labels that a left-right flip exchanges; {} where every label stays what it is.
+            By default training flips no clip: nobody knows what a mirror image of it is.
 
     Raises:
         DataSetError: no folder, a class without a video, a sub-folder that is no known class.
@@ -125,10 +146,22 @@ def read_class_folders(
         for path in videos_below(folder):
             gathered.add(str(path), path, (names.index(folder.name),))
         if len(gathered.entries) == before:
-            raise DataSetError(f"{folder}: expected videos of class {folder.name!r}, found none")
+            raise DataSetError(_no_video(folder))
     entries, _ = gathered.finish()
-    flips = mirror_by_name(names, mirror or {}) if flip else None
+    flips = None if mirror is None else mirror_by_name(names, mirror)
     return DataSet(root.name, entries, names, TopOne(len(names)), mirror=flips)
+
+
+def _no_video(folder: Path) -> str:
+    """What a class without a video has instead."""
+    others = sorted(path.name for path in folder.rglob("*") if path.is_file())
+    held = "the folder is empty"
+    if others:
+        held = f"{len(others)} other file{'s' * (len(others) > 1)}, such as {others[0]}"
+    return (
+        f"{folder}: there is no video of the class {folder.name!r} ({held}); put some in, or take "
+        f"the folder away. Videos end in {', '.join(VIDEO_SUFFIXES)}"
+    )
 
 
 def read_index(
@@ -137,7 +170,6 @@ def read_index(
     root: Path | None = None,
     split: str | None = "split",
     mirror: Mapping[str, str] | None = None,
-    flip: bool = True,
     missing_share: float = LOST_SHARE,
 ) -> DataSet:
     """Read a CSV file with the columns path and label, and more.
@@ -148,8 +180,8 @@ def read_index(
         root: what paths are relative to; by default the file's folder.
         split: the column with each clip's split or fold, which `DataSet.split` and `DataSet.folds`
             then know; None if there is none.
-        mirror: label names that a left-right flip exchanges.
-        flip: False where clips must never be flipped.
+        mirror: labels that a left-right flip exchanges; {} where every label stays what it is.
+            By default training flips no clip: nobody knows what a mirror image of it is.
         missing_share: clips that may be missing.
 
     Raises:
@@ -174,7 +206,7 @@ def read_index(
             split="" if split is None else record.text(split),
         )  # fmt: skip
     entries, missing = gathered.finish()
-    flips = mirror_by_name(names, mirror or {}) if flip else None
+    flips = None if mirror is None else mirror_by_name(names, mirror)
     return DataSet(name, entries, names, TopOne(len(names)), mirror=flips, missing=missing)
 
 

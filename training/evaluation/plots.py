@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.writing import whole_file
 from startup.packages import how_to_install
 
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ def draw(reports: Sequence[Path], out: Path) -> None:
         if recalled:
             _draw_recall(axes[1], recalled, styles)
         try:
-            metadata = {"Date": None} if out.suffix.lower() == ".svg" else None
-            figure.savefig(out, metadata=metadata, dpi=150)
+            kind = out.suffix[1:].lower() or "png"
+            metadata = {"Date": None} if kind == "svg" else None
+            with whole_file(out) as part:
+                figure.savefig(part, format=kind, metadata=metadata, dpi=150)
         except (ValueError, OSError) as error:
             raise PlotError(f"{out}: {error}") from None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.writing import whole_file
 from training.datasets import DataSet, Task, VerbNoun
 from training.evaluation.measure import Measurement, Outcome
 from training.evaluation.methods import Setting
@@ -34,8 +35,7 @@ def write_predictions(
     class got: a probability, the mean over views; with verbs and nouns the product of both.
     """
     task = dataset.task
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         first = True
         for outcome in measurement.outcomes:
@@ -61,7 +61,6 @@ def write_predictions(
                         *(int(right[row]) for right in hits.values()),
                     ]
                 )
-    part.replace(path)
 
 
 def _prediction(task: Task, outcome: Outcome, row: int) -> tuple[tuple[int, ...], float]:

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from model.writing import whole_file
 from training.evaluation.points import Point, most_confused
 from training.evaluation.statistics import Estimate, Resampling
 
@@ -78,9 +79,8 @@ def write_report(
     # A list of numbers on one line: confusions of hundreds of classes would fill a line per cell.
     numbers = re.compile(r"\[\s+((?:-?[\d.e+-]+|null)(?:,\s+(?:-?[\d.e+-]+|null))*)\s+\]")
     text = numbers.sub(lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def print_report(

@@ -12,7 +12,7 @@ from model.checkpoint import CheckpointError
 from startup.console import Command
 from training.command_line import loop_options
 from training.datasets import Augmentation, DataSetError
-from training.datasets.command_line import Source, source_arguments
+from training.datasets.command_line import Source, mirror_options, source_arguments
 from training.finetune.recipes import RECIPES, Recipe
 from training.finetune.run import finetune
 from training.loop import TrainingError
@@ -61,6 +61,7 @@ def _options() -> Iterator[click.Option]:
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @source_arguments
+@mirror_options
 @click.option("--validation", type=click.FloatRange(0, 1, True, True), help="Share held out.")
 @click.option("--validation-split", help="Split, or value in the index's column, held out.")
 @click.option("--validate-every", type=click.IntRange(0), help="Steps.  [default: 20 times]")
@@ -99,7 +100,6 @@ def _options() -> Iterator[click.Option]:
     "--close-up", type=_SHARE, nargs=2, help="Least and most of the short side in such a view."
 )
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
-@click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
 @loop_options(workers=2)
 def main(
     checkpoint: Path,
@@ -118,7 +118,6 @@ def main(
     close_ups: float | None,
     close_up: tuple[float, float] | None,
     colours: float | None,
-    flip: bool | None,
     workers: int,
     save_every: int,
     device: str,
@@ -140,7 +139,6 @@ def main(
         "area": crop_area,
         "close_ups": close_ups,
         "close_up": close_up,
-        "flip": flip,
         **dict.fromkeys(("brightness", "contrast", "saturation"), colours),
     }
     try:

@@ -65,6 +65,7 @@ def finetune(
             "name": "training.finetune",
             "task": type(train.task).__name__,
             "data": f"{data or train.name}, {len(train)} clips",
+            "mirror": train.mirror_by_label,
             "commit": commit,
             "steps": done,
             "clips_seen": done * recipe.batch + int(before.get("clips_seen", 0)),
@@ -116,6 +117,7 @@ def finetune(
         "start": file_digest(start),
         "clips": data_digest(train),
         "labels": labels_digest(train),
+        "mirror": "never" if train.mirror is None else train.mirror_by_label,
     }
     checkpoint = out / "checkpoint.safetensors"
     ran = run_loop(

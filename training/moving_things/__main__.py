@@ -7,16 +7,8 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 from startup.console import Group
@@ -24,6 +16,7 @@ from training.moving_things.labels import LABELS
 from training.moving_things.sample import Seed, sample
 from training.moving_things.sheet import contact_sheet
 from training.moving_things.store import ClipStore, StoreError, write_store
+from training.progress import progress_bar
 
 
 class _Rate(ProgressColumn):
@@ -46,15 +39,8 @@ main.add_command(sample)
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True)
 def render_store(out: Path, clips: int, seed: int, workers: int) -> None:
     """Render a store of CLIPS into the folder OUT; started again, it goes on where it stopped."""
-    columns = (
-        TextColumn("rendering"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
     try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with progress_bar(_Rate(table_column=Column(no_wrap=True))) as bar:
             task = bar.add_task("rendering", total=clips)
             write_store(out, clips, seed, workers=workers, progress=lambda n: bar.advance(task, n))
         store = ClipStore(out)

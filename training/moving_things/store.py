@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.writing import whole_file
 from startup.path import spawn_context
 from training.moving_things.clip import RENDERER_VERSION, Clip, render_clip
 from training.moving_things.labels import LABELS
@@ -163,9 +164,8 @@ def _single_threaded() -> None:
 def _render_shard(job: tuple[Path, int, int, int, int]) -> int:
     path, shard, seed, first, last = job
     data = _data_path(path, shard)
-    part = data.with_suffix(".part")
     offsets, labels, frames = [0], [], []
-    with part.open("wb") as file:
+    with whole_file(data) as part, part.open("wb") as file:
         for number in range(first, last):
             clip = render_clip(seed, number)
             file.write(clip.video)
@@ -173,13 +173,9 @@ def _render_shard(job: tuple[Path, int, int, int, int]) -> int:
             offsets.append(file.tell())
             labels.append(clip.label)
             frames.append(clip.frames)
-    part.replace(data)
-    index = _index_path(path, shard)
-    index_part = index.with_suffix(".part.npz")
-    np.savez(
-        index_part, offsets=np.array(offsets), labels=np.array(labels), frames=np.array(frames)
-    )
-    index_part.replace(index)
+    # An open file: of a name, numpy would make one that ends in .npz.
+    with whole_file(_index_path(path, shard)) as part, part.open("wb") as file:
+        np.savez(file, offsets=np.array(offsets), labels=np.array(labels), frames=np.array(frames))
     return last - first
 
 
@@ -213,6 +209,5 @@ def _check_same(path: Path, seed: int) -> None:
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(document, indent=2) + "\n")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(document, indent=2) + "\n")

@@ -13,7 +13,8 @@ from model.config import CONFIGS, get_config
 from model.dinov3 import WeightsError
 from startup.console import Command
 from training.command_line import loop_options
-from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
+from training.datasets import KINDS, DataSet, DataSetError, without_labels
+from training.datasets.catalogue import OWN_KINDS
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
 from training.pretrain.recipes import RECIPES
@@ -154,21 +155,27 @@ def _read(
         DataSetError: what the readers say, or features of one data set for several.
     """
     if not also:
-        return source.read()
+        return _mirrored(source).read()
     if stores:
         raise DataSetError("stored features are of one data set; leave --also out")
-    datasets = [source.read()]
+    sources = [source]
     for kind, path, clips, split in also:
-        datasets.append(
-            read_dataset(
+        sources.append(
+            Source(
                 kind,
                 path,
-                clips=None if clips == "-" else Path(clips),
-                split=None if split == "-" else split,
-                missing_share=source.lost_share,
+                None if clips == "-" else Path(clips),
+                None if split == "-" else split,
+                lost_share=source.lost_share,
             )
         )
-    return without_labels(datasets)
+    return without_labels([_mirrored(one).read() for one in sources])
+
+
+def _mirrored(source: Source) -> Source:
+    """Clips of one's own are mirrored here: nothing is learnt of their labels, and the teachers see
+    each view as it is."""
+    return dataclasses.replace(source, flip=True) if source.kind in OWN_KINDS else source
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError
+from model.writing import whole_file
 from startup.console import Command
 from training.command_line import parse_views
 from training.datasets import DataSetError
@@ -27,6 +28,7 @@ from training.datasets.command_line import Source, source_arguments
 from training.probe.classifier import ProbeSettings
 from training.probe.run import ProbePoint, Tokens, probe, report
 from training.processes import choose_device
+from training.progress import counted
 from training.provenance import current_commit, file_digest
 
 
@@ -103,6 +105,7 @@ def main(
             views=views,
             workers=workers,
             lost_share=source.lost_share,
+            count=counted,
         )
     except (CheckpointError, DataSetError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -116,7 +119,8 @@ def main(
         "unreadable": {name: len(clips) for name, clips in lost.items()},
         "points": report(points),
     }
-    (out / "probe.json").write_text(json.dumps(document, indent=2) + "\n")
+    with whole_file(out / "probe.json") as part:
+        part.write_text(json.dumps(document, indent=2) + "\n")
     _show(points, f"{train.name}: linear probe of the {tokens} tokens, {views} views")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.datasets import DataSet, Task, split_off
+from training.progress import Counter, uncounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,12 @@ def fit(
 
 
 def choose(
-    features: Tensor, targets: Tensor, clips: DataSet, settings: ProbeSettings
+    features: Tensor,
+    targets: Tensor,
+    clips: DataSet,
+    settings: ProbeSettings,
+    *,
+    count: Counter = uncounted,
 ) -> tuple[Probe, Trial]:
     """Find the best pair of the sweep on a part held out, then learn from all clips with it.
 
@@ -113,6 +119,7 @@ def choose(
     Args:
         features: [n, D], of the entries of ``clips``, in their order.
         targets: their stacked targets.
+        count: shows how many of the sweep's classifiers are trained.
 
     Raises:
         DataSetError: too few groups to hold any out.
@@ -126,29 +133,33 @@ def choose(
         for part in split_off(clips, settings.held_out, settings.seed)
     )
     trials: list[Trial] = []
-    for learning_rate, weight_decay in product(settings.learning_rates, settings.weight_decays):
+    pairs = list(product(settings.learning_rates, settings.weight_decays))
+    with count("classifiers", len(pairs) + 1) as advance:
+        for learning_rate, weight_decay in pairs:
+            probe = fit(
+                features[learnt],
+                targets[learnt],
+                task,
+                settings,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            )
+            with torch.inference_mode():
+                logits = probe(features[held])
+                loss = float(task.loss(logits, task.dense(targets[held])))
+                figure = task.measure(task.probabilities(logits), targets[held])[task.headline]
+            trials.append(Trial(learning_rate, weight_decay, figure, loss))
+            advance()
+        best = max(trials, key=lambda trial: (trial.figure, -trial.loss))
         probe = fit(
-            features[learnt],
-            targets[learnt],
+            features,
+            targets,
             task,
             settings,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
+            learning_rate=best.learning_rate,
+            weight_decay=best.weight_decay,
         )
-        with torch.inference_mode():
-            logits = probe(features[held])
-            loss = float(task.loss(logits, task.dense(targets[held])))
-            figure = task.measure(task.probabilities(logits), targets[held])[task.headline]
-        trials.append(Trial(learning_rate, weight_decay, figure, loss))
-    best = max(trials, key=lambda trial: (trial.figure, -trial.loss))
-    probe = fit(
-        features,
-        targets,
-        task,
-        settings,
-        learning_rate=best.learning_rate,
-        weight_decay=best.weight_decay,
-    )
+        advance()
     return probe, best
 
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
+from model.writing import whole_file
 from training.datasets import LOST_SHARE, Batch, DataSet, DataSetError, Ledger, evaluation_batches
 from training.processes import precision
+from training.progress import Counter, uncounted
 from training.teachers.features import data_digest
 
 # Clips of one file: what is computed again at most after a stop.
@@ -51,6 +53,7 @@ def extract(
     batch: int = 16,
     workers: int = 0,
     lost_share: float = LOST_SHARE,
+    count: Counter = uncounted,
 ) -> tuple[dict[float, ClipFeatures], tuple[str, ...]]:
     """Features of every clip by sparsity, and the clips that could not be read.
 
@@ -60,6 +63,7 @@ def extract(
     Args:
         weights: digest of the network's weights, so that features of another are not taken.
         batch: clips at a time.
+        count: shows how far it is.
 
     Raises:
         DataSetError: the folder holds features of something else, or too many clips are unreadable.
@@ -95,15 +99,17 @@ def extract(
             }
             _write(_path(folder, shard), rows.pop(shard), lost)
 
-        for one in batches:
-            features = _features(model, one, sparsities, views, device)
-            features["entry"] = torch.tensor(wanted)[features["entry"]]
-            shards = features["entry"] // SHARD
-            for shard in sorted(set(shards.tolist())):
-                mine = shards == shard
-                rows[shard].append({name: tensor[mine] for name, tensor in features.items()})
-            for shard in [shard for shard in rows if shard < int(shards[-1])]:
-                finish(shard)
+        with count(f"features of {folder.name} clips", len(batches)) as advance:
+            for one in batches:
+                features = _features(model, one, sparsities, views, device)
+                features["entry"] = torch.tensor(wanted)[features["entry"]]
+                shards = features["entry"] // SHARD
+                for shard in sorted(set(shards.tolist())):
+                    mine = shards == shard
+                    rows[shard].append({name: tensor[mine] for name, tensor in features.items()})
+                for shard in [shard for shard in rows if shard < int(shards[-1])]:
+                    finish(shard)
+                advance()
         for shard in list(rows):
             finish(shard)
     return _read(folder, dataset, sparsities, lost_share)
@@ -120,7 +126,8 @@ def _span(shard: int, dataset: DataSet) -> range:
 def _claim(path: Path, identity: dict[str, Any]) -> None:
     """Say whose features the folder holds, or make sure that they are ours."""
     if not path.exists():
-        path.write_text(json.dumps(identity, indent=2) + "\n")
+        with whole_file(path) as part:
+            part.write_text(json.dumps(identity, indent=2) + "\n")
         return
     theirs = json.loads(path.read_text())
     for name, value in identity.items():
@@ -154,9 +161,8 @@ def _features(
 def _write(path: Path, rows: list[dict[str, Tensor]], lost: dict[str, str]) -> None:
     """The file appears under its name only when it is whole; it is empty if all clips are lost."""
     tensors = {name: torch.cat([part[name] for part in rows]) for name in (rows[0] if rows else {})}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, {"lost": json.dumps(lost)})
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(tensors, part, {"lost": json.dumps(lost)})
 
 
 def _read(

@@ -23,6 +23,7 @@ from training.evaluation.statistics import (
 )
 from training.probe.classifier import ProbeSettings, Trial, choose, stacked_targets
 from training.probe.features import ClipFeatures, extract
+from training.progress import Counter, uncounted
 from training.provenance import file_digest
 
 Tokens = Literal["video", "video+frames"]
@@ -58,6 +59,7 @@ def probe(
     views: Views = Views(1, 1),  # noqa: B008, frozen
     workers: int = 0,
     lost_share: float = LOST_SHARE,
+    count: Counter = uncounted,
 ) -> tuple[list[ProbePoint], dict[str, tuple[str, ...]]]:
     """Probe the network at each sparsity, and say which clips could not be read.
 
@@ -65,6 +67,7 @@ def probe(
         out: folder of the features, in ``features/train`` and ``features/test``.
         tokens: the video token alone, or with the mean of the frame tokens.
         views: of every clip; its features are their mean.
+        count: shows how far each part is.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -86,6 +89,7 @@ def probe(
             views=views,
             workers=workers,
             lost_share=lost_share,
+            count=count,
         )
     price = cost(model.config)
     head = model.config.width * len(model.config.labels)
@@ -98,6 +102,7 @@ def probe(
             stacked_targets(train, entries).to(device),
             train.subset(entries),
             settings,
+            count=count,
         )
         with torch.inference_mode():
             logits = classifier(asked.joined(tokens == "video+frames").to(device)).cpu()

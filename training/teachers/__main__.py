@@ -9,14 +9,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
@@ -24,9 +16,10 @@ from startup.console import Group
 from training.baselines.config import DENSE_CONFIGS
 from training.command_line import loop_options
 from training.datasets import DataSetError
-from training.datasets.command_line import Source, source_arguments
+from training.datasets.command_line import Source, mirror_options, source_arguments
 from training.loop import TrainingError
 from training.processes import join_processes
+from training.progress import progress_bar
 from training.targets import SELECTION_TARGETS
 from training.teachers import TEACHERS, TeacherError, create_teacher
 from training.teachers.distillation import IMAGE_RECIPES
@@ -100,6 +93,7 @@ def train_image_command(
 @main.command("train-video")
 @click.argument("out", type=_OUT)
 @source_arguments
+@mirror_options
 @_training_options(VIDEO_RECIPES, DENSE_CONFIGS)
 @click.option(
     "--dense-from",
@@ -237,12 +231,8 @@ def store(
                     f"{kept} of {len(dataset)} clips: "
                     f"{each / 1e3:.1f} kB a clip, {each * len(dataset) / 1e9:.2f} GB in all"
                 )
-            columns = (
-                TextColumn("storing"), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), TimeRemainingColumn(),
-            )  # fmt: skip
-            with Progress(*columns, console=console, disable=not processes.first) as bar:
-                task = bar.add_task("", total=clips_of(fingerprint, processes))
+            with progress_bar(console=console, disable=not processes.first) as bar:
+                task = bar.add_task("storing", total=clips_of(fingerprint, processes))
                 lost = store_features(
                     network, dataset, chosen, fingerprint, out,
                     processes=processes, batch=batch, workers=workers,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.layers import Block, rotate_tokens
+from model.writing import whole_file
 from training.baselines.config import DenseConfig, Pooling
 from training.baselines.dense import DenseViT
 from training.teachers.image import ImageConfig, ImageViT
@@ -204,15 +205,13 @@ def _save(
     network: nn.Module, kind: str, config: dict[str, Any], path: Path, facts: Mapping[str, Any]
 ) -> None:
     """The file appears under its name only when it is whole."""
-    path = Path(path)
     metadata = {
         _CONFIG_KEY: json.dumps({"kind": kind, "config": config}),
         _FACTS_KEY: json.dumps(dict(facts)),
     }
     weights = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    save_file(weights, part, metadata)
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(weights, part, metadata)
 
 
 def _metadata(path: Path) -> dict[str, str]:

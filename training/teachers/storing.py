@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.writing import whole_file
 from training.datasets import LOST_SHARE, DataSet, Ledger, evaluation_batches
 from training.processes import Processes, precision
 from training.targets import SelectionTarget, selection_target
@@ -220,9 +221,8 @@ class _Pending:
                 whole[places] = torch.cat([rows[name] for rows in self._rows])
             tensors[name] = whole
         path = shard_path(self.out, self._shard)
-        part = path.with_name(path.name + ".part")
-        save_file(tensors, part)
-        part.replace(path)
+        with whole_file(path) as part:
+            save_file(tensors, part)
         self._numbers, self._rows = [], []
         self._shard = next(self._shards, None)
         return count
@@ -264,9 +264,8 @@ def _begin(out: Path, fingerprint: Fingerprint) -> None:
                 f"{out} holds features made from {difference}; choose another folder or remove it"
             )
         return
-    part = out / (META + ".part")
-    part.write_text(json.dumps(dataclasses.asdict(fingerprint), indent=2) + "\n")
-    part.replace(out / META)
+    with whole_file(out / META) as part:
+        part.write_text(json.dumps(dataclasses.asdict(fingerprint), indent=2) + "\n")
 
 
 def _stored(features: TeacherFeatures, part: str, teacher: Teacher) -> Tensor:

@@ -175,6 +175,7 @@ def train_video(
             **dataclasses.asdict(recipe),
             "clips": data_digest(dataset),
             "labels": labels_digest(dataset),
+            "mirror": "never" if dataset.mirror is None else dataset.mirror_by_label,
             "start": None if start is None else file_digest(start),
         },
         processes=processes,

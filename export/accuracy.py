@@ -1,0 +1,121 @@
+"""An evaluation's figures, for the bundle of the checkpoint that was evaluated.
+
+Whoever chooses a sparsity goes by them, so they must be of what the bundle does by itself: its own
+views, its own selector, its own labels, float32, one class per clip.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bundle.schema import AccuracyPoint
+from bundle.tokens import tokens_to_keep
+from model.config import ModelConfig
+from model.macs import cost
+
+# What a bundle's service does when nobody asks for more; see export.pack.
+DEFAULT_VIEWS = "1x1"
+
+
+class AccuracyError(Exception):
+    """An evaluation that does not tell what the bundle would; the text says why."""
+
+
+def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[AccuracyPoint]:
+    """Read an evaluation's points.
+
+    Args:
+        path: what ``python -P -m training.evaluate`` wrote.
+        digest: SHA-256 of the checkpoint that is exported.
+        config: the checkpoint's.
+
+    Raises:
+        AccuracyError: no evaluation, or one of something else than the bundle: another checkpoint,
+            other views, labels, precision, geometry or choice of tokens.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AccuracyError(f"{path}: is not an evaluation ({error})") from None
+    if not isinstance(document, dict) or not isinstance(document.get("points"), list):
+        raise AccuracyError(
+            f"{path}: is not an evaluation; `python -P -m training.evaluate` writes one"
+        )
+    for wrong in _differences(document, digest, config):
+        raise AccuracyError(f"{path}: {wrong}")
+    known = set(AccuracyPoint.model_fields)
+    try:
+        return TypeAdapter(list[AccuracyPoint]).validate_python(
+            [{name: point[name] for name in known & point.keys()} for point in document["points"]]
+        )
+    except ValidationError as error:
+        raise AccuracyError(f"{path}: its points are no figures of top-1 ({error})") from None
+
+
+def _differences(document: dict[str, Any], digest: str, config: ModelConfig) -> Iterator[str]:
+    """What the evaluation is of, and the bundle is not: most telling first."""
+    if "pooled" in document:
+        yield "pools the folds of several checkpoints; a bundle tells the accuracy of its own alone"
+    if document.get("checkpoint_sha256") != digest:
+        yield "was measured on another checkpoint than the one that is exported"
+    views = document.get("views")
+    if views != DEFAULT_VIEWS:
+        yield (
+            f"was measured with {_said(views)} views, and the bundle takes {DEFAULT_VIEWS} unless "
+            f"it is asked for more; measure again with --views {DEFAULT_VIEWS}"
+        )
+    if (by := document.get("selected_by")) != "selector":
+        yield (
+            f"was measured on tokens that were selected by {_said(by)}, and the bundle's are "
+            "selected by its selector; measure again without --by and --baseline"
+        )
+    if (precision := document.get("precision")) != "float32":
+        yield (
+            f"was measured in {_said(precision)}, and the bundle's graphs are float32; measure "
+            "again without --bf16"
+        )
+    if (headline := document.get("headline")) != "top1":
+        yield f"measures {_said(headline)}, and a bundle tells top-1"
+    if document.get("labels") != list(config.labels):
+        yield "has other labels than the checkpoint"
+    yield from _wrong_points(document, config)
+
+
+def _wrong_points(document: dict[str, Any], config: ModelConfig) -> Iterator[str]:
+    price, seen = cost(config), set[float]()
+    if not document["points"]:
+        yield "has no points"
+    for number, point in enumerate(document["points"], start=1):
+        sparsity = point.get("sparsity") if isinstance(point, dict) else None
+        if isinstance(sparsity, bool) or not isinstance(sparsity, int | float):
+            yield f"its point {number} has no sparsity; a dense network's methods are no bundle's"
+            return
+        if not 0 <= sparsity < 1:
+            yield f"its point {number} has a sparsity of {sparsity}; it must lie in [0, 1)"
+            return
+        if sparsity in seen:
+            yield f"has two points of sparsity {sparsity:g}"
+        seen.add(sparsity)
+        kept = tokens_to_keep(sparsity, config.tokens)
+        for name, ours in (("kept", kept), ("macs", price.at(kept))):
+            theirs = point.get(name)
+            # Means over clips, rounded where there are many.
+            if not isinstance(theirs, int | float) or not math.isclose(theirs, ours, rel_tol=1e-9):
+                yield (
+                    f"at sparsity {sparsity:g} its {name} is {_said(theirs)}, and the "
+                    f"bundle's {ours}: its views have other frames or pixels, or it was altered"
+                )
+        if point.get("clips") != document.get("clips"):
+            yield (
+                f"at sparsity {sparsity:g} it counts {_said(point.get('clips'))} clips, and "
+                f"{_said(document.get('clips'))} in all"
+            )
+
+
+def _said(value: object) -> str:
+    """A value in a sentence; what is not there is of an older release, or was taken out."""
+    return "what it does not say" if value is None else str(value)

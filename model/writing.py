@@ -1,0 +1,33 @@
+"""Files that appear under their name only when they are whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to; what is written there then takes the name.
+
+    If writing fails, ``path`` stays what it was, and nothing is left beside it.
+
+    The file's mode is the one that any new file gets there, by the umask or by the folder's default
+    access list. safetensors, for one, writes to a temporary file that nobody else may read, and
+    renames it: a checkpoint could then not be read by the user that serves it.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    # A run that was killed may have left one behind, with a mode of its own.
+    part.unlink(missing_ok=True)
+    part.touch()
+    mode = part.stat().st_mode & 0o777
+    try:
+        yield part
+        part.chmod(mode)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
