@@ -16,6 +16,7 @@ from training.finetune.recipes import RECIPES, Recipe
 from training.finetune.run import finetune
 from training.loop import TrainingError
 from training.processes import join_processes
+from training.running import Running
 
 _Settings = TypeVar("_Settings", Recipe, Augmentation)
 
@@ -119,7 +120,7 @@ def main(
     colours: float | None,
     flip: bool | None,
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
     **turned: Any,
 ) -> None:
@@ -161,7 +162,7 @@ def main(
                 validate_at=validate_at,
                 validate_every=max(1, steps // 20) if validate_every is None else validate_every,
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
             )
     except (CheckpointError, DataSetError, TrainingError, ValueError) as error:

@@ -19,6 +19,7 @@ from training.pretrain.recipes import RECIPES
 from training.pretrain.run import pretrain
 from training.pretrain.start import Start
 from training.processes import join_processes
+from training.running import Running
 from training.sources import open_sources
 from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError
@@ -89,7 +90,7 @@ def main(
     backbone: Path | None,
     without_target: tuple[str, ...],
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
     **turned: Any,
 ) -> None:
@@ -124,7 +125,7 @@ def main(
                 processes=processes,
                 **sources,
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
                 start=begin.load(chosen),
                 facts={"image": image and image[0], "video": video and video[0]},

@@ -26,6 +26,7 @@ from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
 from training.processes import join_processes
+from training.running import Running
 from training.targets import SELECTION_TARGETS
 from training.teachers import TEACHERS, TeacherError, create_teacher
 from training.teachers.distillation import IMAGE_RECIPES
@@ -85,7 +86,7 @@ def _training_options(
 @source_arguments
 @_training_options(IMAGE_RECIPES, IMAGE_CONFIGS)
 def train_image_command(
-    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
+    out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
     **turned: Any,
 ) -> None:  # fmt: skip
     """Train an image teacher on frames of clips, without labels; write it to OUT.
@@ -93,7 +94,7 @@ def train_image_command(
     Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
     run goes on.
     """
-    _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, save_every, device, turned)
+    _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, running, device, turned)
 
 
 @main.command("train-video")
@@ -111,7 +112,7 @@ def train_image_command(
     help="A LookWhen's checkpoint, whose extractor the run starts from.",
 )
 def train_video_command(
-    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
+    out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
     start: Path | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
@@ -120,7 +121,7 @@ def train_video_command(
     run goes on.
     """
     run = functools.partial(train_video, start=start)
-    _train(run, VIDEO_RECIPES[recipe], out, source, workers, save_every, device, turned)
+    _train(run, VIDEO_RECIPES[recipe], out, source, workers, running, device, turned)
 
 
 def _train(
@@ -129,7 +130,7 @@ def _train(
     out: Path,
     source: Source,
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
     turned: dict[str, Any],
 ) -> None:
@@ -143,7 +144,7 @@ def _train(
                 processes=processes,
                 data=str(source),
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
             )
             if processes.first:
@@ -253,7 +254,7 @@ def store(
                 click.echo(f"wrote {out}{said}")
     except KeyError as error:
         raise click.ClickException(str(error.args[0])) from None
-    except (DataSetError, TeacherError, ValueError) as error:
+    except (DataSetError, TeacherError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 
