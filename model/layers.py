@@ -162,6 +162,8 @@ class Attention(nn.Module):
         """
         q, k, v = self.split(x)
         if rope is not None:
+            # Once for both: the backward pass keeps what they are multiplied by.
+            rope = (rope[0].to(q.dtype), rope[1].to(q.dtype))
             q, k = rotate_tokens(q, rope), rotate_tokens(k, rope)
         return self.join(attend(q, k, v, mask))
 

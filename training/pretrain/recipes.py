@@ -15,6 +15,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the clips; ``steps``, where given, instead of them.
+        recompute: blocks in the backward pass, to save memory; see LoopSettings.
         learning_rate: AdamW's. Ours: neither paper states one that is published.
         matrix_learning_rate: Muon's for matrices inside blocks; None leaves them to AdamW.
         selection, metric: the selector's target, see training.targets.selection.
@@ -35,6 +36,7 @@ class Recipe:
     steps: int | None = None
     batch: int = 1024
     accumulate: int = 1
+    recompute: bool = False
     learning_rate: float = 2e-4
     matrix_learning_rate: float | None = None
     weight_decay: float = 0.05

@@ -1,0 +1,30 @@
+"""What a run will take, before it is started: memory of each GPU, and time.
+
+Memory is counted from shapes, by what autograd keeps for the backward pass, and held against what
+it really keeps by tests. Time is multiply-accumulates over a throughput, which is measured on this
+machine or said by whoever asks.
+"""
+
+from training.prediction.memory import Memory
+from training.prediction.recipes import (
+    Prediction,
+    predict_finetuning,
+    predict_image_teacher,
+    predict_pretraining,
+    predict_supervised,
+    predict_video_teacher,
+)
+from training.prediction.report import Machine, tell, warn
+
+__all__ = [
+    "Machine",
+    "Memory",
+    "Prediction",
+    "predict_finetuning",
+    "predict_image_teacher",
+    "predict_pretraining",
+    "predict_supervised",
+    "predict_video_teacher",
+    "tell",
+    "warn",
+]
