@@ -1,6 +1,7 @@
 """``python -m training.finetune``: the command line."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, read_config
 from training.command_line import loop_options
 from training.datasets import Augmentation, DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.finetune.recipes import RECIPES, Recipe
 from training.finetune.run import finetune
 from training.loop import TrainingError
+from training.prediction import Machine, predict_finetuning, predict_options, tell, warn
 from training.processes import join_processes
 from training.running import Running
 
@@ -99,7 +101,13 @@ def _options() -> Iterator[click.Option]:
     "--close-up", type=_SHARE, nargs=2, help="Least and most of the short side in such a view."
 )
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
+@click.option(
+    "--recompute/--no-recompute",
+    default=None,
+    help="Compute blocks again in the backward pass, to save memory (gradient checkpointing).",
+)
 @click.option("--flip/--no-flip", default=None, help="Flip training views left-right.")
+@predict_options
 @loop_options(workers=2)
 def main(
     checkpoint: Path,
@@ -122,6 +130,7 @@ def main(
     workers: int,
     running: Running,
     device: str,
+    machine: Machine | None,
     **turned: Any,
 ) -> None:
     """Train CHECKPOINT on a data set (KIND PATH [CLIPS], as for training.datasets), into OUT.
@@ -150,7 +159,14 @@ def main(
             split=validation_split, share=validation, seed=chosen.seed
         )
         steps = chosen.loop(len(train)).steps
+        parent = read_config(checkpoint)
+        config = dataclasses.replace(parent, labels=train.labels)
+        predict = functools.partial(predict_finetuning, chosen, config, len(train))
+        if machine is not None:
+            tell(predict(processes=machine.gpus, low=machine.low), machine, device, parent)
+            return
         with join_processes(device) as processes:
+            warn(lambda low: predict(processes=processes.world, low=low), processes)
             written = finetune(
                 chosen,
                 checkpoint,

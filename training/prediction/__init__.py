@@ -14,7 +14,8 @@ from training.prediction.recipes import (
     predict_supervised,
     predict_video_teacher,
 )
-from training.prediction.report import Machine, tell, warn
+from training.prediction.report import Machine, predict_options, tell, warn
+from training.prediction.teachers import teacher_shape
 
 __all__ = [
     "Machine",
@@ -22,9 +23,11 @@ __all__ = [
     "Prediction",
     "predict_finetuning",
     "predict_image_teacher",
+    "predict_options",
     "predict_pretraining",
     "predict_supervised",
     "predict_video_teacher",
+    "teacher_shape",
     "tell",
     "warn",
 ]

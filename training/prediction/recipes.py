@@ -17,7 +17,7 @@ from training.baselines.dense import DenseViT
 from training.finetune.recipes import Recipe as FineTuningRecipe
 from training.loop import LoopSettings
 from training.losses import GPU_CHUNK
-from training.optimizers import _BLOCK
+from training.optimizers import is_inner_matrix
 from training.prediction.memory import (
     FLOAT,
     Memory,
@@ -318,9 +318,7 @@ def _weights(networks: Sequence[nn.Module], muon: bool, processes: int, low: int
     every = sum(parameter.numel() for _, parameter in named)
     trained = sum(parameter.numel() for _, parameter in named if parameter.requires_grad)
     matrices = sum(p.numel() for _, p in named if p.requires_grad and p.ndim > 1)
-    inner = sum(
-        p.numel() for name, p in named if p.requires_grad and p.ndim == 2 and _BLOCK.search(name)
-    )
+    inner = sum(p.numel() for name, p in named if p.requires_grad and is_inner_matrix(name, p))
     return Memory(
         weights=FLOAT * every + (low * matrices if low != FLOAT else 0),
         gradients=FLOAT * trained * (2 if processes > 1 else 1),

@@ -72,7 +72,7 @@ def topk_distance(
             else:
                 nearest = closeness.topk(k, dim=-1, sorted=False).indices
             total = x.new_zeros(part.shape[:2])
-            for some in nearest.split(max(1, chunk // part.numel()), dim=-1):
+            for some in torch.split(nearest, max(1, chunk // part.numel()), dim=-1):
                 gaps = part[:, :, None] - x[clips[:, :, None], some]
                 squared = gaps.square_().sum(dim=-1)
                 # Between vectors of length one, |a - b|^2 = 2 - 2 cos.

@@ -25,6 +25,15 @@ from training.command_line import loop_options
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
+from training.prediction import (
+    Machine,
+    Prediction,
+    predict_image_teacher,
+    predict_options,
+    predict_video_teacher,
+    tell,
+    warn,
+)
 from training.processes import join_processes
 from training.running import Running
 from training.targets import SELECTION_TARGETS
@@ -70,6 +79,7 @@ def _training_options(
         click.option("--learning-rate", type=float, help="AdamW's peak learning rate."),
         click.option("--matrix-learning-rate", type=float,
                      help="Muon's, for the matrices inside blocks."),
+        predict_options,
         loop_options(workers=1),
     ]  # fmt: skip
 
@@ -87,14 +97,17 @@ def _training_options(
 @_training_options(IMAGE_RECIPES, IMAGE_CONFIGS)
 def train_image_command(
     out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
-    **turned: Any,
+    machine: Machine | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train an image teacher on frames of clips, without labels; write it to OUT.
 
     Clips are the data set of KIND in PATH, see `python -m training.datasets`. Started again, the
     run goes on.
     """
-    _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, running, device, turned)
+    _train(
+        train_image, predict_image_teacher, IMAGE_RECIPES[recipe], out, source, workers, running,
+        device, machine, turned,
+    )  # fmt: skip
 
 
 @main.command("train-video")
@@ -113,7 +126,7 @@ def train_image_command(
 )
 def train_video_command(
     out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
-    start: Path | None, **turned: Any,
+    machine: Machine | None, start: Path | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
 
@@ -121,24 +134,36 @@ def train_video_command(
     run goes on.
     """
     run = functools.partial(train_video, start=start)
-    _train(run, VIDEO_RECIPES[recipe], out, source, workers, running, device, turned)
+    _train(
+        run, predict_video_teacher, VIDEO_RECIPES[recipe], out, source, workers, running, device,
+        machine, turned,
+    )  # fmt: skip
 
 
 def _train(
     run: Callable[..., Path],
+    predict: Callable[..., Prediction],
     recipe: Any,
     out: Path,
     source: Source,
     workers: int,
     running: Running,
     device: str,
+    machine: Machine | None,
     turned: dict[str, Any],
 ) -> None:
     changes = {name: value for name, value in turned.items() if value is not None}
     try:
+        recipe = dataclasses.replace(recipe, **changes)
+        if machine is not None:
+            predicted = predict(recipe, processes=machine.gpus, low=machine.low)
+            # What a GPU or a CPU does in a second depends little on which small ViT it is.
+            tell(predicted, machine, device, get_config("lookwhen_mini16"))
+            return
         with join_processes(device) as processes:
+            warn(lambda low: predict(recipe, processes=processes.world, low=low), processes)
             path = run(
-                dataclasses.replace(recipe, **changes),
+                recipe,
                 source.read(),
                 out,
                 processes=processes,
