@@ -25,7 +25,7 @@ def loop_options(*, workers: int) -> Callable[[Callable[..., Any]], Callable[...
             running = Running(save_minutes, save_every, compile_blocks)
             return command(*arguments, running=running, **others)
 
-        command = with_running
+        told: Callable[..., Any] = with_running
         for option in (
             click.option(
                 "--device", default="auto", show_default=True, help="cpu, cuda or cuda:1."
@@ -54,8 +54,8 @@ def loop_options(*, workers: int) -> Callable[[Callable[..., Any]], Callable[...
                 help="Processes that decode clips.",
             ),
         ):
-            command = option(command)
-        return command
+            told = option(told)
+        return told
 
     return add
 

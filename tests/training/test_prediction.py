@@ -1,7 +1,7 @@
 """What a run is said to take, against what real steps really keep."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -246,7 +246,7 @@ def test_the_documented_pretraining_did_not_fit_and_every_published_recipe_does(
             f"image {name}": predict_image_teacher(recipe, processes=8 if name == "s16" else 1)
             for name, recipe in IMAGE_RECIPES.items()
         },
-        **{f"video {name}": predict_video_teacher(recipe) for name, recipe in VIDEO_RECIPES.items()},
+        **{f"video {name}": predict_video_teacher(r) for name, r in VIDEO_RECIPES.items()},
         **{f"supervised {name}": predict_supervised(r) for name, r in SUPERVISED.items()},
     }  # fmt: skip
     large = {name: p.memory.total for name, p in published.items() if p.memory.total > 80e9}
@@ -270,10 +270,10 @@ def test_time_is_multiply_accumulates_over_throughput() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clips")
     write_store(path, 18, 0, workers=0)
-    yield path
+    return path
 
 
 def test_the_command_predicts_and_does_not_run(store: Path, tmp_path: Path) -> None:

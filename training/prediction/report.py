@@ -66,7 +66,7 @@ def predict_options(command: Callable[..., Any]) -> Callable[..., Any]:
         machine = Machine(gpus, gpu_gigabytes, teramacs, 2 if dtype == "bfloat16" else 4)
         return command(*arguments, machine=machine if predict else None, **others)
 
-    command = with_machine
+    told: Callable[..., Any] = with_machine
     for option in (
         click.option(
             "--dtype",
@@ -99,8 +99,8 @@ def predict_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--predict", is_flag=True, help="Say what memory and time it takes, and do not run."
         ),
     ):
-        command = option(command)
-    return command
+        told = option(told)
+    return told
 
 
 def fits(memory: Memory, gigabytes: float) -> bool:
