@@ -167,7 +167,14 @@ def run_loop(
             torch.manual_seed(
                 (settings.seed * settings.steps + step) * processes.world + processes.rank
             )
-            shown = _gradients(objective, wrapped, batch, step, settings, processes)
+            try:
+                shown = _gradients(objective, wrapped, batch, step, settings, processes)
+            except torch.OutOfMemoryError:
+                rows = settings.batch // (processes.world * settings.accumulate)
+                raise TrainingError(
+                    f"{processes.device} has not enough memory for {rows} rows at once; a larger "
+                    "--accumulate takes fewer at a time, and --recompute keeps less of each"
+                ) from None
             # Processes may hear of a signal at different steps; they stop at the same one.
             stop = processes.mean({"stop": float(bool(asked))})["stop"] > 0
             norm = nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)

@@ -52,9 +52,9 @@ from training.teachers.distillation import IMAGE_RECIPES, Distillation
 from training.teachers.video import VIDEO_RECIPES, ChangeBatch, VideoObjective
 
 MINI = get_config("lookwhen_mini16")
-# As wide as the paper's, rotary embedding and layer scale too; fewer blocks.
+# As wide as the paper's, rotary embedding and layer scale too; fewer blocks, and smaller views.
 WIDE = dataclasses.replace(
-    get_config("lookwhen_b16"), name="wide", selector_depth=1, extractor_depth=2
+    get_config("lookwhen_b16"), name="wide", size=96, selector_depth=1, extractor_depth=2
 )
 # So far predictions may be off: of what is kept, and of the most that is there at any time.
 KEPT, MOST = 0.05, 0.35
@@ -101,7 +101,7 @@ def measure(step: Callable[[], Tensor], known: list[Tensor], low: int) -> Measur
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("low", [2, 4])
-@pytest.mark.parametrize(("config", "rows"), [(MINI, 4), (WIDE, 1)])
+@pytest.mark.parametrize(("config", "rows"), [(MINI, 2), (WIDE, 1)])
 def test_a_network_keeps_what_is_predicted(
     config: ModelConfig, rows: int, low: int, recompute: bool
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_network_keeps_what_is_predicted(
 
 
 def pretraining(low: int) -> tuple[Objective, Any, Prediction]:
-    recipe = dataclasses.replace(PRETRAINING["mini"], batch=4, levels=None, hand_over=(0.0, 0.0))
+    recipe = dataclasses.replace(PRETRAINING["mini"], batch=4, levels=1, hand_over=(0.0, 0.0))
     image, video = Colours(MINI.width), Motion()
     objective = PreTraining(
         LookWhen(MINI), recipe, 10, image=OnTheFly(image, ""), video=OnTheFly(video, "")
@@ -155,7 +155,9 @@ def finetuning(low: int) -> tuple[Objective, Any, Prediction]:
 
 
 def supervised(low: int) -> tuple[Objective, Any, Prediction]:
-    recipe = dataclasses.replace(SUPERVISED["default"], batch=4, levels=1, sparse_until=0.0)
+    recipe = dataclasses.replace(
+        SUPERVISED["default"], batch=4, levels=1, sparse_until=0.0, dense_share=0.0
+    )
     model, _ = build_supervised(recipe)
     frames, small = views(MINI, 4)
     sample = Sample(

@@ -182,3 +182,12 @@ def test_time_since_the_last_state_begins_with_the_run() -> None:
     assert not Running(save_minutes=1).due(1, 59.0)
     assert Running(save_minutes=1).due(1, 60.0)
     assert running.Running().due(100, 0.0) is False
+
+
+def test_a_device_without_the_memory_is_a_sentence(tmp_path: Path) -> None:
+    class Large(Regression):
+        def forward(self, batch: Rows, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(TrainingError, match=r"cpu has not enough memory for 8 rows at once; a lar"):
+        go(tmp_path, Large())
