@@ -39,18 +39,19 @@ def save_checkpoint(model: LookWhen, path: Path, facts: Mapping[str, Any]) -> No
         save_file(tensors, part, metadata)
 
 
-def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:
-    """Read a checkpoint; the model comes in ``eval`` mode with the facts of its training.
+def read_config(path: Path) -> ModelConfig:
+    """The configuration of a checkpoint, without its weights.
 
     Raises:
-        CheckpointError: not a safetensors file, not one of ours, or weights that do not fit the
-            configuration beside them.
+        CheckpointError: not a safetensors file, or not one of ours.
     """
-    path = Path(path)
+    return _read_metadata(Path(path))[0]
+
+
+def _read_metadata(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        tensors = load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError) as error:
@@ -63,6 +64,18 @@ def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:
         facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
+    return config, facts
+
+
+def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:
+    """Read a checkpoint; the model comes in ``eval`` mode with the facts of its training.
+
+    Raises:
+        CheckpointError: not a safetensors file, not one of ours, or weights that do not fit the
+            configuration beside them.
+    """
+    config, facts = _read_metadata(Path(path))
+    tensors = load_file(path)
     with torch.device("meta"):
         model = LookWhen(config)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 
@@ -161,6 +162,8 @@ class Attention(nn.Module):
         """
         q, k, v = self.split(x)
         if rope is not None:
+            # Once for both: the backward pass keeps what they are multiplied by.
+            rope = (rope[0].to(q.dtype), rope[1].to(q.dtype))
             q, k = rotate_tokens(q, rope), rotate_tokens(k, rope)
         return self.join(attend(q, k, v, mask))
 
@@ -229,7 +232,13 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; names follow DINOv3's checkpoints."""
+    """Pre-norm transformer block; names follow DINOv3's checkpoints.
+
+    Attributes:
+        recompute: keep only the input for the backward pass, which computes the rest again.
+    """
+
+    recompute = False
 
     def __init__(self, config: ModelConfig, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -250,6 +259,16 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self._layers, x, rope, mask, use_reentrant=False)
+            return again
+        return self._layers(x, rope, mask)
+
+    def compile_layers(self) -> None:
+        """Let torch compile what the block does, for sequences of any length."""
+        self._layers = torch.compile(self._layers, dynamic=True)  # type: ignore[method-assign]
+
+    def _layers(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), rope, mask)))
         out: Tensor = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         return out

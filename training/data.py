@@ -253,11 +253,12 @@ def train_loader(
     rank: int = 0,
     world: int = 1,
     close_ups: CloseUps | None = None,
+    pin: bool = False,
 ) -> DataLoader[Sample]:
     """Augmented batches for steps ``first`` to ``last``; of several processes, this one's part."""
     views = StoreViews(path, config, seed, close_ups)
     steps = Steps(len(views.shown), batch, seed, first, last, rank, world)
-    return spawned_loader(views, steps, workers)
+    return spawned_loader(views, steps, workers, pin=pin)
 
 
 def spawned_loader(
@@ -265,13 +266,19 @@ def spawned_loader(
     batches: Iterable[list[tuple[int, int]]],
     workers: int,
     collate: Callable[[list[Any]], Any] | None = None,
+    pin: bool = False,
 ) -> DataLoader[Any]:
-    """Load batches of (clip, draw) in worker processes; 0 workers load in this one."""
+    """Load batches of (clip, draw) in worker processes; 0 workers load in this one.
+
+    ``views`` is sent to each worker: what is large in it belongs into shared memory. ``pin`` puts
+    batches into page-locked memory, which a thread of this process does.
+    """
     return DataLoader(
         views,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
+        pin_memory=pin,
         # Spawned: FFmpeg's and OpenMP's threads do not survive a fork.
         multiprocessing_context=spawn_context() if workers else None,
         worker_init_fn=_begin_worker if workers else None,

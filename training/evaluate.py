@@ -49,7 +49,7 @@ from training.evaluation.plots import PlotError, draw
 from training.evaluation.points import results_of
 from training.evaluation.predictions import write_predictions
 from training.evaluation.report import print_report, write_report
-from training.processes import join_processes
+from training.processes import TrainingError, join_processes
 from training.progress import tracked
 from training.provenance import current_commit, file_digest
 from training.teachers import TeacherError
@@ -253,7 +253,7 @@ def main(
                 return
         results, resampling = results_of(measurement, dataset)
         points = summarise(results, resampling, len(dataset.labels), against)
-    except (CheckpointError, DataSetError, TeacherError, ValueError) as error:
+    except (CheckpointError, DataSetError, TeacherError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     root = source.clips or (source.path if source.path.is_dir() else source.path.parent)
     lost = {_shorten(name, root): _shorten(why, root) for name, why in measurement.lost.items()}

@@ -6,7 +6,6 @@ same arguments it goes on from the state, and the log is that of a run that was 
 """
 
 import csv
-import json
 import math
 import signal
 import time
@@ -27,12 +26,11 @@ from torch.optim import Optimizer
 
 from training.optimizers import set_rate
 from training.processes import Processes, precision
+from training.processes import TrainingError as TrainingError
 from training.progress import progress_bar, that_fit
-from training.state import load_state, read_facts, save_state
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the text says why, and what is kept."""
+from training.resuming import resume
+from training.running import Running, compile_blocks, recompute_blocks
+from training.state import save_state
 
 
 class DivergedError(TrainingError):
@@ -70,6 +68,8 @@ class LoopSettings:
         steps: of the optimisers.
         batch: rows per step, of all processes together.
         accumulate: parts that a process takes its rows in, one after the other, to save memory.
+        recompute: keep only each block's input for the backward pass, which computes the rest
+            again: a fifteenth of the memory, and a third more time.
         seed: of what chance decides within a step.
         warm_up: share of the steps in which the rates rise.
         final_rate: share of the peak rates that the cosine ends at.
@@ -79,6 +79,7 @@ class LoopSettings:
     steps: int
     batch: int
     accumulate: int = 1
+    recompute: bool = False
     seed: int = 0
     warm_up: float = 0.1
     final_rate: float = 1e-3
@@ -115,7 +116,7 @@ def run_loop(
     *,
     recipe: Mapping[str, Any],
     processes: Processes,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
 ) -> int:
     """Run the steps that are still to run; returns how many were.
 
@@ -125,11 +126,12 @@ def run_loop(
             tuple; its tensors have the rows as their first dimension. Same steps, same rows.
         out: folder for ``state.safetensors`` and ``log.csv``.
         recipe: what the run is, as JSON; a state of another recipe is refused.
-        save_every: steps between saved states.
+        running: how it is carried out; a run that goes on may be carried out otherwise.
 
     Raises:
         ValueError: the batch does not divide among the processes and their parts.
-        TrainingError: the state in ``out`` is of another recipe.
+        TrainingError: the state in ``out`` is of another recipe or damaged, processes disagree
+            about the run, see :func:`training.resuming.agree`, or torch cannot compile here.
         DivergedError: the loss or its gradient is not a number; the last good state is kept.
         Stopped: SIGTERM or SIGINT came; the state after the step that was under way is saved.
     """
@@ -138,19 +140,13 @@ def run_loop(
             f"a batch of {settings.batch} does not divide among {processes.world} processes "
             f"in {settings.accumulate} parts each"
         )
-    out.mkdir(parents=True, exist_ok=True)
     state = out / "state.safetensors"
-    facts = {"recipe": json.loads(json.dumps(dict(recipe)))}
-    first = 0
-    if state.exists():
-        theirs = read_facts(state)
-        if theirs["recipe"] != facts["recipe"]:
-            raise TrainingError(
-                f"{state} belongs to another recipe ({_difference(theirs['recipe'], recipe)}); "
-                "choose another folder or remove it"
-            )
-        first = load_state(state, objective, optimizers)
-    processes.wait()  # nobody writes a state while another still reads it
+    # How the memory is spent is not what the run is.
+    facts = {"recipe": {name: value for name, value in recipe.items() if name != "recompute"}}
+    first = resume(state, facts["recipe"], objective, optimizers, processes)
+    recompute_blocks(objective, settings.recompute)
+    if running.compile:
+        compile_blocks(objective, processes.device)
     wrapped = processes.wrap(objective)
     objective.train()
     with (
@@ -158,12 +154,20 @@ def run_loop(
         _Bar(settings, first, processes.first) as bar,
         _asked_to_stop() as asked,
     ):
+        saved = time.monotonic()
         for step, batch in enumerate(load(first, settings.steps), start=first):
             set_rate(optimizers, rate(settings, step))
             torch.manual_seed(
                 (settings.seed * settings.steps + step) * processes.world + processes.rank
             )
-            shown = _gradients(objective, wrapped, batch, step, settings, processes)
+            try:
+                shown = _gradients(objective, wrapped, batch, step, settings, processes)
+            except torch.OutOfMemoryError:
+                rows = settings.batch // (processes.world * settings.accumulate)
+                raise TrainingError(
+                    f"{processes.device} has not enough memory for {rows} rows at once; a larger "
+                    "--accumulate takes fewer at a time, and --recompute keeps less of each"
+                ) from None
             # Processes may hear of a signal at different steps; they stop at the same one.
             stop = processes.mean({"stop": float(bool(asked))})["stop"] > 0
             norm = nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)
@@ -181,8 +185,10 @@ def run_loop(
             log.write(step, shown)
             bar.show(step, shown)
             done = step + 1
-            if processes.first and (done % save_every == 0 or done == settings.steps or stop):
+            due = running.due(done, time.monotonic() - saved) or done == settings.steps or stop
+            if processes.first and due:
                 save_state(state, objective, optimizers, done, facts)
+                saved = time.monotonic()
             if stop and done < settings.steps:
                 processes.wait()  # whoever ends first must not take the one that saves with it
                 raise Stopped(f"stopped after step {step}; the same command goes on from {state}")
@@ -243,14 +249,6 @@ def to_device(batch: Any, device: torch.device) -> Any:
             for value in batch
         )
     )
-
-
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    ours = json.loads(json.dumps(dict(ours)))
-    for name in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(name) != ours.get(name):
-            return f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}"
-    return "in the order of its parts"
 
 
 @contextmanager

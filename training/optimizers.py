@@ -36,7 +36,7 @@ def build_optimizers(
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     groups: dict[tuple[bool, float, float], list[Tensor]] = {}
     for name, parameter in named.items():
-        inner = _BLOCK.search(name) is not None and parameter.ndim == 2
+        inner = is_inner_matrix(name, parameter)
         decays = name.endswith("weight") and parameter.ndim > 1
         kind = (
             inner and matrix_learning_rate is not None,
@@ -66,6 +66,11 @@ def build_optimizers(
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def is_inner_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix inside a block, which Muon is for."""
+    return _BLOCK.search(name) is not None and parameter.ndim == 2
 
 
 def _groups(

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.config import ModelConfig
 from training.datasets import DataSet
 from training.teachers import Teacher, TeacherFeatures, create_teacher
-from training.teachers.features import FeatureStore, weights_digest
+from training.teachers.features import PARTS, FeatureStore, weights_digest
 
 
 class FeatureSource(Protocol):
@@ -53,7 +53,8 @@ class OnTheFly:
 
     def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
         features: TeacherFeatures = self.teacher(frames, attention="attention" in parts)
-        return features
+        # The others need not stay in memory: a video teacher's patches are gigabytes of a batch.
+        return TeacherFeatures(**{part: getattr(features, part) for part in PARTS if part in parts})
 
     def target(self, name: str, entries: Tensor) -> Tensor:
         raise KeyError(f"no target {name!r} is stored")

@@ -5,7 +5,7 @@ parameter's name, whatever the optimiser: ``exp_avg/selector.norm.weight``.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,26 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def load_state(path: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> int:
-    """Put weights and moments back; returns the step to go on from.
+def read_step(path: Path) -> int:
+    """The step that a state goes on from."""
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a state, on the CPU, by kind and name."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def put_back(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizers: Sequence[Optimizer]
+) -> None:
+    """Put weights and moments back.
 
     Raises:
-        RuntimeError: the state belongs to another model.
+        KeyError, RuntimeError: they belong to another model.
     """
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     parameters = dict(model.named_parameters())
     owners = {
         id(parameter): optimizer
@@ -72,4 +83,3 @@ def load_state(path: Path, model: nn.Module, optimizers: Sequence[Optimizer]) ->
             parameter = parameters[name]
             owners[id(parameter)].state[parameter][kind] = tensor.to(parameter.device)
     model.load_state_dict(weights)
-    return int(metadata["step"])

@@ -36,6 +36,7 @@ from training.moving_things.store import ClipStore, StoreError
 from training.optimizers import build_optimizers
 from training.processes import Processes, join_processes
 from training.provenance import current_commit, file_digest
+from training.running import Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ def train(
     *,
     processes: Processes,
     workers: int = 0,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
     start: Path | None = None,
 ) -> Path:
     """Run the recipe, or the rest of it; returns the checkpoint's path.
@@ -292,6 +293,7 @@ def train(
             workers=workers,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.pins,
             close_ups=recipe.close_ups,
         )
         return (Sample(*batch) for batch in loader)
@@ -311,7 +313,7 @@ def train(
         out,
         recipe=identity,
         processes=processes,
-        save_every=save_every,
+        running=running,
     )
     if processes.first and (ran or not checkpoint.exists()):
         save_checkpoint(
@@ -364,7 +366,7 @@ def main(
     recipe: str,
     start: Path | None,
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
     **turned: Any,
 ) -> None:
@@ -379,7 +381,7 @@ def main(
                 out,
                 processes=processes,
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 start=start,
             )
     except (CheckpointError, StoreError, TrainingError, ValueError) as error:

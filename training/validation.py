@@ -63,6 +63,7 @@ class Validation:
             lost_share=lost_share,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.pins,
         )
         clips = -(-len(dataset) // processes.world)
         view = 3 * config.frames * config.size**2
@@ -122,7 +123,11 @@ def predict(
     for batch in batches:
         targets.append(batch.target)
         with precision(device):
-            answers = model.sweep(batch.frames.to(device), batch.clip_small.to(device), kept)
+            answers = model.sweep(
+                batch.frames.to(device, non_blocking=True),
+                batch.clip_small.to(device, non_blocking=True),
+                kept,
+            )
             for of_sparsity, predicted in zip(logits, answers, strict=True):
                 of_sparsity.append(predicted.logits.float().cpu())
     if not targets:

@@ -24,10 +24,12 @@ from training.loop import TrainingError
 from training.mixing import Mixture, draw_mixture, mix
 from training.moving_things.encode import encode
 from training.processes import Processes
+from training.running import Running
 from training.targets import pixel_change
 from training.validation import Measured, ValidationLog
 
 ALONE = Processes(0, 1, torch.device("cpu"))
+SAVING = Running(save_every=2)
 CONFIG = dataclasses.replace(SMALL, frames=4, extractor_depth=2, labels=("some", "thing"))
 # Weights mean nothing yet, so all depths learn alike.
 RECIPE = Recipe(
@@ -130,7 +132,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     recipe = dataclasses.replace(
         RECIPE, epochs=3, mixup=0.5, drop_path=0.3, balance=1.0, optimizer="muon"
     )
-    more = {"held": read_class_folders(clips), "validate_every": 1, "save_every": 2}
+    more = {
+        "held": read_class_folders(clips),
+        "validate_every": 1,
+        "running": SAVING,
+    }
     whole = go(recipe, start, tmp_path / "whole", clips, **more)
     real, steps = run.FineTuning.forward, []
 

@@ -25,6 +25,7 @@ from training.loop import (
 )
 from training.optimizers import build_optimizers
 from training.processes import Processes, choose_device
+from training.running import Running
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 SETTINGS = LoopSettings(steps=6, batch=8, warm_up=0.2)
@@ -76,7 +77,7 @@ def go(
     out: Path,
     objective: Objective | None = None,
     settings: LoopSettings = SETTINGS,
-    save_every: int = 2,
+    running: Running = Running(save_every=2),  # noqa: B008, frozen
     load: object = rows,
 ) -> Objective:
     objective = objective or Regression()
@@ -88,7 +89,7 @@ def go(
         out,
         recipe={"settings": str(settings)},
         processes=ALONE,
-        save_every=save_every,
+        running=running,
     )
     return objective
 
@@ -123,9 +124,9 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path: Path) -> None
 
     whole = go(tmp_path / "whole", Regression(noise=0.1))
     with pytest.raises(_KilledError):
-        go(tmp_path / "cut", Regression(noise=0.1), save_every=4, load=killed)
+        go(tmp_path / "cut", Regression(noise=0.1), running=Running(save_every=4), load=killed)
     assert len(log_of(tmp_path / "cut")) == 5
-    cut = go(tmp_path / "cut", Regression(noise=0.1), save_every=4)
+    cut = go(tmp_path / "cut", Regression(noise=0.1), running=Running(save_every=4))
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, cut.state_dict()[name]), name
@@ -204,7 +205,7 @@ def test_a_signal_ends_the_run_after_its_step_with_the_state_saved(tmp_path: Pat
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match="stopped after step 2"):
-        go(tmp_path, Interrupted(), save_every=100)
+        go(tmp_path, Interrupted(), running=Running())
     assert signal.getsignal(signal.SIGTERM) is before
     rest = go(tmp_path)
     assert isinstance(rest, Regression)
@@ -239,7 +240,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.path = {sys.path!r}
-from test_loop import LoopSettings, Regression, optimizers, rows, run_loop
+from test_loop import LoopSettings, Regression, Running, optimizers, rows, run_loop
 from training.processes import join_processes
 
 with join_processes("cpu") as processes:
@@ -249,7 +250,8 @@ with join_processes("cpu") as processes:
     run_loop(
         objective, optimizers(objective),
         lambda first, last: rows(first, last, processes.rank, 2),
-        settings, Path({str(tmp_path / "two")!r}), recipe={{}}, processes=processes, save_every=2,
+        settings, Path({str(tmp_path / "two")!r}), recipe={{}}, processes=processes,
+        running=Running(save_every=2),
     )
     assert processes.gather(processes.rank) == [0, 1]
     weights = processes.gather([p.tolist() for p in objective.parameters()])

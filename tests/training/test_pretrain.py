@@ -29,6 +29,7 @@ from training.pretrain import Heads, PreTraining, Recipe, plan, pretrain
 from training.pretrain.__main__ import main
 from training.pretrain.start import Start, from_backbone
 from training.processes import Processes
+from training.running import Running
 from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers.local import save_video_teacher
@@ -51,6 +52,7 @@ STILL = Augmentation(
     saturation=0,
 )
 ALONE = Processes(0, 1, torch.device("cpu"))
+SAVING = Running(save_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def run(clips: DataSet, out: Path, recipe: Recipe = RECIPE, **more: Any) -> Path
         "image": OnTheFly(Colours(), "colours"),
         "video": OnTheFly(Motion(), "motion"),
     }
-    return pretrain(recipe, clips, out, processes=ALONE, save_every=2, **{**sources, **more})
+    return pretrain(recipe, clips, out, processes=ALONE, running=SAVING, **{**sources, **more})
 
 
 def log_of(out: Path) -> list[dict[str, str]]:

@@ -37,6 +37,7 @@ from training.moving_things.labels import LABELS
 from training.moving_things.store import write_store
 from training.optimizers import set_rate
 from training.processes import Processes
+from training.running import Running
 from training.supervised import Recipe, Supervised, build, plan, train
 from training.targets import pixel_change
 
@@ -62,7 +63,7 @@ def losses_of(out: Path) -> list[str]:
 
 def run(clips: Path, out: Path, recipe: Recipe = RECIPE, start: Path | None = None) -> Path:
     alone = Processes(0, 1, torch.device("cpu"))
-    return train(recipe, clips, out, processes=alone, save_every=2, start=start)
+    return train(recipe, clips, out, processes=alone, running=Running(save_every=2), start=start)
 
 
 def test_a_resumed_run_is_the_run_that_was_never_stopped(

@@ -20,6 +20,7 @@ from training.datasets import DataSet, MultiLabel, training_batches
 from training.datasets.lists import read_store
 from training.moving_things.store import write_store
 from training.processes import Processes
+from training.running import Running
 from training.targets import pixel_change
 from training.teachers import TeacherError, create_teacher
 from training.teachers.__main__ import main
@@ -45,6 +46,7 @@ from training.teachers.video import (
 )
 
 ALONE = Processes(0, 1, torch.device("cpu"))
+SAVING = Running(save_every=2)
 IMAGE = dataclasses.replace(
     IMAGE_RECIPES["tiny"], steps=14, batch=4, crops=Crops(size=64, local_size=32, locals=1)
 )
@@ -155,7 +157,7 @@ def test_a_killed_image_training_goes_on_as_if_nothing_had_happened(
     clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(IMAGE, steps=5)
-    whole = train_image(recipe, clips, tmp_path / "whole", processes=ALONE, save_every=2)
+    whole = train_image(recipe, clips, tmp_path / "whole", processes=ALONE, running=SAVING)
     real = Distillation.stepped
 
     def killed(self: Distillation, step: int) -> None:
@@ -165,9 +167,9 @@ def test_a_killed_image_training_goes_on_as_if_nothing_had_happened(
 
     monkeypatch.setattr(Distillation, "stepped", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_image(recipe, clips, tmp_path / "cut", processes=ALONE, save_every=2)
+        train_image(recipe, clips, tmp_path / "cut", processes=ALONE, running=SAVING)
     monkeypatch.setattr(Distillation, "stepped", real)
-    cut = train_image(recipe, clips, tmp_path / "cut", processes=ALONE, save_every=2)
+    cut = train_image(recipe, clips, tmp_path / "cut", processes=ALONE, running=SAVING)
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
     for name, tensor in load_file(whole).items():
         assert torch.equal(tensor, load_file(cut)[name]), name

@@ -25,6 +25,7 @@ from training.datasets.decoding import Clip, open_clip
 from training.datasets.entries import DataSet, Entry
 from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
+from training.datasets.sharing import SharedEntries
 from video.framing import Box, Frame, cut_views, resize
 
 # How many other clips are tried in the place of an unreadable one before the batch goes without.
@@ -72,15 +73,19 @@ class EntryViews(Dataset[_Item]):
         augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
         seed: int = 0,
     ) -> None:
-        self.dataset, self.config = dataset, config
+        self.name, self.task, self.mirror = dataset.name, dataset.task, dataset.mirror
+        self.entries, self.config = SharedEntries(dataset.entries), config
         self.views, self.augmentation, self.seed = views, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     def __getitem__(self, item: tuple[int, int]) -> _Item:
         index, draw = item
         lost: list[tuple[str, str]] = []
         rng = np.random.default_rng((self.seed, index, max(0, draw)))
         for _ in range(1 if draw < 0 else 1 + _STAND_INS):
-            entry = self.dataset.entries[index]
+            entry = self.entries[index]
             try:
                 if draw < 0:
                     frames, labels = self._plain(open_clip(entry)), entry.labels
@@ -88,9 +93,9 @@ class EntryViews(Dataset[_Item]):
                     frames, labels = self._augmented(entry, rng)
             except UnreadableClip as error:
                 lost.append((error.clip, error.reason))
-                index = int(rng.integers(len(self.dataset)))
+                index = int(rng.integers(len(self)))
                 continue
-            return _Item(frames, self.dataset.task.target(labels), index, lost)
+            return _Item(frames, self.task.target(labels), index, lost)
         return _Item(None, torch.empty(0), index, lost)
 
     def _plain(self, clip: Clip) -> NDArray[np.uint8]:
@@ -131,9 +136,9 @@ class EntryViews(Dataset[_Item]):
             box = random_box(height, width, augmentation, rng)
         view = view_of(box)
         labels = entry.labels
-        if augmentation.flip and self.dataset.mirror is not None and rng.integers(2):
+        if augmentation.flip and self.mirror is not None and rng.integers(2):
             view = view[:, :, ::-1]
-            labels = tuple(self.dataset.mirror.get(label, label) for label in labels)
+            labels = tuple(self.mirror.get(label, label) for label in labels)
         view = jitter_colours(np.ascontiguousarray(view), augmentation, rng)
         return view[None], labels
 
@@ -189,6 +194,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     finish: Callable[[Batch], Any] | None = None,
+    pin: bool = False,
 ) -> Batches:
     """Batches for steps ``first`` to ``last``, the same ones whenever they are asked for.
 
@@ -201,6 +207,7 @@ def training_batches(
         rank, world: this process takes every ``world``-th view of each step, from ``rank`` on.
         finish: called with each batch in the process that decoded it; what it returns, a named
             tuple that has ``entry`` and ``lost`` too, takes the batch's place.
+        pin: put batches into page-locked memory, from which copies to a GPU need not be waited for.
 
     Raises:
         ValueError: the batch does not divide among the processes.
@@ -210,9 +217,11 @@ def training_batches(
     steps = Steps(len(dataset), batch, seed, first, last, rank, world)
     if augmentation is None:
         views = EntryViews(dataset, config)
-        return _batches(views, _Plain(steps), workers, lost_share, finish, batch // world, world)
-    views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
-    return _batches(views, steps, workers, lost_share, finish, batch // world, world)
+        items: Iterable[list[tuple[int, int]]] = _Plain(steps)
+    else:
+        views = EntryViews(dataset, config, augmentation=augmentation, seed=seed)
+        items = steps
+    return _batches(views, items, workers, lost_share, finish, batch // world, world, pin)
 
 
 def evaluation_batches(
@@ -225,6 +234,7 @@ def evaluation_batches(
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
+    pin: bool = False,
 ) -> Batches:
     """Every clip once, in order, in the views that a service would take; unreadable ones are left
     out.
@@ -234,10 +244,12 @@ def evaluation_batches(
         views: temporal times spatial views of each clip, such as 4x3.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th clip, from ``rank`` on.
+        pin: see :func:`training_batches`.
     """
     items = [(index, -1) for index in range(rank, len(dataset), world)]
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
-    return _batches(EntryViews(dataset, config, views=views), batches, workers, lost_share)
+    chosen = EntryViews(dataset, config, views=views)
+    return _batches(chosen, batches, workers, lost_share, pin=pin)
 
 
 class _Plain:
@@ -262,11 +274,12 @@ def _batches(
     finish: Callable[[Batch], Any] | None = None,
     rows: int | None = None,
     world: int = 1,
+    pin: bool = False,
 ) -> Batches:
     # Of several processes each sees, and counts, its part.
-    ledger = Ledger(views.dataset.name, max(1, len(views.dataset) // world), lost_share)
+    ledger = Ledger(views.name, max(1, len(views) // world), lost_share)
     collate = _collate if finish is None else partial(_finished, finish)
-    return Batches(spawned_loader(views, items, workers, collate), ledger, rows)
+    return Batches(spawned_loader(views, items, workers, collate, pin), ledger, rows)
 
 
 def _finished(finish: Callable[[Batch], Any], items: list[_Item]) -> Any:

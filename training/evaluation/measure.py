@@ -89,6 +89,7 @@ def measure(
         lost_share=lost_share,
         rank=processes.rank,
         world=processes.world,
+        pin=processes.pins,
     )
     truth = moving_truth(dataset, method.config, views)
     entries = [torch.empty(0, dtype=torch.int64)]

@@ -1,6 +1,7 @@
 """``python -P -m training.finetune``: the command line."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, read_config
 from startup.console import Command
 from training.command_line import loop_options
 from training.datasets import Augmentation, DataSetError
@@ -16,7 +17,9 @@ from training.datasets.command_line import Source, mirror_options, source_argume
 from training.finetune.recipes import RECIPES, Recipe
 from training.finetune.run import finetune
 from training.loop import TrainingError
+from training.prediction import Machine, predict_finetuning, predict_options, tell, warn
 from training.processes import join_processes
+from training.running import Running
 
 _Settings = TypeVar("_Settings", Recipe, Augmentation)
 
@@ -100,6 +103,12 @@ def _options() -> Iterator[click.Option]:
     "--close-up", type=_SHARE, nargs=2, help="Least and most of the short side in such a view."
 )
 @click.option("--colours", type=_SHARE, help="Largest change of brightness, contrast, saturation.")
+@click.option(
+    "--recompute/--no-recompute",
+    default=None,
+    help="Compute blocks again in the backward pass, to save memory (gradient checkpointing).",
+)
+@predict_options
 @loop_options(workers=2)
 def main(
     checkpoint: Path,
@@ -119,8 +128,9 @@ def main(
     close_up: tuple[float, float] | None,
     colours: float | None,
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
+    machine: Machine | None,
     **turned: Any,
 ) -> None:
     """Train CHECKPOINT on a data set (KIND PATH [CLIPS], as for training.datasets), into OUT.
@@ -148,7 +158,14 @@ def main(
             split=validation_split, share=validation, seed=chosen.seed
         )
         steps = chosen.loop(len(train)).steps
+        parent = read_config(checkpoint)
+        config = dataclasses.replace(parent, labels=train.labels)
+        predict = functools.partial(predict_finetuning, chosen, config, len(train))
+        if machine is not None:
+            tell(predict(processes=machine.gpus, low=machine.low), machine, device, parent)
+            return
         with join_processes(device) as processes:
+            warn(lambda low: predict(processes=processes.world, low=low), processes)
             written = finetune(
                 chosen,
                 checkpoint,
@@ -160,7 +177,7 @@ def main(
                 validate_at=validate_at,
                 validate_every=max(1, steps // 20) if validate_every is None else validate_every,
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
             )
     except (CheckpointError, DataSetError, TrainingError, ValueError) as error:

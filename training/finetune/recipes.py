@@ -16,6 +16,7 @@ class Recipe:
         epochs: how often a clip is seen, on average.
         batch: clips per step, of all processes together; accumulate: parts that a process takes
             them in.
+        recompute: blocks in the backward pass, to save memory; see LoopSettings.
         optimizer: "adamw", or "muon" for the matrices inside blocks.
         matrix_learning_rate: Muon's.
         layer_decay: see :func:`training.optimizers.layer_scales`.
@@ -40,6 +41,7 @@ class Recipe:
     epochs: float = 30
     batch: int = 64
     accumulate: int = 1
+    recompute: bool = False
     seed: int = 0
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 5e-4

@@ -17,6 +17,7 @@ from training.finetune.recipes import Recipe
 from training.loop import run_loop
 from training.processes import Processes
 from training.provenance import current_commit, file_digest
+from training.running import Running
 from training.targets import pixel_change
 from training.teachers.features import data_digest, labels_digest
 from training.validation import Checks, Validation
@@ -34,7 +35,7 @@ def finetune(
     validate_at: Sequence[float] = (0.7, 0.9),
     validate_every: int = 0,
     workers: int = 0,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
 ) -> Path:
     """Run the recipe, or the rest of it; returns the path of the last step's checkpoint.
@@ -100,6 +101,7 @@ def finetune(
             lost_share=lost_share * len(train) / len(shown),
             rank=processes.rank,
             world=processes.world,
+            pin=processes.pins,
         )
         with ThreadPoolExecutor() as pool:
             for batch in batches:
@@ -128,7 +130,7 @@ def finetune(
         out,
         recipe=identity,
         processes=processes,
-        save_every=save_every,
+        running=running,
     )
     unreadable = len(set().union(*processes.gather(lost)))  # the log has their names
     if processes.first and (ran or not checkpoint.exists()):

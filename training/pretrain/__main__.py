@@ -17,10 +17,20 @@ from training.datasets import KINDS, DataSet, DataSetError, without_labels
 from training.datasets.catalogue import OWN_KINDS
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
-from training.pretrain.recipes import RECIPES
+from training.prediction import (
+    Machine,
+    Prediction,
+    predict_options,
+    predict_pretraining,
+    teacher_shape,
+    tell,
+    warn,
+)
+from training.pretrain.recipes import RECIPES, Recipe
 from training.pretrain.run import pretrain
 from training.pretrain.start import Start
 from training.processes import join_processes
+from training.running import Running
 from training.sources import open_sources
 from training.targets.nearest import METRICS
 from training.teachers import TEACHERS, TeacherError
@@ -64,6 +74,11 @@ from training.teachers import TEACHERS, TeacherError
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps, instead of epochs.")
 @click.option("--batch", type=click.IntRange(1), help="Clips per step, of all processes.")
 @click.option("--accumulate", type=click.IntRange(1), help="Parts a process takes them in.")
+@click.option(
+    "--recompute/--no-recompute",
+    default=None,
+    help="Compute blocks again in the backward pass, to save memory (gradient checkpointing).",
+)
 @click.option("--learning-rate", type=float, help="AdamW's peak learning rate.")
 @click.option("--selection", help="The selector's target, such as top10_distance or attention.")
 @click.option("--metric", type=click.Choice(METRICS), help="Of distances between features.")
@@ -76,6 +91,7 @@ from training.teachers import TEACHERS, TeacherError
     multiple=True,
     help="Switch a target of the extractor off, or its normalising over time; may be repeated.",
 )
+@predict_options
 @loop_options(workers=2)
 def main(
     out: Path,
@@ -91,8 +107,9 @@ def main(
     backbone: Path | None,
     without_target: tuple[str, ...],
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
+    machine: Machine | None,
     **turned: Any,
 ) -> None:
     """Pre-train on the clips of KIND at PATH; write state, log and checkpoint to OUT.
@@ -109,6 +126,11 @@ def main(
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
     try:
         begin = Start(start, dinov3, backbone)
+        if machine is not None:
+            clips = len(_read(source, also, []))
+            predicted = _predict(chosen, clips, machine.gpus, machine.low, image, video)
+            tell(predicted, machine, device, get_config(chosen.config))
+            return
         with join_processes(device) as processes:
             stores = [path for path in (image_store, video_store) if path is not None]
             dataset = _read(source, also, stores)
@@ -119,6 +141,10 @@ def main(
                 get_config(chosen.config),
                 processes.device,
             )
+            warn(
+                lambda low: _predict(chosen, len(dataset), processes.world, low, image, video),
+                processes,
+            )
             checkpoint = pretrain(
                 chosen,
                 dataset,
@@ -126,7 +152,7 @@ def main(
                 processes=processes,
                 **sources,
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
                 start=begin.load(chosen),
                 facts={"image": image and image[0], "video": video and video[0]},
@@ -144,6 +170,29 @@ def main(
         raise click.ClickException(str(error)) from None
     if processes.first:
         click.echo(f"wrote {checkpoint}")
+
+
+def _predict(
+    recipe: Recipe,
+    clips: int,
+    gpus: int,
+    low: int,
+    image: tuple[str, str] | None,
+    video: tuple[str, str] | None,
+) -> Prediction:
+    """What a run with these teachers takes; those whose features are stored look at nothing."""
+    view = get_config(recipe.config)
+    shapes = {
+        role: given and teacher_shape(*given, view)
+        for role, given in (("image", image), ("video", video))
+    }
+    predicted = predict_pretraining(recipe, clips, processes=gpus, low=low, **shapes)
+    unknown = tuple(
+        f"the teacher {given[0]} {given[1]}"
+        for role, given in (("image", image), ("video", video))
+        if given and shapes[role] is None
+    )
+    return dataclasses.replace(predicted, uncounted=unknown)
 
 
 def _read(

@@ -18,6 +18,7 @@ from training.pretrain.objective import PreTraining
 from training.pretrain.recipes import Recipe
 from training.processes import Processes
 from training.provenance import current_commit
+from training.running import Running
 from training.sources import FeatureSource
 from training.teachers.features import data_digest
 
@@ -31,7 +32,7 @@ def pretrain(
     image: FeatureSource | None = None,
     video: FeatureSource | None = None,
     workers: int = 0,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
     start: LookWhen | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -83,6 +84,7 @@ def pretrain(
                 lost_share=lost_share,
                 rank=processes.rank,
                 world=processes.world,
+                pin=processes.pins,
             )
         )
         return seen[-1]
@@ -104,7 +106,7 @@ def pretrain(
         out,
         recipe=identity,
         processes=processes,
-        save_every=save_every,
+        running=running,
     )
     mine = {name for batches in seen for name in batches.ledger.lost}
     lost = sorted(set().union(*processes.gather(mine)))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training.targets.nearest import Metric, prepare
+from training.targets.nearest import Metric, exact_products, prepare
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def k_center(features: Tensor, centers: int, *, metric: Metric = "cosine") -> Te
     B, N, _ = features.shape
     if not 2 <= centers <= N:
         raise ValueError(f"centers must be between 2 and the {N} patches, got {centers}")
-    with torch.autocast(features.device.type, enabled=False):
+    with torch.autocast(features.device.type, enabled=False), exact_products():
         x = prepare(features, metric)
         norms = x.square().sum(dim=-1)
         clips = torch.arange(B, device=x.device)

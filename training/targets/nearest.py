@@ -1,5 +1,7 @@
 """How far each patch is from its nearest neighbours among all patches of the clip."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -9,13 +11,19 @@ from torch.nn import functional as F
 Metric = Literal["cosine", "l2"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
-# Numbers in the largest table that is made: 16 MiB of float32, whatever the batch.
-CHUNK = 1 << 22
+# Numbers in the largest table that is made, whatever the batch: 64 MiB of float32 on a CPU, 1 GiB
+# on a GPU, where a table of a few rows is over before the next call has come.
+CHUNK, GPU_CHUNK = 1 << 24, 1 << 28
+
+
+def chunk_of(device: torch.device) -> int:
+    """Numbers in the largest temporary table on a device."""
+    return GPU_CHUNK if device.type == "cuda" else CHUNK
 
 
 @torch.no_grad()
 def topk_distance(
-    features: Tensor, k: int = 1, *, metric: Metric = "cosine", chunk: int = CHUNK
+    features: Tensor, k: int = 1, *, metric: Metric = "cosine", chunk: int | None = None
 ) -> Tensor:
     """Mean distance of each patch to its ``k`` nearest others, in feature space.
 
@@ -32,7 +40,8 @@ def topk_distance(
         k: 1 to N - 1.
         metric: ``cosine`` (1 - cosine similarity, 0 to 2) or ``l2`` (Euclidean, in units of the
             features).
-        chunk: numbers in the largest temporary table; it bounds memory and changes nothing else.
+        chunk: numbers in the largest temporary table, by default :func:`chunk_of` the device; it
+            bounds memory and changes nothing else.
 
     Returns:
         float32 [B, N].
@@ -46,7 +55,8 @@ def topk_distance(
     B, N, D = features.shape
     if not 1 <= k < N:
         raise ValueError(f"k must be between 1 and the {N - 1} other patches, got {k}")
-    with torch.autocast(features.device.type, enabled=False):
+    chunk = chunk or chunk_of(features.device)
+    with torch.autocast(features.device.type, enabled=False), exact_products():
         x = prepare(features, metric)
         half_norms = x.square().sum(dim=-1)[:, None, :] / 2
         clips = torch.arange(B, device=x.device)[:, None]
@@ -62,12 +72,24 @@ def topk_distance(
             else:
                 nearest = closeness.topk(k, dim=-1, sorted=False).indices
             total = x.new_zeros(part.shape[:2])
-            for neighbour in nearest.unbind(dim=-1):
-                squared = (part - x[clips, neighbour]).square().sum(dim=-1)
+            for some in torch.split(nearest, max(1, chunk // part.numel()), dim=-1):
+                gaps = part[:, :, None] - x[clips[:, :, None], some]
+                squared = gaps.square_().sum(dim=-1)
                 # Between vectors of length one, |a - b|^2 = 2 - 2 cos.
-                total += squared / 2 if metric == "cosine" else squared.sqrt()
+                total += (squared / 2 if metric == "cosine" else squared.sqrt()).sum(dim=-1)
             distances[:, start : start + rows] = total / k
     return distances
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply in float32 even where TF32 is allowed, whose ten bits mistake near neighbours."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def prepare(features: Tensor, metric: Metric) -> Tensor:

@@ -18,8 +18,18 @@ from training.command_line import loop_options
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, mirror_options, source_arguments
 from training.loop import TrainingError
+from training.prediction import (
+    Machine,
+    Prediction,
+    predict_image_teacher,
+    predict_options,
+    predict_video_teacher,
+    tell,
+    warn,
+)
 from training.processes import join_processes
 from training.progress import progress_bar
+from training.running import Running
 from training.targets import SELECTION_TARGETS
 from training.teachers import TEACHERS, TeacherError, create_teacher
 from training.teachers.distillation import IMAGE_RECIPES
@@ -63,6 +73,7 @@ def _training_options(
         click.option("--learning-rate", type=float, help="AdamW's peak learning rate."),
         click.option("--matrix-learning-rate", type=float,
                      help="Muon's, for the matrices inside blocks."),
+        predict_options,
         loop_options(workers=1),
     ]  # fmt: skip
 
@@ -79,15 +90,18 @@ def _training_options(
 @source_arguments
 @_training_options(IMAGE_RECIPES, IMAGE_CONFIGS)
 def train_image_command(
-    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
-    **turned: Any,
+    out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
+    machine: Machine | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train an image teacher on frames of clips, without labels; write it to OUT.
 
     Clips are the data set of KIND in PATH, see `python -P -m training.datasets`. Started again, the
     run goes on.
     """
-    _train(train_image, IMAGE_RECIPES[recipe], out, source, workers, save_every, device, turned)
+    _train(
+        train_image, predict_image_teacher, IMAGE_RECIPES[recipe], out, source, workers, running,
+        device, machine, turned,
+    )  # fmt: skip
 
 
 @main.command("train-video")
@@ -106,8 +120,8 @@ def train_image_command(
     help="A LookWhen's checkpoint, whose extractor the run starts from.",
 )
 def train_video_command(
-    out: Path, source: Source, recipe: str, workers: int, save_every: int, device: str,
-    start: Path | None, **turned: Any,
+    out: Path, source: Source, recipe: str, workers: int, running: Running, device: str,
+    machine: Machine | None, start: Path | None, **turned: Any,
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
 
@@ -115,30 +129,42 @@ def train_video_command(
     run goes on.
     """
     run = functools.partial(train_video, start=start)
-    _train(run, VIDEO_RECIPES[recipe], out, source, workers, save_every, device, turned)
+    _train(
+        run, predict_video_teacher, VIDEO_RECIPES[recipe], out, source, workers, running, device,
+        machine, turned,
+    )  # fmt: skip
 
 
 def _train(
     run: Callable[..., Path],
+    predict: Callable[..., Prediction],
     recipe: Any,
     out: Path,
     source: Source,
     workers: int,
-    save_every: int,
+    running: Running,
     device: str,
+    machine: Machine | None,
     turned: dict[str, Any],
 ) -> None:
     changes = {name: value for name, value in turned.items() if value is not None}
     try:
+        recipe = dataclasses.replace(recipe, **changes)
+        if machine is not None:
+            predicted = predict(recipe, processes=machine.gpus, low=machine.low)
+            # What a GPU or a CPU does in a second depends little on which small ViT it is.
+            tell(predicted, machine, device, get_config("lookwhen_mini16"))
+            return
         with join_processes(device) as processes:
+            warn(lambda low: predict(recipe, processes=processes.world, low=low), processes)
             path = run(
-                dataclasses.replace(recipe, **changes),
+                recipe,
                 source.read(),
                 out,
                 processes=processes,
                 data=str(source),
                 workers=workers,
-                save_every=save_every,
+                running=running,
                 lost_share=source.lost_share,
             )
             if processes.first:
@@ -244,7 +270,7 @@ def store(
                 click.echo(f"wrote {out}{said}")
     except KeyError as error:
         raise click.ClickException(str(error.args[0])) from None
-    except (DataSetError, TeacherError, ValueError) as error:
+    except (DataSetError, TeacherError, TrainingError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -18,6 +18,7 @@ from training.data import Steps, spawned_loader
 from training.datasets import LOST_SHARE, Augmentation, Batches, DataSet, Ledger, UnreadableClip
 from training.datasets.augment import jitter_colours, random_box
 from training.datasets.decoding import open_clip
+from training.datasets.sharing import SharedEntries
 from video.framing import Frame
 
 # How many other clips are tried in the place of an unreadable one.
@@ -79,7 +80,8 @@ class FrameCrops(Dataset[CropBatch]):
     """
 
     def __init__(self, dataset: DataSet, crops: Crops, patch: int, seed: int) -> None:
-        self.dataset, self.crops, self.patch, self.seed = dataset, crops, patch, seed
+        self.entries = SharedEntries(dataset.entries)
+        self.crops, self.patch, self.seed = crops, patch, seed
 
     def __getitem__(self, item: tuple[int, int]) -> CropBatch:
         index, draw = item
@@ -87,11 +89,11 @@ class FrameCrops(Dataset[CropBatch]):
         lost: list[tuple[str, str]] = []
         for _ in range(1 + _STAND_INS):
             try:
-                clip = open_clip(self.dataset.entries[index])
+                clip = open_clip(self.entries[index])
                 frame = clip.frame(int(rng.integers(clip.count)))
             except UnreadableClip as error:
                 lost.append((error.clip, error.reason))
-                index = int(rng.integers(len(self.dataset)))
+                index = int(rng.integers(len(self.entries)))
                 continue
             return self._crop(frame, index, lost, rng)
         empty = torch.empty(0)
@@ -183,6 +185,7 @@ def crop_batches(
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
+    pin: bool = False,
 ) -> Batches:
     """Batches of :class:`CropBatch` for steps ``first`` to ``last``, the same ones each time.
 
@@ -191,6 +194,7 @@ def crop_batches(
         workers: processes that decode; 0 decodes in this one.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th picture of each step, from ``rank`` on.
+        pin: put batches into page-locked memory.
 
     Raises:
         ValueError: the batch does not divide among the processes, or crops into patches.
@@ -204,7 +208,7 @@ def crop_batches(
     steps = Steps(len(dataset), batch, seed, first, last, rank, world)
     views = FrameCrops(dataset, crops, patch, seed)
     return Batches(
-        spawned_loader(views, steps, workers, _collate),
+        spawned_loader(views, steps, workers, _collate, pin),
         # Of several processes each sees, and counts, its part.
         Ledger(dataset.name, max(1, len(dataset) // world), lost_share),
         batch // world,

@@ -98,7 +98,9 @@ class DinoV3Teacher(Teacher):
             raise ValueError(f"frames of {H} x {W} do not divide into patches of {patch}")
         rows, columns = H // patch, W // patch
         classes, patches, looks = [], [], []
-        for frames in torch.split(clip.flatten(0, 1), self.frames_per_step):
+        # Attention as numbers takes several times the memory of what else a step makes.
+        step = max(1, self.frames_per_step // 4) if attention else self.frames_per_step
+        for frames in torch.split(clip.flatten(0, 1), step):
             tokens, weights = self.look_at_frames(self.normalise(frames), attention)
             classes.append(tokens[:, 0].float())
             patches.append(tokens[:, prefix:].float())
@@ -122,7 +124,7 @@ class TransformersDinoV3(DinoV3Teacher):
         shape: DinoV3Shape,
         weights: Mapping[str, Tensor] | None = None,
         *,
-        frames_per_step: int = 16,
+        frames_per_step: int = 128,
     ) -> None:
         """Build; without weights they are random.
 
@@ -198,7 +200,7 @@ class TimmDinoV3(DinoV3Teacher):
         shape: DinoV3Shape,
         weights: Mapping[str, Tensor] | None = None,
         *,
-        frames_per_step: int = 16,
+        frames_per_step: int = 128,
     ) -> None:
         """Build; without weights they are random.
 

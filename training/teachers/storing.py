@@ -108,7 +108,7 @@ def store_features(
         Names of the clips that could not be read, by any process, now or before.
 
     Raises:
-        FeatureStoreError: the folder holds another store.
+        FeatureStoreError: the folder holds another store, or another process does not see it.
         TeacherError: the teacher does not give a part, or a number that float16 cannot hold.
         TooManyLost: more than that, once all is stored.
     """
@@ -117,6 +117,12 @@ def store_features(
     if processes.first:
         _begin(out, fingerprint)
     processes.wait()
+    for name, there in processes.gather((processes.name, (out / META).exists())):
+        if not there:
+            raise FeatureStoreError(
+                f"{out} is not there for {name}: every process writes a part of the store, so all "
+                "nodes must share its file system"
+            )
     size, clips = fingerprint.shard, fingerprint.clips
     shards = shards_of(fingerprint, processes)
     missing = [shard for shard in shards if not shard_path(out, shard).exists()]
@@ -131,12 +137,13 @@ def store_features(
         batch=batch,
         workers=workers,
         lost_share=1.0,  # counted over the whole store below
+        pin=processes.pins,
     )
     attention = any("attention" in wanted for wanted in (fingerprint.parts, *_needs(targets)))
     pending = _Pending(out, missing, size, clips)
     for views in batches:
         numbers = entries[views.entry.numpy()]
-        frames = views.frames.to(processes.device)
+        frames = views.frames.to(processes.device, non_blocking=True)
         with precision(processes.device):
             features = teacher(frames, attention=attention)
         rows = {part: _stored(features, part, teacher) for part in fingerprint.parts}

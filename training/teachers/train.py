@@ -16,6 +16,7 @@ from training.loop import run_loop
 from training.optimizers import build_optimizers
 from training.processes import Processes
 from training.provenance import current_commit, file_digest
+from training.running import Running
 from training.teachers.crops import crop_batches
 from training.teachers.distillation import Distillation, ImageRecipe
 from training.teachers.features import data_digest, labels_digest
@@ -32,7 +33,7 @@ def train_image(
     processes: Processes,
     data: str = "",
     workers: int = 0,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
 ) -> Path:
     """Train an image teacher on frames of the clips, or go on with it; labels are not looked at.
@@ -68,6 +69,7 @@ def train_image(
             lost_share=lost_share,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.pins,
         )
 
     path = out / "teacher.safetensors"
@@ -84,7 +86,7 @@ def train_image(
         out,
         recipe={**dataclasses.asdict(recipe), "clips": data_digest(dataset)},
         processes=processes,
-        save_every=save_every,
+        running=running,
     )
     if processes.first and (ran or not path.exists()):
         facts = {
@@ -107,7 +109,7 @@ def train_video(
     processes: Processes,
     data: str = "",
     workers: int = 0,
-    save_every: int = 100,
+    running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
     start: Path | None = None,
 ) -> Path:
@@ -156,6 +158,7 @@ def train_video(
             lost_share=lost_share,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.pins,
             finish=FindChange(twin.patch, config.tubelet),
         )
 
@@ -179,7 +182,7 @@ def train_video(
             "start": None if start is None else file_digest(start),
         },
         processes=processes,
-        save_every=save_every,
+        running=running,
     )
     if processes.first and (ran or not path.exists()):
         facts = {

@@ -1,0 +1,33 @@
+"""What a run will take, before it is started: memory of each GPU, and time.
+
+Memory is counted from shapes, by what autograd keeps for the backward pass, and held against what
+it really keeps by tests. Time is multiply-accumulates over a throughput, which is measured on this
+machine or said by whoever asks.
+"""
+
+from training.prediction.memory import Memory
+from training.prediction.recipes import (
+    Prediction,
+    predict_finetuning,
+    predict_image_teacher,
+    predict_pretraining,
+    predict_supervised,
+    predict_video_teacher,
+)
+from training.prediction.report import Machine, predict_options, tell, warn
+from training.prediction.teachers import teacher_shape
+
+__all__ = [
+    "Machine",
+    "Memory",
+    "Prediction",
+    "predict_finetuning",
+    "predict_image_teacher",
+    "predict_options",
+    "predict_pretraining",
+    "predict_supervised",
+    "predict_video_teacher",
+    "teacher_shape",
+    "tell",
+    "warn",
+]
