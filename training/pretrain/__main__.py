@@ -15,7 +15,7 @@ from training.command_line import loop_options
 from training.datasets import KINDS, DataSet, DataSetError, read_dataset, without_labels
 from training.datasets.command_line import Source, source_arguments
 from training.loop import TrainingError
-from training.pretrain.recipes import RECIPES
+from training.pretrain.recipes import BY_CHANCE, RECIPES
 from training.pretrain.run import pretrain
 from training.pretrain.start import Start
 from training.processes import join_processes
@@ -63,7 +63,16 @@ from training.teachers import TEACHERS, TeacherError
 @click.option("--batch", type=click.IntRange(1), help="Clips per step, of all processes.")
 @click.option("--accumulate", type=click.IntRange(1), help="Parts a process takes them in.")
 @click.option("--learning-rate", type=float, help="AdamW's peak learning rate.")
-@click.option("--selection", help="The selector's target, such as top10_distance or attention.")
+@click.option(
+    "--selection",
+    help="The selector's target, such as top10_distance or attention. With random, chance selects "
+    "in every step, and there is no map loss.",
+)
+@click.option(
+    "--map-weight",
+    type=click.FloatRange(0),
+    help="Weight of the selector's loss against its target; 0 switches it off.",
+)
 @click.option("--metric", type=click.Choice(METRICS), help="Of distances between features.")
 @click.option(
     "--selection-teacher", type=click.Choice(["image", "video"]), help="Whose features it is from."
@@ -101,7 +110,16 @@ def main(
     changes = {name: value for name, value in turned.items() if value is not None}
     chosen = RECIPES[recipe]
     targets = dataclasses.replace(chosen.targets, **dict.fromkeys(without_target, False))
-    chosen = dataclasses.replace(chosen, targets=targets, **changes)
+    map_weight = changes.pop("map_weight", None)
+    if changes.get("selection") == BY_CHANCE:
+        chosen = chosen.by_chance()
+    if map_weight is not None:
+        weights = dataclasses.replace(chosen.weights, map=map_weight)
+        changes["weights"] = weights
+    try:
+        chosen = dataclasses.replace(chosen, targets=targets, **changes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     for name, given, stored in (("image", image, image_store), ("video", video, video_store)):
         if given and stored:
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
