@@ -274,7 +274,7 @@ def test_the_built_in_models_frame_tokens_are_no_copies() -> None:
     model, _ = unpack(read_bundle(default_bundle_path()))
     frames, _ = views(model.config)
     for tokens in tokens_of(model, frames):
-        assert apart(tokens) > 0.01
+        assert apart(tokens) > 1e-3
 
 
 def test_tables_of_another_size_hold_no_copies() -> None:
