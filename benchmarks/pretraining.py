@@ -31,6 +31,7 @@ from training.finetune.recipes import Recipe as FineTuning
 from training.finetune.run import finetune
 from training.loop import TrainingError
 from training.pretrain import RECIPES, pretrain
+from training.pretrain.recipes import BY_CHANCE
 from training.pretrain.start import Start
 from training.processes import Processes, join_processes
 from training.provenance import file_digest
@@ -70,8 +71,6 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "patches": {"targets": dataclasses.replace(NONE, patches=True)},
     },
 }
-# The selector of this one has nothing to learn: chance selects, from the first step to the last.
-BY_CHANCE = "random"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,8 +114,9 @@ def run_variant(
                 f"{done} is of another budget, data or teacher; choose another WORK"
             )
         return stored
-    chance = fields.get("selection") == BY_CHANCE
     mini = RECIPES["mini"]
+    if chance := fields.get("selection") == BY_CHANCE:
+        mini = mini.by_chance()
     assert mini.matrix_learning_rate is not None
     recipe = dataclasses.replace(
         mini,
@@ -124,7 +124,6 @@ def run_variant(
         steps=budget.pretrain_steps,
         learning_rate=rates * mini.learning_rate,
         matrix_learning_rate=rates * mini.matrix_learning_rate,
-        hand_over=(1.0, 1.0) if chance else mini.hand_over,
         **fields,
     )
     pretrained = pretrain(

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 from model.classifier import LookWhen
+from model.layers import sincos
+
+# Of an embedded patch's loudness: to blocks that know no time, a tenth is a small disturbance.
+_TIME_SHARE = 0.1
 
 
 class WeightsError(ValueError):
@@ -22,9 +26,13 @@ def initialise_from_dinov3(model: LookWhen, weights: Mapping[str, Tensor]) -> No
     """Copy a DINOv3 ViT into selector and extractor, in place.
 
     The selector takes the first blocks, the extractor all it has room for. The first register
-    starts as the class token, the others as DINOv3's registers, frame tokens as the class token;
-    time tables start at zero, so that before training every frame is seen as the image model
-    would see it.
+    starts as the class token, the others as DINOv3's registers, frame tokens as the class token in
+    the time of their step (:meth:`model.selector.Selector.start_context`).
+
+    The selector's time table starts as quiet sines and cosines: at zero, its frame tokens would
+    say the same of a clip's frames in any order. The extractor's starts at zero, so that before
+    training it sees every frame as the image model would. The context tells it the time, and the
+    table's rows part at the first step, because each is added to other tokens.
 
     Args:
         model: a model with ``rope`` and ``layer_scale``, whose width fits.
@@ -46,7 +54,6 @@ def initialise_from_dinov3(model: LookWhen, weights: Mapping[str, Tensor]) -> No
     registers = prefix[: config.registers]
     if len(registers) < config.registers:
         raise WeightsError(f"{config.registers} registers, DINOv3 has {len(prefix)} prefix tokens")
-    frame_tokens = prefix[:1].expand(config.frames // 2, -1)
     for part, depth in (
         (model.selector, config.selector_depth),
         (model.extractor, config.extractor_depth),
@@ -61,9 +68,12 @@ def initialise_from_dinov3(model: LookWhen, weights: Mapping[str, Tensor]) -> No
                     f"{name} is {list(tensor.shape)}, {config.name} needs {list(own[name].shape)}"
                 )
             own[name].copy_(tensor)
-        own["position.time"].zero_()
+    selector = model.selector
     with torch.no_grad():
-        model.selector.prefix.copy_(torch.cat([registers, frame_tokens]))
+        time, amplitude = selector.position.time, _TIME_SHARE * selector.embedding.loudness()
+        time.copy_(sincos(torch.linspace(0, 1, len(time)), config.width) * amplitude)
+        model.extractor.position.time.zero_()
+    selector.start_context(registers, prefix[0])
 
 
 def read_dinov3(weights: Mapping[str, Tensor], *, width: int, depth: int) -> dict[str, Tensor]:

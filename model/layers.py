@@ -37,6 +37,12 @@ class PatchEmbedding(nn.Module):
             "std", torch.tensor(IMAGENET_STD).mul(255).repeat(pixels), persistent=False
         )
 
+    @torch.no_grad()
+    def loudness(self) -> float:
+        """Root mean square of an embedded patch of noise: 0.55 where chance drew the weights."""
+        weight, bias = self.projection.weight, self.projection.bias
+        return float((weight.square().sum(dim=1) + bias.square()).mean().sqrt())
+
     def forward(self, patches: Tensor) -> Tensor:
         """uint8 [B, N, tubelet*patch*patch*3] -> [B, N, D]."""
         pixels = (patches.to(self.mean.dtype) - self.mean) / self.std

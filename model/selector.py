@@ -16,6 +16,12 @@ from model.layers import (
 
 # Each selector token covers 2 x 2 x 2 tokens of the extractor's grid.
 _FINER = 2
+# How loud a frame token's time is beside the class token that it starts as. Loud enough that frame
+# tokens go different ways from the first block on, and quiet enough that the blocks still find the
+# class token in them: our choice.
+_TIME_SHARE = 0.5
+# Root mean square of a random prefix; a class token that is quieter still gets a time as loud.
+_PREFIX_STD = 0.02
 
 
 class Selector(nn.Module):
@@ -47,7 +53,7 @@ class Selector(nn.Module):
             "positions", torch.arange(config.selector_tokens)[None], persistent=False
         )
         self.apply(initialise)
-        nn.init.trunc_normal_(self.prefix, std=0.02)
+        nn.init.trunc_normal_(self.prefix, std=_PREFIX_STD)
 
     def forward(self, clip_small: Tensor) -> tuple[Tensor, Tensor]:
         """Score a downscaled clip.
@@ -69,6 +75,39 @@ class Selector(nn.Module):
             x = block(x, rope)
         x = self.norm(x)
         return self._shuffle(self.head(x[:, P:])), x[:, :P]
+
+    @torch.no_grad()
+    def start_context(self, registers: Tensor, class_token: Tensor) -> None:
+        """Start the prefix as the tokens of a network that has one class token and no frame tokens.
+
+        Each frame token becomes the class token plus the place in time of its own step: the row of
+        the time table that the patch tokens of that step add, scaled to the class token's loudness.
+        Without it frame tokens would be copies of one another. Attention treats copies alike and
+        their gradients are equal, so that no training parts them.
+
+        Source: our choice; neither paper says. Time is part of the start rather than a sum in
+        :meth:`forward`, because each frame token's row is learned, and can hold whatever that sum
+        could be. So trained networks answer as before, and the arithmetic stays the same.
+
+        Args:
+            registers: [r, D] for the first r registers, 1 <= r <= R; the others keep what chance
+                gave them.
+            class_token: [D].
+
+        Raises:
+            ValueError: the time table is the same at every step, so that it tells no time.
+        """
+        time = self.position.time
+        if len(torch.unique(time, dim=0)) < len(time):
+            raise ValueError("the selector's time table does not tell its steps apart")
+        loudness = class_token.square().mean().sqrt().clamp(min=_PREFIX_STD)
+        place = time * (_TIME_SHARE * loudness / time.square().mean().sqrt())
+        self.prefix[: len(registers)] = registers
+        self.prefix[self.config.registers :] = class_token + place
+
+    def context_has_copies(self) -> bool:
+        """Whether tokens of the prefix are copies of one another, which no training parts."""
+        return len(torch.unique(self.prefix.detach(), dim=0)) < self.config.context
 
     def _shuffle(self, x: Tensor) -> Tensor:
         """Eight scores per coarse token to one per fine token: [B, n, 8] -> [B, N]."""

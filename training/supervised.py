@@ -29,6 +29,7 @@ from model.config import CONFIGS, ModelConfig, get_config
 from startup.console import Command
 from training.command_line import loop_options
 from training.data import TURNING, CloseUps, Sample, train_loader
+from training.hand_over import target_selects
 from training.loop import LoopSettings, Objective, TrainingError, run_loop
 from training.losses import map_loss
 from training.moving_things.labels import LABELS
@@ -161,6 +162,8 @@ def build(recipe: Recipe) -> tuple[LookWhen, list[Optimizer]]:
     config = dataclasses.replace(get_config(recipe.config), labels=LABELS)
     model = LookWhen(config, recipe.drop_path)
     model.selector.requires_grad_(recipe.train_selector)
+    if not recipe.map_weight:
+        model.selector.head.requires_grad_(False)  # nothing would tell it what to choose
     return model, build_optimizers(
         model,
         learning_rate=recipe.learning_rate,
@@ -190,9 +193,8 @@ def plan(recipe: Recipe, config: ModelConfig, step: int) -> StepPlan:
     if rng.random() < recipe.dense_share and progress >= recipe.sparse_until:
         sparsity = rng.choice(recipe.dense_sparsities)
         share = recipe.dense_batch
-    start, end = recipe.hand_over
-    by_target = rng.random() >= (progress - start) / max(1e-9, end - start)
-    return StepPlan(float(sparsity), bool(by_target), share)
+    by_target = target_selects(recipe.hand_over, progress, rng)
+    return StepPlan(float(sparsity), by_target, share)
 
 
 class Supervised(Objective):
@@ -219,20 +221,22 @@ class Supervised(Objective):
         label_loss, pooled_loss = (
             self._label_loss(logits.float(), batch.label) for logits in (predicted.logits, pooled)
         )
-        selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
         with torch.no_grad():
             moving = batch.moving.sum(dim=1)
             own = predicted.scores.float().topk(kept, dim=1).indices
             found = batch.moving.gather(1, own).sum(dim=1)
             recall = (found / moving.clamp(min=1))[moving > 0]
             accuracy = (predicted.logits.argmax(dim=1) == batch.label).float().mean()
-        total = label_loss + recipe.pooled_weight * pooled_loss + recipe.map_weight * selector_loss
+        total = label_loss + recipe.pooled_weight * pooled_loss
+        shown = {"label_loss": label_loss.item(), "pooled_loss": pooled_loss.item()}
+        if recipe.map_weight:
+            selector_loss = map_loss(predicted.scores, batch.target, recipe.map_temperature)
+            total = total + recipe.map_weight * selector_loss
+            shown["map_loss"] = selector_loss.item()
         return total, {
             "accuracy": accuracy.item(),
             "recall": recall.mean().item() if len(recall) else 1.0,
-            "label_loss": label_loss.item(),
-            "pooled_loss": pooled_loss.item(),
-            "map_loss": selector_loss.item(),
+            **shown,
             "sparsity": drawn.sparsity,
             "by_target": float(drawn.by_target),
         }
@@ -341,7 +345,7 @@ def _options() -> Iterator[click.Option]:
         ("batch", "Clips per step."),
         ("learning_rate", "AdamW's peak learning rate."),
         ("matrix_learning_rate", "Muon's peak learning rate, for the matrices inside blocks."),
-        ("map_weight", "Weight of the selector's loss."),
+        ("map_weight", "Weight of the selector's loss; 0 switches it off."),
         ("dense_share", "Share of steps denser than the trained range."),
     ):
         kind = click.Choice(list(CONFIGS)) if name == "config" else type(getattr(Recipe(), name))

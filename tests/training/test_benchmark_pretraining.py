@@ -75,6 +75,8 @@ def test_a_variant_gives_a_curve(
     rates = 0.25 if variant.endswith("quarter rates") else 1.0
     assert facts["recipe"]["learning_rate"] == rates * 1e-3
     _, before = load_checkpoint(tmp_path / "pretrained" / "checkpoint.safetensors")
+    assert before["recipe"]["weights"]["map"] == (0 if by == "random" else 0.5)
+    assert before["recipe"]["hand_over"] == ([1, 1] if by == "random" else [0.1, 0.35])
     assert before["recipe"]["matrix_learning_rate"] == rates * RECIPES["mini"].matrix_learning_rate
     assert facts["continues"]["name"] == "training.pretrain"
     assert json.loads((tmp_path / "points.json").read_text()) == curve

@@ -135,13 +135,13 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     one, other = load_checkpoint(whole)[0], load_checkpoint(cut)[0]
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
-    with pytest.raises(TrainingError, match="selection was 'top1_distance', now 'random'"):
-        run(clips, tmp_path / "cut", dataclasses.replace(recipe, selection="random"))
+    with pytest.raises(TrainingError, match="selection was 'top1_distance', now 'attention'"):
+        run(clips, tmp_path / "cut", dataclasses.replace(recipe, selection="attention"))
 
 
 @pytest.mark.parametrize(
     "selection",
-    ["top3_distance", "attention", "attention_change", "k_center", "k_center_pixels", "random"],
+    ["top3_distance", "attention", "attention_change", "k_center", "k_center_pixels"],
 )
 def test_the_papers_rivals_are_trained_alike(
     clips: DataSet, tmp_path: Path, selection: str
@@ -150,6 +150,45 @@ def test_the_papers_rivals_are_trained_alike(
     run(clips, tmp_path, recipe)
     (row,) = log_of(tmp_path)
     assert 0 < float(row["map_loss"]) < 10
+
+
+def test_chance_selects_in_every_step_and_teaches_the_selector_nothing(
+    clips: DataSet, tmp_path: Path
+) -> None:
+    """The rival to all targets; what its selector learns, it learns through the context."""
+    recipe = RECIPE.by_chance()
+    torch.manual_seed(0)
+    start = LookWhen(SMALL)
+    model, facts = load_checkpoint(run(clips, tmp_path, recipe, start=start))
+    rows = log_of(tmp_path)
+    assert [row["by_target"] for row in rows] == ["1"] * 4
+    assert "map_loss" not in rows[0]
+    assert facts["recipe"]["weights"]["map"] == 0
+    before = start.selector.state_dict()
+    for name, tensor in model.selector.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("head."), name
+    with pytest.raises(ValueError, match=r"'random' is noise.* must weigh 0, got 0\.5"):
+        dataclasses.replace(RECIPE, selection="random")
+
+
+def test_a_map_loss_of_weight_zero_is_not_computed(
+    clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is its target, where the selector selects: then no image teacher is needed for it."""
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("training.pretrain.objective.map_loss", never)
+    monkeypatch.setattr(PreTraining, "_selection_target", never)
+    video = ExtractorTargets(change=False, frames=False, patches=False)
+    recipe = dataclasses.replace(RECIPE, targets=video, weights=LossWeights(map=0.0))
+    run(clips, tmp_path, recipe, image=None)
+    rows = log_of(tmp_path)
+    assert [name for name in rows[0] if name.endswith("_loss")] == ["video_loss"]
+    assert "overlap" not in rows[0]
+    with pytest.raises(AssertionError, match="computed"):  # the target selects at first
+        run(clips, tmp_path / "handed", dataclasses.replace(recipe, hand_over=(0.5, 0.5)))
 
 
 def test_targets_can_be_switched_off(clips: DataSet, tmp_path: Path) -> None:
@@ -206,7 +245,26 @@ def test_k_is_drawn_from_the_range_or_from_its_levels() -> None:
     levels = dataclasses.replace(RECIPE, levels=3, hand_over=(0.5, 0.5))
     plans = [plan(levels, SMALL, step, 500) for step in range(500)]
     assert {step.kept for step in plans} == {77, 45, 13}
-    assert [step.by_target for step in plans] == [True] * 251 + [False] * 249
+    assert [step.by_target for step in plans] == [True] * 250 + [False] * 250
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_a_hand_over_the_selector_selects_from_the_first_step(seed: int) -> None:
+    """LookWhere's way, and the paper recipe's: the target is never shown."""
+    recipe = dataclasses.replace(RECIPE, seed=seed, hand_over=(0.0, 0.0))
+    assert not any(plan(recipe, SMALL, step, 50).by_target for step in range(50))
+    always = dataclasses.replace(RECIPE, seed=seed, hand_over=(1.0, 1.0))
+    assert all(plan(always, SMALL, step, 50).by_target for step in range(50))
+    between = dataclasses.replace(RECIPE, seed=seed, hand_over=(0.0, 1.0))
+    drawn = [plan(between, SMALL, step, 400).by_target for step in range(400)]
+    assert drawn[0]
+    assert np.mean(drawn[:100]) > np.mean(drawn[300:]) + 0.4
+
+
+def test_the_selector_selects_in_the_first_step_of_a_run(clips: DataSet, tmp_path: Path) -> None:
+    assert Recipe().hand_over == (0.0, 0.0)
+    run(clips, tmp_path, RECIPE)
+    assert [row["by_target"] for row in log_of(tmp_path)] == ["0"] * 4
 
 
 def test_it_starts_from_a_checkpoint_of_another_head(clips: DataSet, tmp_path: Path) -> None:
@@ -248,8 +306,7 @@ def test_both_networks_can_start_as_a_video_teacher(tmp_path: Path) -> None:
         if not name.startswith(("class_token", "head")):
             assert torch.equal(model.extractor.state_dict()[name], tensor), name
     assert backbone.class_token is not None
-    prefix = model.selector.prefix.detach()
-    assert torch.equal(prefix, backbone.class_token.detach().expand_as(prefix))
+    assert torch.equal(model.selector.prefix[:1], backbone.class_token)
     path = tmp_path / "teacher.safetensors"
     save_video_teacher(backbone, path, {})
     with pytest.raises(WeightsError, match=r"blocks\.2\..* has no such tensor"):
@@ -275,6 +332,8 @@ def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:
     assert "there is no such file" in said(*small, "--image", "dinov3_vitb16", "nowhere.pth")
     assert "is not a store of features" in said(*small, "--image-store", str(tmp_path / "none"))
     assert "both say where the weights" in said("--start", "a", "--dinov3", "b")
+    noise = said(*small, "--selection", "random", "--map-weight", "0.5")
+    assert "the map loss must weigh 0, got 0.5" in " ".join(noise.split())
     assert "both say what it tells" in said(
         "--image", "local_image", "a", "--image-store", str(tmp_path)
     )

@@ -192,6 +192,26 @@ def test_the_target_hands_over_to_the_selector() -> None:
     assert plans == [plan(recipe, SMALL, step) for step in range(1000)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_without_a_hand_over_the_selector_selects_from_the_first_step(seed: int) -> None:
+    recipe = Recipe(seed=seed, steps=50, hand_over=(0.0, 0.0))
+    assert not any(plan(recipe, SMALL, step).by_target for step in range(50))
+
+
+def test_the_map_loss_can_be_switched_off(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> object:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("training.supervised.map_loss", never)
+    recipe = dataclasses.replace(RECIPE, map_weight=0.0)
+    before = build(recipe)[0].selector.state_dict()
+    model, _ = load_checkpoint(run(clips, tmp_path, recipe))
+    for name, tensor in model.selector.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("head."), name
+
+
 def test_sparsities_cover_the_trained_range_and_sometimes_less() -> None:
     recipe = Recipe(steps=2000, dense_share=0.1, sparse_until=0.5, levels=5)
     plans = [plan(recipe, SMALL, step) for step in range(2000)]

@@ -26,7 +26,7 @@ from training.prediction import (
     tell,
     warn,
 )
-from training.pretrain.recipes import RECIPES, Recipe
+from training.pretrain.recipes import BY_CHANCE, RECIPES, Recipe
 from training.pretrain.run import pretrain
 from training.pretrain.start import Start
 from training.processes import join_processes
@@ -80,7 +80,16 @@ from training.teachers import TEACHERS, TeacherError
     help="Compute blocks again in the backward pass, to save memory (gradient checkpointing).",
 )
 @click.option("--learning-rate", type=float, help="AdamW's peak learning rate.")
-@click.option("--selection", help="The selector's target, such as top10_distance or attention.")
+@click.option(
+    "--selection",
+    help="The selector's target, such as top10_distance or attention. With random, chance selects "
+    "in every step, and there is no map loss.",
+)
+@click.option(
+    "--map-weight",
+    type=click.FloatRange(0),
+    help="Weight of the selector's loss against its target; 0 switches it off.",
+)
 @click.option("--metric", type=click.Choice(METRICS), help="Of distances between features.")
 @click.option(
     "--selection-teacher", type=click.Choice(["image", "video"]), help="Whose features it is from."
@@ -120,7 +129,16 @@ def main(
     changes = {name: value for name, value in turned.items() if value is not None}
     chosen = RECIPES[recipe]
     targets = dataclasses.replace(chosen.targets, **dict.fromkeys(without_target, False))
-    chosen = dataclasses.replace(chosen, targets=targets, **changes)
+    map_weight = changes.pop("map_weight", None)
+    if changes.get("selection") == BY_CHANCE:
+        chosen = chosen.by_chance()
+    if map_weight is not None:
+        weights = dataclasses.replace(chosen.weights, map=map_weight)
+        changes["weights"] = weights
+    try:
+        chosen = dataclasses.replace(chosen, targets=targets, **changes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     for name, given, stored in (("image", image, image_store), ("video", video, video_store)):
         if given and stored:
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")

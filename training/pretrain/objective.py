@@ -15,6 +15,7 @@ from model.config import ModelConfig
 from model.extractor import Features
 from model.layers import Mlp, initialise
 from training.datasets import Batch
+from training.hand_over import target_selects
 from training.loop import Objective
 from training.losses import extractor_losses, map_loss
 from training.pretrain.recipes import Recipe
@@ -39,9 +40,8 @@ def plan(recipe: Recipe, config: ModelConfig, step: int, steps: int) -> StepPlan
         sparsity = rng.uniform(low, high)
     else:
         sparsity = rng.choice(np.linspace(low, high, recipe.levels))
-    start, end = recipe.hand_over
-    by_target = rng.random() >= (step / steps - start) / max(1e-9, end - start)
-    return StepPlan(tokens_to_keep(float(sparsity), config.tokens), bool(by_target))
+    by_target = target_selects(recipe.hand_over, step / steps, rng)
+    return StepPlan(tokens_to_keep(float(sparsity), config.tokens), by_target)
 
 
 class Heads(nn.Module):
@@ -81,6 +81,14 @@ class Heads(nn.Module):
         return {name: head(tokens[name]) for name, head in self.heads.items()}
 
 
+@torch.no_grad()
+def overlap(scores: Tensor, target: Tensor, kept: int) -> float:
+    """Share of the target's best K tokens that scores [B, N] put among theirs, from 0 to 1."""
+    own, best = (s.topk(kept, dim=1).indices for s in (scores, target))
+    chosen = torch.zeros_like(target, dtype=torch.bool).scatter_(1, own, True)
+    return chosen.gather(1, best).float().mean().item()
+
+
 class PreTraining(Objective):
     """Selector and extractor learn at once, from what the sources say of each view."""
 
@@ -97,6 +105,10 @@ class PreTraining(Objective):
         super().__init__()
         self.model, self.recipe, self.steps = model, recipe, steps
         config = model.config
+        # Without a map loss nothing tells the selector what to choose, and its head stays as it is.
+        self.learns_map = recipe.weights.map > 0
+        model.selector.head.requires_grad_(self.learns_map)
+        self.wants_target = self.learns_map or recipe.hand_over[1] > 0
         self.selection = selection_target(recipe.selection, config.grid, metric=recipe.metric)
         self.sources = {"image": image, "video": video}
         self._check()
@@ -123,7 +135,8 @@ class PreTraining(Objective):
         known = source is not None and self.recipe.selection in source.targets
         self.ready = known and self.recipe.metric == METRICS[0]
         for part in sorted(self.selection.needs):
-            wanted.append((self.recipe.selection, teacher, part, not self.ready))
+            needed = self.wants_target and not self.ready
+            wanted.append((self.recipe.selection, teacher, part, needed))
         for what, name, part, needed in wanted:
             given = self.sources[name]
             if needed and (given is None or part not in given.gives):
@@ -136,7 +149,7 @@ class PreTraining(Objective):
         drawn = plan(recipe, config, step, self.steps)
         with torch.no_grad():
             said = self._said(batch)
-            target = self._selection_target(batch, said)
+            target = self._selection_target(batch, said) if self.wants_target else None
             targets = recipe.targets.build(
                 config.grid, config.frames // 2, video=said["video"], image=said["image"]
             )
@@ -152,17 +165,16 @@ class PreTraining(Objective):
             drawn.kept,
             selection=target if drawn.by_target else None,
         )
-        losses = {"map": map_loss(predicted.scores, target, recipe.map_temperature)}
+        losses = {}
+        if self.learns_map and target is not None:
+            losses["map"] = map_loss(predicted.scores, target, recipe.map_temperature)
         losses |= extractor_losses(
             self.heads(predicted.features), targets, predicted.positions, config.grid
         )
-        with torch.no_grad():
-            own, best = (s.topk(drawn.kept, dim=1).indices for s in (predicted.scores, target))
-            chosen = torch.zeros_like(target, dtype=torch.bool).scatter_(1, own, True)
-            overlap = chosen.gather(1, best).float().mean().item()
         shown = {f"{name}_loss": loss.item() for name, loss in losses.items()}
+        if target is not None:
+            shown = {"overlap": overlap(predicted.scores, target, drawn.kept), **shown}
         return recipe.weights.total(losses), {
-            "overlap": overlap,
             **shown,
             "sparsity": 1 - drawn.kept / config.tokens,
             "by_target": float(drawn.by_target),

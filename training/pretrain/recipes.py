@@ -1,5 +1,6 @@
 """What a pre-training does, and the recipes that have names."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from training.datasets import Augmentation
@@ -7,6 +8,9 @@ from training.loop import LoopSettings
 from training.losses import LossWeights
 from training.targets import ExtractorTargets
 from training.targets.nearest import Metric
+
+# The selection target of which nothing can be learnt.
+BY_CHANCE = "random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,12 @@ class Recipe:
         selection_teacher: whose features that is made from, ``image`` or ``video``.
         map_temperature: of the standardised target (ours: distances between 0 and 2 through a
             softmax over thousands of tokens are almost uniform).
-        targets, weights: the extractor's targets and what each loss counts.
+        targets, weights: the extractor's targets and what each loss counts; a map loss of weight 0
+            is not computed, and leaves the selector to learn through the context alone.
         layer_norm_targets: bring each target vector to mean 0 and deviation 1, for teachers
             whose tokens have another scale than ours; that normalised over time has it already.
-        hand_over: the target selects until the first, the selector from the second of these
-            shares of the steps; (0, 0), as in LookWhere, suits weights that have learnt already.
+        hand_over: the target selects before the first, the selector from the second of these
+            shares of the steps on; (0, 0), as in LookWhere, suits weights that have learnt already.
         levels: K from this many sparsities, evenly over the range; None draws any (LookWhere's).
     """
 
@@ -54,6 +59,26 @@ class Recipe:
     hand_over: tuple[float, float] = (0.0, 0.0)
     levels: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.selection == BY_CHANCE and self.weights.map:
+            raise ValueError(
+                f"the selection target {BY_CHANCE!r} is noise, from which no map can be learnt: "
+                f"the map loss must weigh 0, got {self.weights.map:g}"
+            )
+
+    def by_chance(self) -> "Recipe":
+        """The same, but chance selects from the first step to the last: the rival to all targets.
+
+        The selector gives the context all the same, and learns through it. It has no map to learn,
+        because what it would learn from noise would cost the context.
+        """
+        return dataclasses.replace(
+            self,
+            selection=BY_CHANCE,
+            hand_over=(1.0, 1.0),
+            weights=dataclasses.replace(self.weights, map=0.0),
+        )
 
     def loop(self, clips: int) -> LoopSettings:
         """The loop's part, for a data set of ``clips``."""

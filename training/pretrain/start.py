@@ -1,6 +1,7 @@
 """What a pre-training starts from, other than chance."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import torch
@@ -48,6 +49,7 @@ class Start:
             model, _ = load_checkpoint(self.checkpoint)
             if dataclasses.replace(model.config, labels=()) != wanted:
                 raise CheckpointError(f"{self.checkpoint}: is not of the shape {recipe.config}")
+            _part_copies(model, self.checkpoint)
             return model
         if self.dinov3 is not None:
             model = LookWhen(wanted)
@@ -58,11 +60,27 @@ class Start:
         return None
 
 
+def _part_copies(model: LookWhen, path: Path) -> None:
+    """Give the frame tokens of a checkpoint a time where they are copies of one another.
+
+    Starts from DINOv3 and from a backbone made them so before, and only the frames target parted
+    them. What follows is a training, so that the answers need not be the checkpoint's.
+    """
+    selector = model.selector
+    if selector.context_has_copies():
+        registers = selector.config.registers
+        selector.start_context(selector.prefix[:registers], selector.prefix[registers])
+        logging.getLogger(__name__).warning(
+            "%s: its frame tokens are copies of one another; they start with a place in time", path
+        )
+
+
 def from_backbone(config: ModelConfig, backbone: DenseViT) -> LookWhen:
     """A LookWhen whose networks start as a dense video ViT: the selector as its first blocks.
 
-    What stands before the patch tokens starts as the class token. Position tables are the
-    extractor's alone, because the selector's grid is coarser.
+    The video token starts as the class token, each frame token as the class token in the time of
+    its step (:meth:`model.selector.Selector.start_context`), further registers by chance. Position
+    tables are the extractor's alone, because the selector's grid is coarser.
 
     Raises:
         WeightsError: a tensor that does not fit.
@@ -86,6 +104,5 @@ def from_backbone(config: ModelConfig, backbone: DenseViT) -> LookWhen:
                 )
             tensor.copy_(theirs)
     token = weights["class_token"]
-    with torch.no_grad():
-        model.selector.prefix.copy_(token.expand_as(model.selector.prefix))
+    model.selector.start_context(token, token[0])
     return model
