@@ -96,7 +96,7 @@ def _decode(clip: Tensor, out: Tensor, plan: ViewPlan, limits: ClipLimits, **how
         raise _GaveUp
     wanted = reader.wanted()
     for moment in np.unique(wanted).tolist():
-        if not reader.read(moment) or video.sizes != {video.stored}:
+        if not reader.read(moment) or video.meter.sizes != {video.stored}:
             raise _GaveUp
     reader.write(wanted, out)
     return replace(reader.facts, decoder="nvdec")

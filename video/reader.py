@@ -17,37 +17,22 @@ There are two ways to a frame:
   presentation times (AVI) or no index of key frames (MPEG's own).
 """
 
+import functools
 import math
-import mmap
-import re
-import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 
 from torch import Tensor
-from torchcodec import _core as core
-from torchcodec.decoders import VideoDecoder
 
 from video.errors import ClipRefused, FrameLost
 from video.facts import NO_LIMITS, ClipLimits
 from video.framing import Frame
+from video.meter import Meter
+from video.opening import DECODER_ERRORS, SeekMode, content_of, open_decoder, require_memory
 from video.orientation import Orientation, orientation, track_matrices
+from video.walk import ANY_TIME, Walk, play
 
-SeekMode = Literal["exact", "approximate"]
-
-# Matroska rounds time stamps to milliseconds: without some play, a time that falls on the very
-# beginning of a frame finds that frame or the one before, as the rounding went.
-_PLAY_SECONDS = 1e-3
-# RGB frames that must fit into memory if a lack of it is not to be why a frame failed.
-_FRAMES_OF_ROOM = 4
-# Time stamps beyond that are FFmpeg's way to say that there is none.
-_ANY_TIME = 1e12
-# How often a walk goes on after packets that cannot be decoded, beyond one for each frame.
-_LOST_PACKETS = 16
-
-_DECODER_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError)
 _EBML = b"\x1a\x45\xdf\xa3"
 _RIFF = b"RIFF"
 _ISO_MEDIA = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
@@ -71,7 +56,7 @@ class Video:
         orientation: how frames were turned to be upright.
         indexed: whether frames are gone to by index; else they are walked to. May be set to False
             where nearly every frame will be asked for.
-        sizes: (height, width) in pixels of the frames that were decoded.
+        meter: what decoding has cost.
     """
 
     def __init__(
@@ -98,8 +83,8 @@ class Video:
         Raises:
             ClipRefused: it cannot be read, or holds no video.
         """
-        self._source, self._threads, self._device = source, threads, device
-        self._limits, self._before_frame = limits, before_frame
+        self._open = functools.partial(open_decoder, source, threads, device)
+        self._before_frame = before_frame
         self._seek_mode: SeekMode = seek_mode
         self.decoder = self._open(seek_mode)
         metadata = self.decoder.metadata
@@ -108,9 +93,9 @@ class Video:
         self._fps = metadata.average_fps_from_header
         self._begin = _time(metadata.begin_stream_seconds)
         self._end = max(self._begin, _time(metadata.end_stream_seconds))
-        if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -_ANY_TIME:
+        if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -ANY_TIME:
             raise ClipRefused("no_video_stream")  # a song's cover, which is never shown
-        content = _content(source)
+        content = content_of(source)
         self._iso_media = bytes(content[4:8]) in _ISO_MEDIA
         self.indexed = self._iso_media or bytes(content[:4]) == _EBML
         self._reordered = bytes(content[:4]) == _RIFF
@@ -124,11 +109,10 @@ class Video:
             if seek_mode == "exact"
             else [0]
         )
-        self.sizes: set[tuple[int, int]] = set()
-        self._walk: _Walk | None = None
-        self._decoded_pixels, self._last_index = 0, -1
+        self.meter = Meter(limits, self.stored, self._stretch)
+        self._walk: Walk | None = None
+        self._last_index = -1
         self._recent: tuple[Tensor, float, float] | None = None
-        self.check_size()
         # The first frame shown has the first time stamp if it is a key frame. Else what comes
         # before the first key frame may not decode, and only decoding tells.
         self._first_key_frame = self._key_frames[0] if self._key_frames else self.count
@@ -139,18 +123,6 @@ class Video:
         if not self.indexed or self._first_key_frame:
             self._zero = self._walker().first_time
         self.seconds = self._length()
-
-    def _open(self, seek_mode: SeekMode) -> VideoDecoder:
-        source = self._source
-        try:
-            return VideoDecoder(
-                str(source) if isinstance(source, Path) else source,
-                seek_mode=seek_mode,
-                num_ffmpeg_threads=self._threads,
-                device=self._device,
-            )
-        except (*_DECODER_ERRORS, OSError) as error:
-            raise _refusal(error) from None
 
     def _oriented(self, content: memoryview) -> Orientation:
         matrices = track_matrices(content)
@@ -180,7 +152,7 @@ class Video:
         self._before_frame()
         if not self.indexed or self._index_at(seconds) < self._first_key_frame:
             return self._shown(self._walker().at(seconds))
-        asked = self._zero + seconds + min(_PLAY_SECONDS, self._interval / 4)
+        asked = self._zero + seconds + play(self._interval)
         asked = max(self._begin, min(asked, math.nextafter(self._end, self._begin)))
         if self._recent is not None and self._recent[1] <= asked < self._recent[2]:
             return self._shown(self._recent[0])
@@ -206,7 +178,7 @@ class Video:
             pixels = self.decoder.get_frame_at(index).data[None]
         except IndexError:  # as in `_by_index`
             return self._shown(self._walker().nth(index))
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise self._lost(error) from None
         self._charge(index, pixels)
         return self._shown(pixels)
@@ -223,11 +195,6 @@ class Video:
             frames += self._frames_to_decode(index, last)
             last = index
         return frames * self.stored[0] * self.stored[1]
-
-    def check_pixels(self, pixels: int) -> None:
-        """Raise ClipRefused if so many decoded pixels are too many."""
-        if pixels > self._limits.max_decoded_pixels:
-            raise ClipRefused("too_much_decoding", pixels, self._limits.max_decoded_pixels)
 
     @property
     def _interval(self) -> float:
@@ -252,24 +219,7 @@ class Video:
         # For a frame that was the last one already, the decoder goes back to the key frame.
         frames = self._frames_to_decode(index, index + 1 if again else self._last_index)
         self._last_index = index
-        self._count(frames, pixels)
-
-    def _count(self, frames: int, pixels: Tensor) -> None:
-        height, width = pixels.shape[-2:]
-        self.sizes.add((height, width))
-        self._check_size(height, width)
-        self._decoded_pixels += frames * height * width
-        self.check_pixels(self._decoded_pixels)
-
-    def check_size(self) -> None:
-        """Raise ClipRefused if a frame has too many pixels by the header."""
-        self._check_size(*self.stored)
-
-    def _check_size(self, height: int, width: int) -> None:
-        """Hold a frame's pixels against the limit, as decoded and as displayed."""
-        shown = round(height * self._stretch[0]) * round(width * self._stretch[1])
-        if (most := max(height * width, shown)) > self._limits.max_frame_pixels:
-            raise ClipRefused("too_many_pixels", most, self._limits.max_frame_pixels)
+        self.meter.count(frames, pixels)
 
     def _by_index(self, asked: float) -> tuple[Tensor, float, float]:
         """The frame at a time of the stream's own clock, its time stamp, and its duration.
@@ -284,137 +234,47 @@ class Video:
                 if time > asked:
                     raise _NotByIndex
                 return batch.data, time, batch.duration_seconds[0].item()
-        except _DECODER_ERRORS as error:
-            self._raise_for_memory(error)
+        except DECODER_ERRORS as error:
+            require_memory(error, self.stored)
             # A batch has one size, and the stream may change its own: asked for singly, below.
         try:
             frame = self.decoder.get_frame_played_at(asked)
         except IndexError:  # "no more frames": some decoders lose the last ones after a jump
             raise _NotByIndex from None
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise self._lost(error) from None
         if frame.pts_seconds > asked:
             raise _NotByIndex
         return frame.data[None], frame.pts_seconds, frame.duration_seconds
 
     def _lost(self, error: Exception) -> FrameLost:
-        self._raise_for_memory(error)
+        require_memory(error, self.stored)
         return FrameLost((str(error).splitlines() or [type(error).__name__])[0])
-
-    def _raise_for_memory(self, error: Exception) -> None:
-        if _is_memory(error) or not self._has_room():
-            raise ClipRefused("decode_memory_exceeded") from None
-
-    def _has_room(self) -> bool:
-        """Whether there is memory for a few frames: decoders call the lack of it invalid data."""
-        try:
-            mmap.mmap(-1, _FRAMES_OF_ROOM * 3 * max(1, self.stored[0] * self.stored[1]))
-        except OSError:
-            return False
-        return True
 
     def _read_all_packets(self) -> None:
         self.decoder, self._seek_mode = self._open("exact"), "exact"
 
-    def _walker(self) -> "_Walk":
+    def _walker(self) -> Walk:
         if self._walk is None:
-            self._walk = _Walk(self)
+            # It does not know of this object: a circle would keep a clip's memory, and its
+            # descriptor, until a collection.
+            self._walk = Walk(
+                functools.partial(self._open, "approximate"),
+                self.meter,
+                interval=self._interval,
+                count=self.count,
+                hidden=self._hidden,
+                before_frame=self._before_frame,
+            )
         return self._walk
 
     def _shown(self, pixels: Tensor) -> Frame:
         return Frame(self.orientation.upright(pixels), self._stretch)
 
 
-class _Walk:
-    """Goes through a video from its beginning, a frame at a time.
-
-    Attributes:
-        first_time: the time stamp of the first frame shown, 0 if it has none.
-    """
-
-    def __init__(self, video: Video) -> None:
-        # Weakly: a circle would keep a clip's memory, and its descriptor, until a collection.
-        self._video: Video = weakref.proxy(video)
-        self._restart()
-        self.first_time = self._first
-
-    def _restart(self) -> None:
-        self._decoder = self._video._open("approximate")
-        self._lost_packets = 0
-        self._index, self._first = -1, 0.0
-        self._time = -math.inf
-        self._frame: Tensor | None = None
-        self._next: tuple[Tensor, float] | None = None
-        self._next = self._decode()
-        if self._next is not None:
-            self._first = self._next[1]
-
-    def at(self, seconds: float) -> Tensor:
-        """The last frame that is shown at that time, uint8 [1, 3, H, W]."""
-        asked = self._first + seconds + min(_PLAY_SECONDS, self._video._interval / 4)
-        if self._frame is not None and self._time > asked:
-            self._restart()
-        while self._next is not None and (self._frame is None or self._next[1] <= asked):
-            self._step()
-        return self._here()
-
-    def nth(self, index: int) -> Tensor:
-        """The frame shown as number ``index``, or the last there is."""
-        if self._index > index:
-            self._restart()
-        while self._next is not None and self._index < index:
-            self._step()
-        return self._here()
-
-    def _here(self) -> Tensor:
-        if self._frame is None:
-            raise FrameLost("no frame can be decoded")
-        return self._frame
-
-    def _step(self) -> None:
-        assert self._next is not None
-        self._frame, self._time = self._next
-        self._index += 1
-        self._next = self._decode()
-
-    def _decode(self) -> tuple[Tensor, float] | None:
-        """The next frame and its time stamp; None behind the last."""
-        video = self._video
-        while self._lost_packets <= video.count + _LOST_PACKETS:
-            video._before_frame()
-            try:
-                data, time, _ = core.get_next_frame(self._decoder._decoder)
-            except IndexError:  # no more
-                return None
-            except _DECODER_ERRORS as error:
-                video._raise_for_memory(error)
-                self._lost_packets += 1
-                continue
-            pixels = data[None]
-            video._count(1 if self._next is not None else 1 + video._hidden, pixels)
-            return pixels, self._sound(float(time))
-        return None
-
-    def _sound(self, time: float) -> float:
-        """Time stamps that are missing or do not rise are made up: a frame later than the last."""
-        last = self._next[1] if self._next is not None else -math.inf
-        if abs(time) < _ANY_TIME and time > last:
-            return time
-        return last + self._video._interval if math.isfinite(last) else 0.0
-
-
-def _content(source: Tensor | Path) -> memoryview:
-    """The bytes of a file, without reading more of it than is looked at."""
-    if isinstance(source, Tensor):
-        content: Any = source.numpy()
-        return memoryview(content)
-    with source.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
 def _time(seconds: float | None) -> float:
     """0 where FFmpeg knows of no time."""
-    return seconds if seconds is not None and abs(seconds) < _ANY_TIME else 0.0
+    return seconds if seconds is not None and abs(seconds) < ANY_TIME else 0.0
 
 
 def _stretch(aspect: object, orientation: Orientation) -> tuple[float, float]:
@@ -423,19 +283,3 @@ def _stretch(aspect: object, orientation: Orientation) -> tuple[float, float]:
     if not (wide > 0 and math.isfinite(wide)):
         wide = 1.0
     return (wide, 1.0) if orientation.degrees in (90, 270) else (1.0, wide)
-
-
-def _refusal(error: Exception) -> ClipRefused:
-    """The boundary at which the decoder's errors, whose texts hold paths, become ours."""
-    if _is_memory(error):
-        return ClipRefused("decode_memory_exceeded")
-    # torchcodec has no error of its own for this.
-    if isinstance(error, ValueError) and "best video stream is unknown" in str(error):
-        return ClipRefused("no_video_stream")
-    return ClipRefused("undecodable")
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or bool(
-        re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
-    )

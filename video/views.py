@@ -111,7 +111,7 @@ class ViewReader:
         if self.video.count <= plan.frames * (plan.temporal + 1):
             # Nearly every frame is wanted, some of them more than once.
             self.video.indexed = False
-        self.video.check_pixels(self.video.pixels_to_decode(np.unique(wanted).tolist()))
+        self.video.meter.check(self.video.pixels_to_decode(np.unique(wanted).tolist()))
         return wanted
 
     def read(self, moment: float) -> bool:
@@ -156,7 +156,6 @@ def check(video: Video, limits: ClipLimits) -> ClipFacts:
     streams = len(core.get_container_metadata(video.decoder._decoder).streams)
     if streams > limits.max_streams:
         raise ClipRefused("too_many_streams", streams, limits.max_streams)
-    video.check_size()
     frames, seconds = video.count, video.seconds
     if frames < 1 or video.width < 1 or video.height < 1:
         raise ClipRefused("undecodable")

@@ -16,24 +16,23 @@ from decode_pools import H264, LIMITS, PLAN
 from torch import Tensor
 from torchcodec.decoders import VideoDecoder
 
-from video import nvdec
+from video import nvdec, reader
 from video import views as on_cpu
 from video.errors import ClipRefused
 from video.facts import ClipFacts
-from video.reader import SeekMode, Video
+from video.opening import SeekMode, open_decoder
 
 GPU = "cuda:0"
 
 
 @pytest.fixture
 def engine_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = Video._open
+    def on_the_cpu(
+        source: Tensor | Path, threads: int, device: str, seek_mode: SeekMode
+    ) -> VideoDecoder:
+        return open_decoder(source, threads, "cpu", seek_mode)
 
-    def on_the_cpu(self: Video, seek_mode: SeekMode) -> VideoDecoder:
-        monkeypatch.setattr(self, "_device", "cpu")
-        return opened(self, seek_mode)
-
-    monkeypatch.setattr(Video, "_open", on_the_cpu)
+    monkeypatch.setattr(reader, "open_decoder", on_the_cpu)
     monkeypatch.setattr(nvdec, "_alive", lambda device: True)
 
 
@@ -81,7 +80,7 @@ def test_a_size_that_changes_on_the_way_is_for_the_cpu(
     read = on_cpu.ViewReader.read
 
     def changed(self: on_cpu.ViewReader, moment: float) -> bool:
-        self.video.sizes.add((64, 48))
+        self.video.meter.sizes.add((64, 48))
         return read(self, moment)
 
     monkeypatch.setattr(on_cpu.ViewReader, "read", changed)
