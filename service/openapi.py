@@ -19,6 +19,16 @@ Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads
 """
 
 _BINARY = {"type": "string", "format": "binary"}
+# Parameters are described once, as those of the query. Beside the file they would stand on pages
+# twice, filled in with samples that contradict each other, and be sent so.
+_CLIP_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {**_BINARY, "description": "the video"}},
+    "additionalProperties": {"type": "string"},
+    "description": "Parameters may also be fields, of the names that they have in the query. Empty "
+    "fields count as not given.",
+}
 
 
 def install(app: FastAPI, pipeline: Pipeline) -> None:
@@ -33,10 +43,11 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 description=app.description,
                 routes=app.routes,
             )
+            document["components"]["schemas"]["ClipForm"] = _CLIP_FORM
             shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
             limit = pipeline.settings.max_body_bytes
-            _describe_clip_route(document, "/classify", "ClassifyForm", CLASSIFY | shared, limit)
-            _describe_clip_route(document, "/sweep", "SweepForm", SWEEP | shared, limit)
+            _describe_clip_route(document, "/classify", CLASSIFY | shared, limit)
+            _describe_clip_route(document, "/sweep", SWEEP | shared, limit)
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -48,11 +59,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any],
-    path: str,
-    form: str,
-    schemas: dict[str, dict[str, Any]],
-    max_body_bytes: int,
+    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], max_body_bytes: int
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -65,28 +72,13 @@ def _describe_clip_route(
         }
         for name, schema in schemas.items()
     ]
-    # By a name of its own, which generated clients take for that of a class.
-    document["components"]["schemas"][form] = {
-        "type": "object",
-        "required": ["file"],
-        "additionalProperties": False,
-        "properties": {
-            "file": {**_BINARY, "description": "the video"},
-            # Pages fill a form's fields in with examples, and send all of them together.
-            **{
-                name: {key: value for key, value in schema.items() if key != "examples"}
-                for name, schema in schemas.items()
-            },
-        },
-    }
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
         "description": "The video's bytes: MP4, MOV, WebM, MKV or AVI, at most "
-        f"{max_body_bytes} bytes. Parameters go into the query or into the form's fields, of which "
-        "empty ones are as good as none.",
+        f"{max_body_bytes} bytes.",
         "content": {
-            "multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{form}"}},
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClipForm"}},
             "video/*": raw,
             "application/octet-stream": raw,
         },
