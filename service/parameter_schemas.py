@@ -27,8 +27,8 @@ CLASSIFY: Schemas = {
         "type": "string",
         "pattern": f"^({AUTO}|0|0?\\.[0-9]+)$",
         "description": f"Share of the tokens to drop, from 0 to {HIGHEST_SPARSITY}: 0.9 keeps a "
-        "tenth. When it is not given, the bundle's default. The nearest level that is not sparser is used; see /model. `auto` keeps "
-        "as many as the clip needs for `coverage`.",
+        "tenth. When it is not given, the bundle's default. The nearest level that is not sparser "
+        "is used; see /model. `auto` keeps as many as the clip needs for `coverage`.",
         "examples": ["0.9", AUTO],
     },
     "coverage": {
