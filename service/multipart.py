@@ -22,7 +22,7 @@ MAX_PREAMBLE_BYTES = 4096
 _MAX_PADDING_BYTES = 256
 
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:(.*)", re.DOTALL)
-_PADDING = re.compile(rb"[ \t]*")
+_PADDING = rb"[ \t]{0,%d}+" % _MAX_PADDING_BYTES
 
 
 class Parts(Protocol):
@@ -41,15 +41,20 @@ class Parts(Protocol):
 class MultipartReader:
     """Tells ``parts`` of the parts of a body that arrives piece by piece.
 
-    It holds back no more than a boundary, a part's headers, or the preamble's limit.
+    It holds back no more than a boundary's line, a part's headers, or the preamble.
     """
 
     def __init__(self, boundary: bytes, parts: Parts) -> None:
         self._parts = parts
-        self._delimiter = b"\r\n--" + boundary
+        delimiter = b"\r\n--" + boundary
+        # A line that only begins like a boundary is none, and may be repeated without an end:
+        # whole lines are looked for, so that those are passed over by the search itself.
+        self._boundary = re.compile(re.escape(delimiter) + rb"(?:(--)|" + _PADDING + rb"(?=\r\n))")
+        self._longest_line = len(delimiter) + _MAX_PADDING_BYTES + 2
+        self._without_cr = delimiter + b"\n"
         # The break of the line before belongs to a boundary. The first may open the body.
         self._held = b"\r\n"
-        self._preamble = self._blank = 0
+        self._blank = 0
         self._read = self._read_preamble
 
     def feed(self, data: bytes) -> None:
@@ -76,20 +81,20 @@ class MultipartReader:
             raise MalformedMultipart("it ends before its last boundary")
 
     def _read_preamble(self) -> bool:
-        at = self._held.find(self._delimiter)
-        if self._preamble + (at if at >= 0 else len(self._held)) > MAX_PREAMBLE_BYTES:
+        found = self._boundary.search(self._held)
+        preamble = self._held[: found.start()] if found else self._held
+        if len(preamble) > MAX_PREAMBLE_BYTES + (0 if found else self._longest_line):
             raise MalformedMultipart(
                 f"its first {MAX_PREAMBLE_BYTES} bytes have none of the boundaries that its "
                 "Content-Type names",
                 limit=MAX_PREAMBLE_BYTES,
             )
-        if at < 0:
-            return False
-        self._preamble += at
-        self._held = self._held[at:]
-        if self._held.startswith(b"\n", len(self._delimiter)):
+        if self._without_cr in preamble:
             raise MalformedMultipart("its lines end with LF alone, and must end with CR LF")
-        return self._after_delimiter(inside=False)
+        if found is None:
+            return False
+        self._go_behind(found)
+        return True
 
     def _read_headers(self) -> bool:
         # The break of the boundary's line is still held, so that headers may be none.
@@ -109,46 +114,31 @@ class MultipartReader:
         return True
 
     def _read_data(self) -> bool:
-        at = self._held.find(self._delimiter)
-        self._tell(at if at >= 0 else max(0, len(self._held) - len(self._delimiter) + 1))
-        return at >= 0 and self._after_delimiter(inside=True)
-
-    def _after_delimiter(self, *, inside: bool) -> bool:
-        """What is held begins with a delimiter, which ends the part that we are inside of, if any.
-
-        Returns:
-            Whether there is something to read behind it already.
-        """
-        start = len(self._delimiter)
-        blanks = _PADDING.match(self._held, start, start + _MAX_PADDING_BYTES)
-        assert blanks is not None
-        line_end = self._held[blanks.end() : blanks.end() + 2]
-        if self._held.startswith(b"--", start):
-            self._held, self._read = b"", self._skip
-        elif line_end == b"\r\n":
-            self._held, self._read = self._held[blanks.end() :], self._read_headers
-        elif line_end in (b"", b"\r", b"-"):
+        found = self._boundary.search(self._held)
+        if found is None:
+            complete = max(0, len(self._held) - self._longest_line)
+            self._tell(complete)
+            self._held = self._held[complete:]
             return False
-        else:  # a line that only begins like a boundary is none
-            if inside:
-                self._tell(2)
-            else:
-                self._preamble += 2
-                self._held = self._held[2:]
-            return True
-        if inside:
-            self._parts.end()
+        self._tell(found.start())
+        self._parts.end()
+        self._go_behind(found)
         return True
 
+    def _go_behind(self, found: re.Match[bytes]) -> None:
+        """A boundary was found: the last, or one with a part behind it."""
+        self._held = self._held[found.end() :]
+        self._read = self._skip if found[1] else self._read_headers
+
     def _tell(self, count: int) -> None:
-        """Hand on what is held up to here, but for the empty line before it."""
+        """Hand on so many of the bytes held, but for the empty line before the content."""
         blank = min(self._blank, count)
+        self._blank -= blank
         if count > blank:
             self._parts.data(memoryview(self._held)[blank:count])
-        self._blank -= blank
-        self._held = self._held[count:]
 
     def _skip(self) -> bool:
+        self._held = b""
         return False
 
 

@@ -21,6 +21,16 @@ Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads
 """
 
 _BINARY = {"type": "string", "format": "binary"}
+# Parameters are described once, as those of the query. Beside the file they would stand on pages
+# twice, filled in with samples that contradict each other, and be sent so.
+_CLIP_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {**_BINARY, "description": "the video"}},
+    "additionalProperties": {"type": "string"},
+    "description": "Parameters may also be fields, of the names that they have in the query. Empty "
+    "fields count as not given.",
+}
 
 
 def install(app: FastAPI, pipeline: Pipeline) -> None:
@@ -35,10 +45,11 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 description=app.description,
                 routes=app.routes,
             )
+            document["components"]["schemas"]["ClipForm"] = _CLIP_FORM
             shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
             settings = pipeline.settings
-            _describe_clip_route(document, "/classify", "ClassifyForm", CLASSIFY | shared, settings)
-            _describe_clip_route(document, "/sweep", "SweepForm", SWEEP | shared, settings)
+            _describe_clip_route(document, "/classify", CLASSIFY | shared, settings)
+            _describe_clip_route(document, "/sweep", SWEEP | shared, settings)
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -50,11 +61,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any],
-    path: str,
-    form: str,
-    schemas: dict[str, dict[str, Any]],
-    settings: Settings,
+    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], settings: Settings
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -67,28 +74,13 @@ def _describe_clip_route(
         }
         for name, schema in schemas.items()
     ]
-    # By a name of its own, which generated clients take for that of a class.
-    document["components"]["schemas"][form] = {
-        "type": "object",
-        "required": ["file"],
-        "additionalProperties": False,
-        "properties": {
-            "file": {**_BINARY, "description": "the video"},
-            # Pages fill a form's fields in with examples, and send all of them together.
-            **{
-                name: {key: value for key, value in schema.items() if key != "examples"}
-                for name, schema in schemas.items()
-            },
-        },
-    }
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
         "description": f"The video's bytes, at most {settings.max_body_bytes}, in one of these "
-        f"containers: {', '.join(titles(settings.containers))}. Parameters go into the query or "
-        "into the form's fields, of which empty ones are as good as none.",
+        f"containers: {', '.join(titles(settings.containers))}.",
         "content": {
-            "multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{form}"}},
+            "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClipForm"}},
             "video/*": raw,
             "application/octet-stream": raw,
         },

@@ -1,8 +1,8 @@
 """JSON Schema of each parameter, for the OpenAPI document; the truth is in ``parameters.parse``.
 
-Defaults stand in the descriptions. As a schema's ``default`` generated clients send them and pages
-fill them in, in the query and in the form: what was set in one place then contradicts the default
-in the other, and ``coverage`` and ``margin`` are refused without what they belong to.
+Defaults stand in the descriptions. As a schema's ``default`` generated clients send them, and
+``coverage`` and ``margin`` are refused without what they belong to; what a form says beside them
+contradicts them.
 """
 
 from typing import Any
@@ -23,15 +23,13 @@ Schemas = dict[str, dict[str, Any]]
 
 CLASSIFY: Schemas = {
     "sparsity": {
-        # The text first: what generated clients take for neither kind, they send as the last.
-        "oneOf": [
-            {"type": "string", "enum": [AUTO]},
-            {"type": "number", "minimum": 0, "maximum": HIGHEST_SPARSITY},
-        ],
-        "description": "Share of the tokens to drop: 0.9 keeps a tenth. When it is not given, the "
-        "bundle's default. The nearest level that is not sparser is used; see /model. `auto` keeps "
-        "as many as the clip needs for `coverage`.",
-        "examples": [0.9, AUTO],
+        # Text for both, because neither pages nor most generators have a field for either.
+        "type": "string",
+        "pattern": f"^({AUTO}|0|0?\\.[0-9]+)$",
+        "description": f"Share of the tokens to drop, from 0 to {HIGHEST_SPARSITY}: 0.9 keeps a "
+        "tenth. When it is not given, the bundle's default. The nearest level that is not sparser "
+        "is used; see /model. `auto` keeps as many as the clip needs for `coverage`.",
+        "examples": ["0.9", AUTO],
     },
     "coverage": {
         "type": "number",

@@ -4,12 +4,12 @@ import onnxruntime as ort
 import pytest
 import torch
 from click.testing import CliRunner
-from service.decoding.nvdec import DeviceUnusable
 
 from benchmarks import gpu
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine import Engine, EngineOptions
+from video.nvdec import DeviceUnusable
 
 OPTIONS = EngineOptions(
     intra_op_threads=1, batching="always", warm_up_seconds=0, calibration_seconds=0

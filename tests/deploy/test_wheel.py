@@ -24,7 +24,7 @@ import pytest
 from startup.packages import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("bundle", "export", "model", "service", "startup", "training")
+PACKAGES = ("bundle", "export", "model", "service", "startup", "training", "video")
 # What the extras install.
 OPTIONAL = {*EXTRAS, "onnx_ir"}
 # One of each kind: the sentence is made once for a package's commands, and each takes seconds.

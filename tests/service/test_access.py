@@ -209,6 +209,22 @@ def test_a_service_with_keys_from_end_to_end(
         assert secret not in apart.text
 
 
+def test_the_description_says_where_a_key_is_asked_for(
+    app: FastAPI, brightness_bundle: Path
+) -> None:
+    """What generated clients and the page's "Authorize" go by."""
+    document = ask(app, "GET", "/openapi.json").json()
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            asked = operation.get("security", [])
+            assert asked == ([] if is_open(path) else [{"bearer": []}, {"header": []}]), path
+    without = create_app(read_bundle(brightness_bundle), load_settings({}))
+    document = ask(without, "GET", "/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    assert "security" not in json.dumps(document["paths"])
+
+
 def test_a_public_address_without_a_key_is_refused(tmp_path: Path) -> None:
     done = lookwhen("serve", "--host", "0.0.0.0", "--port", 0, "--log-format", "console")
     assert done.returncode == 1

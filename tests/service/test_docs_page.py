@@ -81,30 +81,32 @@ def browser() -> Iterator[Browser]:
 def test_only_a_file_is_chosen(
     browser: Browser, server: Server, square: Path, name: str, key: str
 ) -> None:
-    """Nothing is filled in beforehand, in the query or in the form, and all of it is sent so."""
+    """Nothing is filled in beforehand, and every parameter is there once."""
     operation = Operation(browser, server.url, name)
     assert set(operation.values(QUERY)) == {""}
-    content_type, *fields = operation.values(FORM)
-    assert content_type == "multipart/form-data"
-    assert set(fields) == {""}
+    assert operation.values(FORM) == ["multipart/form-data"]
     operation.choose(square)
     status, answer = operation.execute()
     assert status == "200", answer
     assert answer[key]
-    assert "-F 'top='" in operation.command()
+    assert "?" not in operation.command()
+    assert operation.command().count("-F ") == 1
     assert not browser.errors
 
 
-def test_fields_of_the_form_are_filled_in(browser: Browser, server: Server, square: Path) -> None:
-    operation = Operation(browser, server.url, "classify")
-    operation.choose(square)
-    operation.fill(f"{FORM} [data-property-name=sparsity] input[type=text]", "auto")
-    operation.fill(f"{FORM} [data-property-name=coverage] input[type=text]", "0.5")
-    operation.fill("[data-param-name=top] input", "1")
-    status, answer = operation.execute()
-    assert status == "200", answer
-    assert answer["coverage"]["asked"] == 0.5
-    assert len(answer["labels"]) == 1
+def test_parameters_are_filled_in(browser: Browser, server: Server, square: Path) -> None:
+    for filled, key in (
+        ({"sparsity": "0.9", "top": "1"}, "labels"),
+        ({"sparsity": "auto", "coverage": "0.5"}, "coverage"),
+        ({"cascade": "true", "margin": "0.99"}, "cascade"),
+    ):
+        operation = Operation(browser, server.url, "classify")
+        operation.choose(square)
+        for name, value in filled.items():
+            operation.fill(f"[data-param-name={name}] :is(input, select)", value)
+        status, answer = operation.execute()
+        assert status == "200", answer
+        assert answer[key]
     assert not browser.errors
 
 

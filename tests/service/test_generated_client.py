@@ -22,7 +22,7 @@ PACKAGE = "generated_client"
 
 # Every parameter alone, with what it documents as needed: each set that is given is one request.
 CLASSIFY: dict[str, list[dict[str, Any]]] = {
-    "sparsity": [{"sparsity": value} for value in (0.9, 0.0, 0, "auto")],
+    "sparsity": [{"sparsity": value} for value in ("0.9", "0", "auto", 0.9, 0)],
     "coverage": [{"coverage": 0.5, "sparsity": "auto"}],
     "budget_ms": [{"budget_ms": 60_000.0}, {"budget_ms": 1}],
     "cascade": [{"cascade": True}, {"cascade": False}],
@@ -61,6 +61,11 @@ class Generated:
 
     def file(self, clip: Path) -> Any:
         return self.types.File(payload=BytesIO(clip.read_bytes()), file_name=clip.name)
+
+    def form(self, clip: Path, **fields: Any) -> Any:
+        form = self.models.ClipForm(file=self.file(clip))
+        form.additional_properties |= {name: str(value) for name, value in fields.items()}
+        return form
 
 
 def generate(url: str, folder: Path) -> str:
@@ -103,13 +108,12 @@ def test_the_generator_knows_everything_but_ranges_of_types(
 
 
 def test_only_a_file(client: Generated, square: Path) -> None:
-    forms = {"classify": client.models.ClassifyForm, "sweep": client.models.SweepForm}
-    for name, form in forms.items():
-        for body in (form(file=client.file(square)), client.file(square)):
+    for name in ("classify", "sweep"):
+        for body in (client.form(square), client.file(square)):
             answer = client.call(f"classification/{name}", body=body)
             assert answer.clip.width == 64
     without_a_name = client.types.File(payload=BytesIO(square.read_bytes()))
-    body = client.models.ClassifyForm(file=without_a_name)
+    body = client.models.ClipForm(file=without_a_name)
     assert client.call("classification/classify", body=body).sparsity.asked is None
 
 
@@ -121,34 +125,29 @@ def test_every_parameter_alone(
     document = server.client.get("/openapi.json").json()
     operation = document["paths"][f"/{name}"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == set(table)
-    title = name.capitalize()
-    form = getattr(client.models, f"{title}Form")
+    answers = {"classify": "Classification", "sweep": "Sweep"}
     for asked in (asked for sets in table.values() for asked in sets):
-        in_query, in_form = dict(asked), dict(asked)
-        if asked.get("sparsity") == "auto":
-            in_query["sparsity"] = client.models.ClassifySparsityType0.AUTO
-            in_form["sparsity"] = client.models.ClassifyFormSparsityType0.AUTO
-        for query, fields in ((in_query, {}), ({}, in_form), (in_query, in_form)):
-            body = form(file=client.file(square), **fields)
+        for query, fields in ((asked, {}), ({}, asked), (asked, asked)):
+            body = client.form(square, **fields)
             answer = client.call(f"classification/{name}", body=body, **query)
-            assert type(answer).__name__ == {"classify": "Classification"}.get(name, title), asked
+            assert type(answer).__name__ == answers[name], (query, fields, answer)
 
 
 def test_every_answer_about_a_clip_is_read(client: Generated, square: Path) -> None:
     def classify(**query: Any) -> Any:
-        body = client.models.ClassifyForm(file=client.file(square))
+        body = client.form(square)
         return client.call("classification/classify", body=body, **query)
 
     plain = classify()
     assert (plain.sparsity.asked, plain.sparsity.used, plain.sparsity.reason) == (None, 0.5, None)
     assert (plain.coverage, plain.budget, plain.cascade) == (None, None, None)
     assert plain.labels[0].label == "dark"
-    assert classify(sparsity=0.9).sparsity.asked == 0.9
-    auto = classify(sparsity=client.models.ClassifySparsityType0.AUTO)
+    assert classify(sparsity="0.9").sparsity.asked == 0.9
+    auto = classify(sparsity="auto")
     assert auto.sparsity.asked.value == "auto"
     assert auto.coverage.reached >= auto.coverage.asked == 0.7
     assert classify(budget_ms=60_000).budget.met is True
-    hurried = classify(budget_ms=1, sparsity=0.0)
+    hurried = classify(budget_ms=1, sparsity="0")
     assert hurried.budget.fits is False
     assert (hurried.sparsity.asked, hurried.sparsity.used) == (0, 0.95)
     assert hurried.sparsity.reason.value == "budget"
@@ -156,7 +155,7 @@ def test_every_answer_about_a_clip_is_read(client: Generated, square: Path) -> N
     assert cascade.cascade.steps[0].sparsity == 0.95
     assert cascade.cascade.stopped.value in ("margin", "densest")
 
-    body = client.models.SweepForm(file=client.file(square))
+    body = client.form(square)
     sweep = client.call("classification/sweep", body=body)
     assert [point.asked for point in sweep.points] == [0, 0.5, 0.7, 0.9, 0.95]
     assert sweep.points[0].agreement.top1 is True
@@ -192,7 +191,7 @@ def test_problems_are_read(
     )  # fmt: skip
     assert classify(top=0).limit == "a whole number from 1 to 1000"
     nothing = client.types.File(payload=BytesIO(b"nothing of the kind"))
-    for body in (nothing, client.models.ClassifyForm(file=nothing)):
+    for body in (nothing, client.models.ClipForm(file=nothing)):
         assert problem("classification/classify", body=body).code == "not_a_video"
 
     key, entry = make_key("somebody")
@@ -221,18 +220,14 @@ def test_nothing_in_the_document_is_a_trap(server: Server) -> None:
     text = server.client.get("/openapi.json").text
     assert '"const"' not in text
     document = server.client.get("/openapi.json").json()
-    forms = document["components"]["schemas"]
-    for path, form in (("/classify", "ClassifyForm"), ("/sweep", "SweepForm")):
-        parameters = document["paths"][path]["post"]["parameters"]
-        for schema in [parameter["schema"] for parameter in parameters]:
-            assert "default" not in schema
-        for schema in forms[form]["properties"].values():
-            assert not {"default", "example", "examples"} & set(schema)
-    said = {
-        name: schema["description"] for name, schema in forms["ClassifyForm"]["properties"].items()
-    }
-    assert re.search(r"Only with sparsity=auto: .* 0\.7 when it is not given", said["coverage"])
-    assert re.search(r"Only with cascade=true: .* 0\.7 when it is not given", said["margin"])
+    for path in ("/classify", "/sweep"):
+        for parameter in document["paths"][path]["post"]["parameters"]:
+            assert "default" not in parameter["schema"]
+            said = parameter["description"]
+            if parameter["name"] == "coverage":
+                assert re.search(r"Only with sparsity=auto: .* 0\.7 when it is not given", said)
+            if parameter["name"] == "margin":
+                assert re.search(r"Only with cascade=true: .* 0\.7 when it is not given", said)
     names = [
         operation["operationId"]
         for operations in document["paths"].values()

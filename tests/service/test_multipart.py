@@ -229,6 +229,9 @@ def test_the_limits_are_named() -> None:
             read([body], "multipart/form-data; boundary=b", limits=ROOM)
         return caught.value
 
+    documented = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    assert f"A part's headers may have {MAX_HEADER_BYTES:,} bytes" in documented
+
     fixed = len(named('filename=""')) - len(lines("--b", "", "", CLIP, "--b--", ""))
     longest = "x" * (MAX_HEADER_BYTES - fixed)
     assert read([named(f'filename="{longest}"')], "multipart/form-data; boundary=b")[0] == CLIP
