@@ -362,6 +362,9 @@ class Problem(BaseModel):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
     field: str | None = Field(default=None, description="the parameter at fault")
     limit: float | str | None = Field(default=None, description="what is accepted")
+    accepted: list[str] | None = Field(
+        default=None, description="the containers that are, where another was sent"
+    )
 
 
 class ProblemDescription(_Answer):

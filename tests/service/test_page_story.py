@@ -151,7 +151,14 @@ def test_a_person_is_told_why_an_answer_is_sparser(
     slow_bundle: Path, start_server: StartServer, square: Path
 ) -> None:
     """While another request is under way, the whole of what is allowed is used."""
-    server = start_server(slow_bundle, degrade_from_load=0.0, degrade_full_load=0.001)
+    # Of three requests two are a larger share than their seconds are of an hour.
+    server = start_server(
+        slow_bundle,
+        degrade_from_load=0.0,
+        degrade_full_load=0.001,
+        max_requests_in_flight=3,
+        request_timeout_seconds=3600,
+    )
     server.wait_until_ready()
     ended = threading.Event()
 
