@@ -369,6 +369,9 @@ class Problem(BaseModel):
     known: list[str] | None = Field(default=None, description="the parameters there are")
     reason: str | None = Field(default=None, description="what there was too little of")
     retry_after: int | None = Field(default=None, description="seconds, as in Retry-After")
+    accepted: list[str] | None = Field(
+        default=None, description="the containers that are, where another was sent"
+    )
 
 
 class ProblemDescription(_Answer):

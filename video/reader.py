@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
+from torchcodec.decoders import VideoDecoder
 
 from video.errors import ClipRefused, FrameLost
 from video.facts import NO_LIMITS, ClipLimits
@@ -34,7 +35,8 @@ from video.orientation import Orientation, orientation, track_matrices
 from video.walk import ANY_TIME, Walk, play
 
 _EBML = b"\x1a\x45\xdf\xa3"
-_RIFF = b"RIFF"
+# AVI, and MPEG program streams: frames have no presentation times, or few.
+_UNDATED = (b"RIFF", b"\x00\x00\x01\xba")
 _ISO_MEDIA = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 
 
@@ -85,8 +87,11 @@ class Video:
         """
         self._open = functools.partial(open_decoder, source, threads, device)
         self._before_frame = before_frame
-        self._seek_mode: SeekMode = seek_mode
-        self.decoder = self._open(seek_mode)
+        content = content_of(source)
+        self._iso_media = bytes(content[4:8]) in _ISO_MEDIA
+        self.indexed = self._iso_media or bytes(content[:4]) == _EBML
+        self._undated = bytes(content[:4]) in _UNDATED
+        self._seek_mode, self.decoder = self._first_open(seek_mode)
         metadata = self.decoder.metadata
         self.codec = str(metadata.codec or "unknown")
         self.count = len(self.decoder)
@@ -95,10 +100,6 @@ class Video:
         self._end = max(self._begin, _time(metadata.end_stream_seconds))
         if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -ANY_TIME:
             raise ClipRefused("no_video_stream")  # a song's cover, which is never shown
-        content = content_of(source)
-        self._iso_media = bytes(content[4:8]) in _ISO_MEDIA
-        self.indexed = self._iso_media or bytes(content[:4]) == _EBML
-        self._reordered = bytes(content[:4]) == _RIFF
         self.orientation = self._oriented(content)
         self._stretch = _stretch(metadata.pixel_aspect_ratio, self.orientation)
         self.stored = (metadata.height or 0, metadata.width or 0)
@@ -106,7 +107,7 @@ class Video:
         self.width = round(self.stored[1] * self._stretch[1])
         self._key_frames = (
             [int(index) for index in self.decoder._get_key_frame_indices()]
-            if seek_mode == "exact"
+            if self._seek_mode == "exact"
             else [0]
         )
         self.meter = Meter(limits, self.stored, self._stretch)
@@ -124,6 +125,16 @@ class Video:
             self._zero = self._walker().first_time
         self.seconds = self._length()
 
+    def _first_open(self, seek_mode: SeekMode) -> tuple[SeekMode, VideoDecoder]:
+        try:
+            return seek_mode, self._open(seek_mode)
+        except ClipRefused as error:
+            if error.code != "undecodable" or not self._undated:
+                raise
+        # Having read all packets, torchcodec goes back to the beginning by a time, and some
+        # program streams have no packet there. Whoever walks needs neither.
+        return "approximate", self._open("approximate")
+
     def _oriented(self, content: memoryview) -> Orientation:
         matrices = track_matrices(content)
         stream = self.decoder.stream_index or 0
@@ -135,8 +146,8 @@ class Video:
     def _length(self) -> float:
         """Seconds from the first frame shown to the end of the last."""
         seconds, fps = self._end - self._zero, self._fps
-        if self._reordered and fps:
-            # The time stamps are those of decoding: the first frame shown seems to come late.
+        if self._undated and fps:
+            # Time stamps are those of decoding, or missing: the first frame seems to come late.
             return max(seconds, self.count / fps)
         if fps and self.count > 1 and abs(seconds - (self.count - 1) / fps) < 0.25 / fps:
             seconds += 1 / fps  # the last packet does not say how long it is shown

@@ -163,7 +163,7 @@ def test_what_is_not_a_video(server: Server, tmp_path: Path) -> None:
     canary.write_text("untouched")
     script = f"ffconcat version 1.0\nfile '{canary}'\n".encode()
     gif = clips.pattern(tmp_path / "a.gif", size="32x32", seconds=0.3).read_bytes()
-    stream = clips.pattern(tmp_path / "a.ts", "-c:v", "libx264", size="32x32").read_bytes()
+    flash = clips.pattern(tmp_path / "a.flv", "-c:v", "flv", size="32x32").read_bytes()
     sent = {
         b"": (422, "empty_body"),
         bytes(range(256)) * 8: (415, "not_a_video"),
@@ -171,7 +171,7 @@ def test_what_is_not_a_video(server: Server, tmp_path: Path) -> None:
         script: (415, "not_a_video"),
         b"#EXTM3U\nhttp://127.0.0.1:9/a.ts\n": (415, "not_a_video"),
         gif: (415, "not_a_video"),
-        stream: (415, "container_not_accepted"),
+        flash: (415, "container_not_accepted"),
         b"\0\0\0\x18ftypisom" + bytes(5000): (422, "undecodable"),
         b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm" + bytes(500): (422, "undecodable"),
     }

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from numbered_clips import SIDE, ffmpeg, numbered, numbers_in, shown_by_ffmpeg, views_of
@@ -142,3 +143,19 @@ def test_hidden_frames_are_counted_as_decoded(tmp_path: Path) -> None:
                 decode_views(content, out, PLAN, limits)
         else:
             decode_views(content, out, PLAN, limits)
+
+
+@pytest.mark.parametrize(
+    ("form", "codec"), [("dvd", MPEG2), ("vob", MPEG2), ("mpeg", X264), ("svcd", MPEG2)]
+)
+def test_program_streams_of_all_kinds(tmp_path: Path, form: str, codec: tuple[str, ...]) -> None:
+    """Some have no packet at the time of their beginning, and of H.264 hardly any time stamps:
+    there a frame may come one too early."""
+    clip = numbered(tmp_path / "clip.mpg", *codec, "-bf", "2", "-f", form, frames=50)
+    views, facts = views_of(clip, PLAN)
+    assert facts.duration_seconds == pytest.approx(2, abs=0.05)
+    found = np.array([numbers_in(view) for view in views])
+    # A thousandth of a second is the play that time stamps have.
+    expected = ((frame_shares(16, 3) * facts.duration_seconds + 1e-3) * 25).astype(int)
+    assert (found <= expected).all()
+    assert (expected.clip(max=49) - found <= (1 if codec == X264 else 0)).all()
