@@ -231,6 +231,23 @@ def test_processes_share_the_shards(clips: DataSet, weights: Path, tmp_path: Pat
     assert FeatureStore(tmp_path).features(range(CLIPS)).video.shape == (CLIPS, 3)
 
 
+def test_nodes_that_do_not_share_the_folder_are_told(
+    clips: DataSet, weights: Path, tmp_path: Path
+) -> None:
+    class Apart(Processes):
+        """Another process, on another node, does not see what this one has written."""
+
+        def gather(self, mine: object) -> list[object]:
+            return [mine, ("process 1 (node 1, b)", False)]
+
+    fingerprint = fingerprint_of("local_image", weights, clips, CONFIG, parts=("frames",))
+    with pytest.raises(FeatureStoreError, match=r"is not there for process 1 \(node 1, b\): every"):
+        store_features(
+            load_image_teacher(weights), clips, CONFIG, fingerprint, tmp_path / "store",
+            processes=Apart(0, 1, CPU),
+        )  # fmt: skip
+
+
 def test_a_store_of_anything_else_is_refused(
     stored: FeatureStore, clips: DataSet, weights: Path, tmp_path: Path
 ) -> None:
