@@ -56,7 +56,8 @@ MINI = get_config("lookwhen_mini16")
 WIDE = dataclasses.replace(
     get_config("lookwhen_b16"), name="wide", size=96, selector_depth=1, extractor_depth=2
 )
-# So far predictions may be off: of what is kept, and of the most that is there at any time.
+# So far predictions may be off: of what is kept (above it, thrice as far where blocks are computed
+# again and little is kept), and above the most that is there at any time.
 KEPT, MOST = 0.05, 0.35
 
 
@@ -121,7 +122,7 @@ def test_a_network_keeps_what_is_predicted(
     copies = 0 if low == 4 else low * sum(p.numel() for p in model.parameters() if p.ndim > 1)
     # What is computed again does not keep the weights' copies in bfloat16 either.
     mine = found.kept - (0 if recompute else copies)
-    assert (1 - KEPT) * mine <= predicted <= (1 + 2 * KEPT) * mine
+    assert (1 - KEPT) * mine <= predicted <= (1 + (3 if recompute else 1) * KEPT) * mine
     assert found.most <= predicted + working + copies <= (1 + MOST) * found.most
 
 

@@ -5,6 +5,7 @@ import json
 import pickle
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +211,9 @@ class _NoOthers(Processes):
 
     def wait(self) -> None:
         pass
+
+    def gather(self, mine: Any) -> list[Any]:
+        return [mine]
 
 
 def test_processes_share_the_shards(clips: DataSet, weights: Path, tmp_path: Path) -> None:
