@@ -56,7 +56,8 @@ MINI = get_config("lookwhen_mini16")
 WIDE = dataclasses.replace(
     get_config("lookwhen_b16"), name="wide", size=96, selector_depth=1, extractor_depth=2
 )
-# So far predictions may be off: of what is kept, and of the most that is there at any time.
+# So far predictions may be off: of what is kept (above it, thrice as far where blocks are computed
+# again and little is kept), and above the most that is there at any time.
 KEPT, MOST = 0.05, 0.35
 
 
@@ -121,7 +122,7 @@ def test_a_network_keeps_what_is_predicted(
     copies = 0 if low == 4 else low * sum(p.numel() for p in model.parameters() if p.ndim > 1)
     # What is computed again does not keep the weights' copies in bfloat16 either.
     mine = found.kept - (0 if recompute else copies)
-    assert (1 - KEPT) * mine <= predicted <= (1 + 2 * KEPT) * mine
+    assert (1 - KEPT) * mine <= predicted <= (1 + (3 if recompute else 1) * KEPT) * mine
     assert found.most <= predicted + working + copies <= (1 + MOST) * found.most
 
 
@@ -196,9 +197,16 @@ def image_teacher(low: int) -> tuple[Objective, Any, Prediction]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("low", [2, 4])
 @pytest.mark.parametrize(
-    "training", [pretraining, finetuning, supervised, video_teacher, image_teacher]
+    ("training", "low"),
+    [
+        (pretraining, 4),
+        (finetuning, 4),
+        (finetuning, 2),
+        (supervised, 4),
+        (video_teacher, 4),
+        (image_teacher, 4),
+    ],
 )
 def test_a_step_of_every_training_takes_what_is_predicted(
     training: Callable[[int], tuple[Objective, Any, Prediction]], low: int
@@ -212,8 +220,7 @@ def test_a_step_of_every_training_takes_what_is_predicted(
     every = 4 * sum(parameter.numel() for parameter in objective.parameters())
     copies = memory.weights + memory.teachers - every if low == 2 else 0
     kept = memory.activations + memory.targets + max(0, copies)
-    print(training.__name__, low, kept / found.kept, found)
-    assert 0.9 * found.kept <= kept <= 1.25 * found.kept
+    assert kept == pytest.approx(found.kept, rel=KEPT)
     assert found.most <= kept + memory.working
 
 

@@ -5,6 +5,7 @@ import json
 import pickle
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,6 +212,9 @@ class _NoOthers(Processes):
     def wait(self) -> None:
         pass
 
+    def gather(self, mine: Any) -> list[Any]:
+        return [mine]
+
 
 def test_processes_share_the_shards(clips: DataSet, weights: Path, tmp_path: Path) -> None:
     made_of = fingerprint(clips, weights, parts=("video",), targets=())
@@ -229,6 +233,23 @@ def test_processes_share_the_shards(clips: DataSet, weights: Path, tmp_path: Pat
         shown.append(teacher.shown)
     assert shown == shares == [5, 4]  # shards 0 and 2; shard 1
     assert FeatureStore(tmp_path).features(range(CLIPS)).video.shape == (CLIPS, 3)
+
+
+def test_nodes_that_do_not_share_the_folder_are_told(
+    clips: DataSet, weights: Path, tmp_path: Path
+) -> None:
+    class Apart(Processes):
+        """Another process, on another node, does not see what this one has written."""
+
+        def gather(self, mine: object) -> list[object]:
+            return [mine, ("process 1 (node 1, b)", False)]
+
+    fingerprint = fingerprint_of("local_image", weights, clips, CONFIG, parts=("frames",))
+    with pytest.raises(FeatureStoreError, match=r"is not there for process 1 \(node 1, b\): every"):
+        store_features(
+            load_image_teacher(weights), clips, CONFIG, fingerprint, tmp_path / "store",
+            processes=Apart(0, 1, CPU),
+        )  # fmt: skip
 
 
 def test_a_store_of_anything_else_is_refused(

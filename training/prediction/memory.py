@@ -106,8 +106,9 @@ def stack_kept(stack: Stack, low: int, recompute: bool) -> float:
 def stack_working(stack: Stack, low: int, recompute: bool) -> float:
     """The most that comes and goes in the backward pass of one block."""
     D, tokens = stack.layers.width, stack.tokens
-    # The gradients of the residual stream and of the MLP's two hidden layers.
-    passing = tokens * (2 * FLOAT * D + 3 * stack.layers.mlp_ratio * low * D)
+    ratio = stack.layers.mlp_ratio
+    # The gradients of the residual stream, of the MLP's two hidden layers and of one matrix.
+    passing = tokens * (2 * FLOAT * D + 3 * ratio * low * D) + FLOAT * ratio * D * D
     return passing + (block_kept(stack, low) if recompute else 0)
 
 
