@@ -131,9 +131,13 @@ class Video:
         except ClipRefused as error:
             if error.code != "undecodable" or not self._undated:
                 raise
+            first = error
         # Having read all packets, torchcodec goes back to the beginning by a time, and some
         # program streams have no packet there. Whoever walks needs neither.
-        return "approximate", self._open("approximate")
+        try:
+            return "approximate", self._open("approximate")
+        except ClipRefused:
+            raise first from None
 
     def _oriented(self, content: memoryview) -> Orientation:
         matrices = track_matrices(content)

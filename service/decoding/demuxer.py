@@ -13,7 +13,7 @@ import mmap
 from collections.abc import Iterable
 
 from service.containers import SNIFF_BYTES, Container, identify
-from service.errors import AmbiguousContainer
+from service.errors import AmbiguousContainer, ClipError
 
 # libavformat's own names, the same in FFmpeg 4 to 8.
 _QUICKTIME = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -94,7 +94,10 @@ class Prober:
         Raises:
             AmbiguousContainer: it would not.
         """
-        container = identify(bytes(clip[:SNIFF_BYTES]))
+        try:
+            container = identify(bytes(clip[:SNIFF_BYTES]))
+        except ClipError:  # a caller that has not looked at them
+            raise AmbiguousContainer from None
         if (demuxer := self.demuxer(clip)) is not None and demuxer != DEMUXERS[container]:
             raise AmbiguousContainer
 

@@ -32,6 +32,7 @@ from service.decoding.protocol import (
     decode_job,
     encode_reply,
 )
+from service.errors import ClipError
 from video.errors import ClipRefused, DecodingCancelled
 from video.facts import NO_LIMITS, ClipFacts, ViewPlan
 
@@ -197,7 +198,7 @@ def _run(
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
         out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
         return Decoded(decode_on(device, clip, out, job, cancelled))
-    except ClipRefused as error:
+    except (ClipError, ClipRefused) as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)
     except MemoryError:

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 import service_clips as clips
+import torch
+import torchcodec  # noqa: F401, brings FFmpeg's libraries
 from decode_pools import LIMITS, decode_in, pool_of
 
 from service.decoding import worker
 from service.decoding.blocks import Block
+from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
     Job,
@@ -100,9 +103,10 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("service.decoding.confinement.limit_job", lambda *_: None)
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
     with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
-        clip.append(b"abc")
-        job = Job(3, plan, LIMITS, 1, 1.0, 0)
-        reply = worker._run(job, [clip.fileno(), frames.fileno()], here, "cpu")
+        clip.append(worker.WARM_UP_CLIP.read_bytes())
+        job = Job(clip.size, plan, LIMITS, 1, 1.0, 0)
+        prober = Prober(torch.ops.loaded_libraries)
+        reply = worker._run(job, [clip.fileno(), frames.fileno()], here, "cpu", prober)
     assert decode_reply(encode_reply(reply)) == Refused("too_many_pixels", 1e18, 1)
 
 
