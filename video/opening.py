@@ -34,13 +34,23 @@ def open_decoder(
     """
     try:
         return VideoDecoder(
-            str(source) if isinstance(source, Path) else source,
+            _named(source) if isinstance(source, Path) else source,
             seek_mode=seek_mode,
             num_ffmpeg_threads=threads,
             device=device,
         )
     except (*DECODER_ERRORS, OSError) as error:
         raise _refusal(error) from None
+
+
+def _named(path: Path) -> str | bytes:
+    """A file by its name, or by its bytes where the name is no text, which torchcodec refuses."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return name
 
 
 def content_of(source: Tensor | Path) -> memoryview:

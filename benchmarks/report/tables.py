@@ -278,7 +278,25 @@ def targets(result: Result) -> str:
     )
 
 
+def odd_clips(result: Result) -> str:
+    table = markdown(
+        ["clip", "KB", "CPU ms", "times a 1080p clip", "times 1080p of as many decoded pixels"],
+        (
+            [
+                name,
+                f"{row['bytes'] / 1000:.0f}",
+                f"{1e3 * row['cpu_seconds']:.0f}",
+                _range(row["of_a_1080p_clip"], 2),
+                _range(row["of_its_pixels"], 1),
+            ]
+            for name, row in result["clips"].items()
+        ),
+    )
+    return "\n\n".join([where(result), table])
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
+    "odd_clips": odd_clips,
     "stages": stages,
     "network": network,
     "cpu": cpu,

@@ -1,6 +1,7 @@
 """What is sampled at a time is what ffmpeg shows at that time, for whatever it plays."""
 
 import gc
+import os
 import random
 import weakref
 from dataclasses import replace
@@ -159,3 +160,9 @@ def test_program_streams_of_all_kinds(tmp_path: Path, form: str, codec: tuple[st
     expected = ((frame_shares(16, 3) * facts.duration_seconds + 1e-3) * 25).astype(int)
     assert (found <= expected).all()
     assert (expected.clip(max=49) - found <= (1 if codec == X264 else 0)).all()
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    clip = numbered(tmp_path / "clip.mp4", *X264, frames=20)
+    odd = clip.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    assert Video(odd).count == 20
