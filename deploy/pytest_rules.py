@@ -112,7 +112,9 @@ class Rules:
         if session.exitstatus == pytest.ExitCode.TESTS_FAILED:
             self._run_again()
             stats = self._reporter.stats
-            if not stats.get("failed") and not stats.get("error"):
+            # Stopped by -x or --maxfail, a run has not seen the tests that were to come.
+            whole = not session.shouldfail and not session.shouldstop
+            if whole and not stats.get("failed") and not stats.get("error"):
                 session.exitstatus = pytest.ExitCode.OK
         if self._allowed is not None:
             for report in self._reporter.stats.get("skipped", []):

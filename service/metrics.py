@@ -33,6 +33,7 @@ from service.errors import (
     ServiceError,
     Shortage,
     UploadTimeout,
+    UploadTooSlow,
     all_errors,
 )
 from service.trace import STAGES
@@ -70,7 +71,7 @@ def outcome_of(error: ServiceError | None) -> str:
             return "ok"
         case ClientDisconnected():
             return "disconnected"
-        case DecodeTimeout() | RequestTimeout() | UploadTimeout():
+        case DecodeTimeout() | RequestTimeout() | UploadTimeout() | UploadTooSlow():
             return "timeout"
         case Overloaded() | OutOfRoom():
             return "overloaded"

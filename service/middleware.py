@@ -25,7 +25,7 @@ _UNLOGGED = ("/livez", "/readyz", "/metrics")
 
 
 class RequestContext:
-    """The outermost layer of the application."""
+    """Around everything but :class:`service.forwarded.Forwarded`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
         self._app, self._metrics, self._draining = app, metrics, draining

@@ -129,8 +129,8 @@ def test_compiled_blocks_compute_the_same() -> None:
     loss, gradients = _step(model)
     try:
         compile_blocks(model, torch.device("cpu"))
-    except TrainingError as error:
-        pytest.skip(str(error))
+    except TrainingError:
+        pytest.skip("torch cannot compile here")
     recompute_blocks(model, True)
     again, others = _step(model)
     assert list(model.state_dict()) == names

@@ -159,7 +159,7 @@ def test_a_worker_that_is_started_among_a_thousand_connections(white: Path) -> N
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1100
     if hard != resource.RLIM_INFINITY and hard < wanted + 100:
-        pytest.skip(f"this machine allows {hard} descriptors")
+        pytest.skip("this machine allows fewer than 1,200 descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted + 100), hard))
 
     async def check() -> None:
