@@ -83,7 +83,8 @@ class Forwarded:
     """Puts into a request's scope what trusted proxies say, and the prefix into its path.
 
     ``path`` comes out with the prefix, as ASGI has it, whether or not the proxy has taken it off;
-    ``client`` is the last address that is no trusted proxy's, ``scheme`` what the nearest proxy said.
+    ``client`` is the last address that is no trusted proxy's, ``scheme`` what the nearest proxy
+    said.
     """
 
     def __init__(self, app: ASGIApp, root_path: str, trusted_proxies: Sequence[str]) -> None:

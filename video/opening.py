@@ -15,7 +15,10 @@ SeekMode = Literal["exact", "approximate"]
 # RGB frames that must fit into memory if a lack of it is not to be why a frame failed.
 _FRAMES_OF_ROOM = 4
 
-DECODER_ERRORS = (RuntimeError, ValueError, IndexError, MemoryError)
+# ArithmeticError: a pixel's aspect of n/0, of which torchcodec makes a fraction.
+DECODER_ERRORS = (
+    RuntimeError, ValueError, IndexError, MemoryError, ArithmeticError, AssertionError
+)  # fmt: skip
 
 
 def open_decoder(
@@ -64,7 +67,7 @@ def content_of(source: Tensor | Path) -> memoryview:
 
 def _refusal(error: Exception) -> ClipRefused:
     """The boundary at which the decoder's errors, whose texts hold paths, become ours."""
-    if _is_memory(error):
+    if is_memory(error):
         return ClipRefused("decode_memory_exceeded")
     # torchcodec has no error of its own for this.
     if isinstance(error, ValueError) and "best video stream is unknown" in str(error):
@@ -72,7 +75,8 @@ def _refusal(error: Exception) -> ClipRefused:
     return ClipRefused("undecodable")
 
 
-def _is_memory(error: Exception) -> bool:
+def is_memory(error: Exception) -> bool:
+    """Whether an error of torch's or torchcodec's is about a lack of memory."""
     return isinstance(error, MemoryError) or bool(
         re.search(r"cannot allocate|can't allocate|bad_alloc|aten::empty", str(error), re.I)
     )
@@ -88,7 +92,7 @@ def require_memory(error: Exception, size: tuple[int, int]) -> None:
     Raises:
         ClipRefused: there is no memory, or none for a few such frames.
     """
-    if not _is_memory(error):
+    if not is_memory(error):
         try:
             mmap.mmap(-1, _FRAMES_OF_ROOM * 3 * max(1, size[0] * size[1]))
         except OSError:

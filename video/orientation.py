@@ -55,7 +55,7 @@ def orientation(matrix: Matrix | None, turned: float | None) -> Orientation:
 
     Source: the order in which FFmpeg's own program inserts its transpose, hflip and vflip filters.
     """
-    degrees = round(turned) % 360 if turned is not None and math.isfinite(turned) else 0
+    degrees = _quarters(turned) * 90 % 360 if turned is not None and math.isfinite(turned) else 0
     a, _, c, d = matrix or _IDENTITY
     match degrees:
         case 0 if matrix and d < 0:
@@ -67,6 +67,11 @@ def orientation(matrix: Matrix | None, turned: float | None) -> Orientation:
         case 90 if matrix and c < 0:
             return Orientation(90, mirrored=True, flip=-1)
     return Orientation(degrees)
+
+
+def _quarters(turned: float) -> int:
+    """Quarter turns as torchcodec makes them: to the nearest, and away from none at the half."""
+    return int(math.copysign(math.floor(abs(turned) / 90 + 0.5), turned))
 
 
 def track_matrices(content: memoryview) -> list[Matrix] | None:

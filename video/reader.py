@@ -23,7 +23,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torchcodec import _core as core
 from torchcodec.decoders import VideoDecoder
 
 from video.errors import ClipRefused, FrameLost
@@ -95,6 +97,7 @@ class Video:
         metadata = self.decoder.metadata
         self.codec = str(metadata.codec or "unknown")
         self.count = len(self.decoder)
+        self._check_numbers(limits)
         self._fps = metadata.average_fps_from_header
         self._begin = _time(metadata.begin_stream_seconds)
         self._end = max(self._begin, _time(metadata.end_stream_seconds))
@@ -106,7 +109,7 @@ class Video:
         self.height = round(self.stored[0] * self._stretch[0])
         self.width = round(self.stored[1] * self._stretch[1])
         self._key_frames = (
-            [int(index) for index in self.decoder._get_key_frame_indices()]
+            torch.as_tensor(self.decoder._get_key_frame_indices()).tolist()
             if self._seek_mode == "exact"
             else [0]
         )
@@ -131,13 +134,21 @@ class Video:
         except ClipRefused as error:
             if error.code != "undecodable" or not self._undated:
                 raise
-            first = error
         # Having read all packets, torchcodec goes back to the beginning by a time, and some
         # program streams have no packet there. Whoever walks needs neither.
         try:
             return "approximate", self._open("approximate")
         except ClipRefused:
-            raise first from None
+            raise ClipRefused("undecodable") from None
+
+    def _check_numbers(self, limits: ClipLimits) -> None:
+        """Refuse what has too many streams or frames before anything is done for each of them."""
+        # The public decoder knows one stream; how many there are is told by the layer below.
+        streams = len(core.get_container_metadata(self.decoder._decoder).streams)
+        if streams > limits.max_streams:
+            raise ClipRefused("too_many_streams", streams, limits.max_streams)
+        if self.count > limits.max_clip_frames:
+            raise ClipRefused("too_many_frames", self.count, limits.max_clip_frames)
 
     def _oriented(self, content: memoryview) -> Orientation:
         matrices = track_matrices(content)

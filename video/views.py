@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
-from torchcodec import _core as core
 
 from bundle.sampling import frame_indices, frame_shares
 from video.errors import ClipRefused, DecodingCancelled, FrameLost
 from video.facts import MOST_FPS, ClipFacts, ClipLimits, ViewPlan
 from video.framing import cut_views
+from video.opening import is_memory
 from video.reader import Video
 
 # A damaged clip is searched for frames that do decode: at most at so many places.
@@ -120,13 +120,17 @@ class ViewReader:
             return True
         if moment in self._lost:
             return False
+        plan = self._plan
         try:
             frame = self.video.at(moment)
+            self.views[moment] = cut_views(frame, plan.size, plan.short_side, plan.spatial).cpu()
         except FrameLost:
             self._lost.add(moment)
             return False
-        plan = self._plan
-        self.views[moment] = cut_views(frame, plan.size, plan.short_side, plan.spatial).cpu()
+        except RuntimeError as error:  # torch's way to say that it got no memory
+            if not is_memory(error):
+                raise
+            raise ClipRefused("decode_memory_exceeded") from None
         return True
 
     def search(self, until: float) -> None:
@@ -152,17 +156,11 @@ def check(video: Video, limits: ClipLimits) -> ClipFacts:
     Raises:
         ClipRefused: a limit is exceeded, or there is nothing to decode.
     """
-    # The public decoder knows one stream; how many there are is only told by the layer below.
-    streams = len(core.get_container_metadata(video.decoder._decoder).streams)
-    if streams > limits.max_streams:
-        raise ClipRefused("too_many_streams", streams, limits.max_streams)
     frames, seconds = video.count, video.seconds
     if frames < 1 or video.width < 1 or video.height < 1:
         raise ClipRefused("undecodable")
     if seconds > limits.max_clip_seconds:
         raise ClipRefused("clip_too_long", seconds, limits.max_clip_seconds)
-    if frames > limits.max_clip_frames:
-        raise ClipRefused("too_many_frames", frames, limits.max_clip_frames)
     fps = frames / seconds if seconds > 0 else 0.0
     # A hair above: 120000/1001 and its like must not fail for the last digit of a division.
     if frames > limits.max_frames_per_second and fps > limits.max_frames_per_second * 1.001:

@@ -1,6 +1,7 @@
 """Frames come out as they are displayed: turned, mirrored, with square pixels."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,34 @@ def test_hdr_is_not_tone_mapped(tmp_path: Path) -> None:
            "colormatrix=bt2020nc", clip)  # fmt: skip
     frame, _ = first_frame(clip)
     assert np.abs(frame.astype(int) - shown(clip).astype(int)).mean() < 4
+
+
+def test_pixels_without_a_height_are_undecodable(tmp_path: Path) -> None:
+    """PNG in QuickTime may say 1/0, of which torchcodec makes no fraction."""
+    clip = tmp_path / "clip.mov"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=16x16:r=10:d=0.4", "-vf", "setsar=2/1", "-c:v", "png",
+           clip)  # fmt: skip
+    content = bytearray(clip.read_bytes())
+    place = content.find(b"pHYs")
+    assert place > 0
+    while place > 0:
+        content[place + 4 : place + 12] = struct.pack(">II", 1, 0)
+        place = content.find(b"pHYs", place + 4)
+    content = bytearray(content.replace(b"pasp", b"free"))
+    clip.write_bytes(content)
+    with pytest.raises(ClipRefused, match="undecodable"):
+        first_frame(clip)
+
+
+@pytest.mark.parametrize(
+    ("turned", "degrees"), [(80, 90), (-80, 270), (44, 0), (89.4, 90), (135, 180), (-90, 270)]
+)
+def test_angles_are_rounded_as_the_decoder_rounds_them(turned: float, degrees: int) -> None:
+    assert orientation(None, turned).degrees == degrees
+
+
+def test_too_many_frames_are_refused_before_anything_is_done_for_each(lopsided: Path) -> None:
+    content = torch.frombuffer(bytearray(lopsided.read_bytes()), dtype=torch.uint8)
+    with pytest.raises(ClipRefused, match="too_many_frames"):
+        Video(content, limits=replace(NO_LIMITS, max_clip_frames=9))
+    assert Video(content, limits=replace(NO_LIMITS, max_clip_frames=10)).count == 10

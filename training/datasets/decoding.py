@@ -1,5 +1,6 @@
 """The pictures of an entry: of a video, or of a folder of pictures."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def open_clip(entry: Entry) -> Clip:
     if entry.stored is not None:
         video = bytearray(_store(entry.path)[entry.stored].video)
         return _Video(entry, torch.frombuffer(video, dtype=torch.uint8))
-    if entry.path.is_dir():
+    if os.path.isdir(entry.path):  # noqa: PTH112, pathlib's raises for names that cannot be
         return _Pictures(entry)
     return _Video(entry, entry.path)
 
@@ -79,8 +80,8 @@ class _Video(Clip):
             self._video = Video(source, seek_mode="approximate" if by_seconds else "exact")
         except ClipRefused as error:
             raise UnreadableClip(self._name, _REASONS.get(error.code, str(error))) from None
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no file has such a name"
             raise UnreadableClip(self._name, f"{entry.path.name}: {reason}") from None
         self._first: int | None = None
         self._start, self._seconds = 0.0, self._video.seconds
