@@ -27,7 +27,8 @@ def test_metrics_add_up(fresh: Server, white: Path) -> None:
     for sparsity in (0.9, 0.9, 0.93):
         assert fresh.classify(white, sparsity=sparsity).status_code == 200
     assert fresh.classify(white, views="1x3").status_code == 200
-    fresh.client.post("/classify", content=b"nothing of the kind")
+    json = {"content-type": "application/json"}
+    fresh.client.post("/classify", content=b"nothing of the kind", headers=json)
     fresh.client.post("/classify?top=0")
     fresh.client.get("/a/b?c=d")
     fresh.client.get("/docs")
