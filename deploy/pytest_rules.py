@@ -69,7 +69,7 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def passes_alone(nodeid: str, config: pytest.Config) -> bool:
     """Run one test in a process of its own; whether it passed."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
+    command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
     if config.inipath is not None:
         command += ["-c", str(config.inipath)]
     process = subprocess.Popen(
