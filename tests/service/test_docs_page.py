@@ -106,7 +106,7 @@ def test_parameters_are_filled_in(browser: Browser, server: Server, square: Path
             operation.fill(f"[data-param-name={name}] :is(input, select)", value)
         status, answer = operation.execute()
         assert status == "200", answer
-        assert answer[key]
+        assert key in answer
     assert not browser.errors
 
 
