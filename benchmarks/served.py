@@ -27,7 +27,7 @@ class Server:
         bundle: directory of the bundle to serve.
         log: where its standard error goes.
         command: what is started instead, if it is to go wrong in a way of its own.
-        environment: variables besides the settings.
+        environment: variables besides the settings; its PYTHONPATH goes before the usual one.
         settings: ``LOOKWHEN_*`` in lower case, without the prefix.
     """
 
@@ -57,12 +57,16 @@ class Server:
             "LOOKWHEN_CALIBRATION_SECONDS": "0",
         } | {f"LOOKWHEN_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = log
+        safe = child_environment(variables)
+        paths = ((environment or {}).get("PYTHONPATH"), safe.get("PYTHONPATH"))
+        if path := os.pathsep.join(filter(None, paths)):
+            safe["PYTHONPATH"] = path
         with log.open("wb") as stderr:
             # A group of its own: Ctrl-C is for whoever started it, and ends it in good order.
             self.process = subprocess.Popen(
                 [*command],
                 cwd=ROOT,
-                env=child_environment(variables),
+                env=safe,
                 stderr=stderr,
                 process_group=0,
             )

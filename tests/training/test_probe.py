@@ -179,7 +179,8 @@ def test_features_are_computed_once(
     assert resumed.entries.tolist() == again.entries.tolist() == list(range(12))  # type: ignore[attr-defined]
     for file in tmp_path.iterdir():
         file.unlink()
-    assert torch.equal(go().video, resumed.video)  # type: ignore[attr-defined]
+    # Other clips share a batch now, so that sums are taken in another order.
+    torch.testing.assert_close(go().video, resumed.video)  # type: ignore[attr-defined]
     with pytest.raises(DataSetError, match="features of other weights"):
         go(weights="others")
 

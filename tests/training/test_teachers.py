@@ -1,5 +1,6 @@
 """What all teachers share: the shape of clips, files of weights, names."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,13 @@ def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "nowhere.bin")
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TeacherError, match="no teacher 'clip'; known: dinov3_vits16"):
         create_teacher("clip", "weights.pth")
     with pytest.raises(TeacherError, match=r"known: .* through transformers or timm"):
         create_teacher("dinov3_vitb16", "weights.pth", backend="jax")
     with pytest.raises(TeacherError, match="no such file"):
         create_teacher("internvideo2_b14", tmp_path / "weights.bin")
-    with pytest.raises(TeacherError, match=r"x needs no_such_package.*lookwhen\[teachers\]"):
-        optional_package("no_such_package", "x")
+    monkeypatch.setitem(sys.modules, "timm", None)  # as an environment without it imports
+    with pytest.raises(TeacherError, match=r"x needs timm, .*lookwhen\[teachers\]"):
+        optional_package("timm", "x")

@@ -55,4 +55,5 @@ def sample(out: Path, label: str | None, seed: int | None, as_json: bool) -> Non
 
 
 if __name__ == "__main__":
+    # People type the short name, of which this process is a part.
     sample(prog_name="lookwhen sample")

@@ -125,6 +125,10 @@ def fit_clip(clip: Tensor, frames: int, height: int, width: int) -> Tensor:
 def optional_package(name: str, purpose: str) -> Any:
     """Import a package that only some teachers need.
 
+    Args:
+        name: one of :data:`startup.packages.EXTRAS`.
+        purpose: what needs it, for the text of the error.
+
     Raises:
         TeacherError: it is missing, or broken; the text says what to install.
     """
