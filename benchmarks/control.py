@@ -2,7 +2,7 @@
 
 The network looks once at each clip of a store, at every level; then each rule is played on what it
 said: a fixed sparsity, `auto` over coverages, a cascade over margins. The rules are those of the
-service (``service/policy.py``). What is compared is accuracy over tokens, so that nothing here
+service (``service/sparsity/``). What is compared is accuracy over tokens, so that nothing here
 depends on how fast the machine is.
 """
 
@@ -27,8 +27,8 @@ from export.unpack import unpack
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
 from model.macs import Cost, cost
-from service.policy import Level, SparsityPolicy, cover, coverage_curve, ladder
 from service.settings import DEFAULT_LEVELS
+from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve, ladder
 from training.datasets import Batch, DataSet, DataSetError
 from training.datasets.command_line import Source
 from training.datasets.views import evaluation_batches

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
-from service.body import ClipSink, Received
-from service.decoding.blocks import Block
+from service.decoding.shared_memory import Block
 from service.errors import BodyTooLarge, ServiceError
-from service.metrics import Metrics
-from service.pipeline import Call, Pipeline, StartError
+from service.http.body import ClipSink, Received
+from service.observability.metrics import Metrics
+from service.pipeline.pipeline import Call, Pipeline, StartError
 from service.settings import Settings
 from startup.console import json_name
 

@@ -52,7 +52,7 @@ def serve(**options: Any) -> None:
     Every option is a setting as well, and there are more settings than options: see
     docs/settings.md. An option wins over its environment variable.
     """
-    from service.server import serve as run
+    from service.http.server import serve as run
 
     sys.exit(run(_settings(**options)))
 
@@ -148,7 +148,7 @@ def key(name: str, as_json: bool) -> None:
     """
     import json
 
-    from service.keys import make_key
+    from service.http.keys import make_key
 
     try:
         secret, entry = make_key(name)
@@ -185,8 +185,8 @@ def show(directory: Path | None, as_json: bool) -> None:
 
 def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     """Tell a mistake in an option from a file that cannot be classified."""
-    from service import parameters
     from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
+    from service.pipeline import parameters
 
     names = parameters.SWEEP_NAMES if sweep else parameters.CLASSIFY_NAMES
     parse = parameters.parse_sweep if sweep else parameters.parse

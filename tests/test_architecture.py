@@ -84,9 +84,9 @@ def test_the_serving_process_never_imports_torch(tmp_path: Path) -> None:
 import asyncio, subprocess, sys
 from pathlib import Path
 from bundle.reader import default_bundle_path, read_bundle
-from service.app import create_app
-from service.body import ClipSink, Received
-from service.pipeline import Call
+from service.http.app import create_app
+from service.http.body import ClipSink, Received
+from service.pipeline.pipeline import Call
 from service.settings import load_settings
 
 clip = Path(sys.argv[1])

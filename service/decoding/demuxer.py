@@ -12,7 +12,7 @@ import ctypes
 import mmap
 from collections.abc import Iterable
 
-from service.containers import SNIFF_BYTES, Container, identify
+from service.decoding.containers import SNIFF_BYTES, Container, identify
 from service.errors import AmbiguousContainer, ClipError
 
 # libavformat's own names, the same in FFmpeg 4 to 8.

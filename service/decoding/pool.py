@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decoding.blocks import Block
-from service.decoding.confinement import SandboxPolicy
+from service.decoding.circuit_breaker import Storm
 from service.decoding.process import (
     DecodeProcess,
     EndReason,
@@ -25,7 +24,8 @@ from service.decoding.process import (
     WorkerTimeout,
 )
 from service.decoding.protocol import SANDBOXES, Decoded, Failed, Job, Refused, Reply, Sandbox
-from service.decoding.storm import Storm
+from service.decoding.sandbox.confinement import SandboxPolicy
+from service.decoding.shared_memory import Block
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
-from service.decoding.blocks import Block
-from service.decoding.confinement import SandboxPolicy, limit_worker
 from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
@@ -26,6 +24,8 @@ from service.decoding.protocol import (
     decode_reply,
     encode_job,
 )
+from service.decoding.sandbox.confinement import SandboxPolicy, limit_worker
+from service.decoding.shared_memory import Block
 from startup.path import child_environment, python_command
 
 # Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
@@ -120,7 +120,7 @@ class DecodeProcess:
         Args:
             timeout_seconds: how long that may take.
             on_end: called when it has ended, for whatever reason.
-            sandbox: how it is to be confined; see :func:`service.decoding.confinement.confine`.
+            sandbox: how it is to be confined; see :mod:`service.decoding.sandbox.confinement`.
             device: torch's name of where it decodes.
 
         Raises:

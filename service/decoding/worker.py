@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from service.decoding import confinement
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
@@ -32,6 +31,7 @@ from service.decoding.protocol import (
     decode_job,
     encode_reply,
 )
+from service.decoding.sandbox import confinement
 from service.errors import ClipError
 from video.errors import ClipRefused, DecodingCancelled
 from video.facts import NO_LIMITS, ClipFacts, ViewPlan

@@ -9,5 +9,5 @@ from service.engine.errors import DeadlinePassed as DeadlinePassed
 from service.engine.errors import EngineError as EngineError
 from service.engine.errors import OutOfMemory as OutOfMemory
 from service.engine.options import EngineOptions as EngineOptions
-from service.engine.stages import Observer as Observer
+from service.engine.runs import Observer as Observer
 from service.engine.work import Work as Work

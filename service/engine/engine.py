@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.tokens import tokens_to_keep
-from service.cpus import available_cpus
 from service.engine.calibration import Calibration, Calibrator, extractor_noise
 from service.engine.cost import CostModel, Fit, StageName
+from service.engine.cpus import available_cpus
 from service.engine.errors import EngineError, OutOfMemory
 from service.engine.graphs import EXTRACTOR_OUTPUTS, SELECTOR_OUTPUTS, Graph, check_installed
 from service.engine.jobs import Arrays
-from service.engine.limits import TokenLimit
 from service.engine.options import CPU, OPENVINO, EngineOptions
 from service.engine.precision import check_precision, to_half, to_int8
 from service.engine.providers import converts, provider_options
+from service.engine.runs import Observer, Stage
 from service.engine.scheduler import Device, Scheduler
-from service.engine.stages import Observer, Stage
+from service.engine.token_limit import TokenLimit
 
 # More rows than any limit of tokens leaves room for.
 UNBOUNDED = 1 << 30

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import EngineOptions
-from service.engine.placement import Place, Placement, best_allocator
+from service.engine.pinned_memory import Place, Placement, best_allocator
 from service.engine.providers import with_threads
 
 SELECTOR_OUTPUTS = ("scores", "context")

@@ -14,8 +14,8 @@ import onnxruntime as ort
 from service.engine.batches import BatchRules, form_batch
 from service.engine.errors import DeadlinePassed, OutOfMemory, is_out_of_memory
 from service.engine.jobs import Arrays, Job, Outputs, Part
-from service.engine.limits import TokenLimit
-from service.engine.stages import Stage
+from service.engine.runs import Stage
+from service.engine.token_limit import TokenLimit
 from service.engine.work import Work
 
 

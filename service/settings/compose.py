@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.containers import CONTAINERS
-from service.forwarded import clean_prefix, trusted_network
+from service.decoding.containers import CONTAINERS
+from service.http.forwarded import clean_prefix, trusted_network
 from service.settings.decoding import Cache, Decoding
 from service.settings.limits import Admission, Deadlines, Limits
 from service.settings.model import Engine, Model

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic_settings import NoDecode
 
-from service.containers import CONTAINERS, Container
+from service.decoding.containers import CONTAINERS, Container
 from service.settings.group import Group, MiB, Seconds, setting
 
 

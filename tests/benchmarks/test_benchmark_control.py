@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.control import Observations, auto, cascade, fixed, main, right
 from bundle.reader import default_bundle_path
-from service.policy import Level, ladder
+from service.sparsity.levels import Level, ladder
 from training.moving_things.store import write_store
 
 DENSE, MIDDLE, SPARSE = Level(0.5, 8), Level(0.75, 4), Level(0.9, 2)

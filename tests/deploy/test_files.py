@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from service.metrics import DEGRADED_BY, OUTCOMES, RESTART_REASONS, Metrics
+from service.observability.metrics import DEGRADED_BY, OUTCOMES, RESTART_REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

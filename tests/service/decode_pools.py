@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool, PoolLimits
+from service.decoding.shared_memory import Block
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 Frames = NDArray[np.uint8]

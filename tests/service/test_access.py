@@ -15,9 +15,9 @@ from starlette.routing import Mount, Route
 from test_cli import lookwhen
 
 from bundle.reader import read_bundle
-from service.access import is_open
-from service.app import create_app
-from service.keys import make_key
+from service.http.access import is_open
+from service.http.app import create_app
+from service.http.keys import make_key
 from service.settings import load_settings
 
 KEY, ENTRY = make_key("a-client-of-ours")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import Admission, AdmissionLimits, Cost, Reservation
+from service.admission.admission import Admission, AdmissionLimits, Cost, Reservation
+from service.admission.throughput import Pace
 from service.errors import Overloaded
-from service.pace import Pace
 
 
 def admission_of(
@@ -134,7 +134,7 @@ def test_a_reservation_changes_its_tokens_or_keeps_those_it_had() -> None:
 
 def test_the_pace_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(10, 10_000, 60)
     at_tokens_per_second(admission, 50)
     for _ in range(120):
@@ -164,7 +164,7 @@ def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> N
     """Sparse requests are mostly decoding: tokens alone would say nothing about the dense ones."""
     random = np.random.default_rng(0)
     now = 0.0
-    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(10_000, 10**9, 10**9)
     admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost((100,)), Cost(()))
     queue = [admission.admit(costs(50))]
@@ -279,7 +279,7 @@ def test_what_is_not_needed_is_given_back() -> None:
 
 def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(99, 10_000, 60)
     at_tokens_per_second(admission, 100)
     for _ in range(120):
@@ -331,7 +331,7 @@ def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> 
 def test_a_price_that_rises_changes_nothing_in_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding has a price only after clips were decoded: before, the pace alone knows of it."""
     now, decoding = 0.0, 0.0
-    monkeypatch.setattr("service.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(100, 10**6, 60)
     admission.use(lambda cost: decoding + cost.tokens / 5000, Cost((100,)), Cost(()))
     queue: list[Reservation] = []

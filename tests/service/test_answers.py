@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.control import probabilities_of
+from service.sparsity.rules import probabilities_of
 
 
 def test_probabilities_are_averaged_not_logits() -> None:

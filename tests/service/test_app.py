@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bundle.reader import read_bundle
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import load_settings
 
 

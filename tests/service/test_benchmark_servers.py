@@ -13,7 +13,7 @@ from benchmarks.serving.bare import measure_bare
 from benchmarks.serving.load import Outcome
 from benchmarks.serving.measuring import Material, Plan, capacity, measure_round, verify
 from benchmarks.serving.servers import KINDS, LOOKWHEN, SetUp, command_of, request_to, running
-from service.cpus import available_cpus
+from service.engine.cpus import available_cpus
 
 
 @pytest.fixture(scope="module")

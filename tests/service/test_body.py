@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body import BodyLimits, Received, RequestBody, UploadMemory
-from service.decoding.blocks import Block
+from service.decoding.shared_memory import Block
 from service.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -27,6 +26,7 @@ from service.errors import (
     UploadTimeout,
     UploadTooSlow,
 )
+from service.http.body import BodyLimits, Received, RequestBody, UploadMemory
 
 LIMITS = BodyLimits(
     max_body_bytes=20_000,

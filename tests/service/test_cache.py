@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cache import ByteCache, SingleFlight
 from service.errors import RequestTimeout, ServiceError, Undecodable
+from service.pipeline.cache import ByteCache, SingleFlight
 
 
 def test_the_least_recently_used_goes_first() -> None:

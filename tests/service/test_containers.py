@@ -8,7 +8,7 @@ import service_clips as clips
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.containers import CONTAINERS, SNIFF_BYTES, TITLES, Container, identify, titles
+from service.decoding.containers import CONTAINERS, SNIFF_BYTES, TITLES, Container, identify, titles
 from service.errors import ContainerNotAccepted, EmptyBody, NotAVideo, NoVideoStream
 
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
-from service import control
-from service.control import Asked, Outcome, probabilities_of
-from service.parameters import Parameters
-from service.plan import Plan, plan
-from service.policy import SparsityPolicy
+from service.pipeline.parameters import Parameters
+from service.pipeline.stages import Extraction
 from service.settings import DEFAULT_LEVELS
-from service.stages import Extraction
+from service.sparsity.levels import SparsityPolicy
+from service.sparsity.plan import Plan, plan
+from service.sparsity.rules import Asked, Outcome, probabilities_of
+from service.sparsity.rules import run as run_rules
 
 POLICY = SparsityPolicy(
     DEFAULT_LEVELS, DEFAULT_LEVELS, 1000, SparsityRange(lowest=0.7, highest=0.95, default=0.9)
@@ -62,7 +62,7 @@ def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> O
     settled: list[int] = []
     reason = "tokens" if way else None
     outcome = asyncio.run(
-        control.run(
+        run_rules(
             planned,
             planned.ceilings[way],
             reason,  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import available_cpus
+from service.engine.cpus import available_cpus
 
 
 def test_cpus_are_those_one_may_use() -> None:
@@ -19,7 +19,7 @@ def test_a_quota_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr("service.cpus._CGROUPS", tmp_path)
+    monkeypatch.setattr("service.engine.cpus._CGROUPS", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
-    monkeypatch.setattr("service.cpus._own_cgroups", lambda: ["0::/some/where"])
+    monkeypatch.setattr("service.engine.cpus._own_cgroups", lambda: ["0::/some/where"])
     assert available_cpus() == expected

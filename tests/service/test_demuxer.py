@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from service_server import Server
 
-from service.containers import SNIFF_BYTES, identify
+from service.decoding.containers import SNIFF_BYTES, identify
 from service.decoding.demuxer import DEMUXERS, Prober
 from service.errors import AmbiguousContainer, ServiceError
 

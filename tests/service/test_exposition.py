@@ -20,9 +20,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from service_server import Server, wait_for
 
-from service.exemplars import exemplar_of, trace_id
-from service.exposition import expose
-from service.metrics import Metrics
+from service.observability.exemplars import exemplar_of, trace_id
+from service.observability.exposition import expose
+from service.observability.metrics import Metrics
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -14,10 +14,10 @@ from service_server import Server
 from starlette.types import Receive, Scope, Send
 
 from bundle.reader import read_bundle
-from service.app import create_app
-from service.forwarded import LONGEST_PREFIX, OWN_ADDRESSES, Forwarded, clean_prefix
-from service.keys import make_key
-from service.metrics import ROUTES
+from service.http.app import create_app
+from service.http.forwarded import LONGEST_PREFIX, OWN_ADDRESSES, Forwarded, clean_prefix
+from service.http.keys import make_key
+from service.observability.metrics import ROUTES
 from service.settings import SettingsError, load_settings
 
 PROXY = "10.0.0.7"

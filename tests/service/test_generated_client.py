@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from service_server import Server
 
-from service.keys import make_key
+from service.http.keys import make_key
 
 PACKAGE = "generated_client"
 

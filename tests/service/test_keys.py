@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import keys as module
 from service.errors import RateLimited, TooManyConcurrent, Unauthorized
-from service.keys import KeyFileError, KeyLimits, Keys, make_key, parse_keys
+from service.http import keys as module
+from service.http.keys import KeyFileError, KeyLimits, Keys, make_key, parse_keys
 
 UNLIMITED = KeyLimits(requests_per_minute=0, burst_requests=1, max_requests_in_flight=0)
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from service_server import Server
 from test_body import LIMITS, read
 
-from service.body import Received
 from service.errors import MalformedMultipart, ServiceError, SeveralFiles
-from service.multipart import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, MultipartReader
+from service.http.body import Received
+from service.http.multipart import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, MultipartReader
 
 CLIP = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) + b"\n--\r\n-\r"
 

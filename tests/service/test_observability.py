@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from service_server import Server
 
-from service import logs
-from service.metrics import OUTCOMES, Metrics, outcome_of
-from service.trace import STAGES
+from service.observability import logs
+from service.observability.metrics import OUTCOMES, Metrics, outcome_of
+from service.observability.timing import STAGES
 
 ROOT = Path(__file__).parents[2]
 

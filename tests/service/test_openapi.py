@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from service_server import Server
 
 from service.errors import all_errors
-from service.parameters import CLASSIFY_NAMES, SWEEP_NAMES
-from service.schemas import Classification, Sweep
+from service.http.schemas import Classification, Sweep
+from service.pipeline.parameters import CLASSIFY_NAMES, SWEEP_NAMES
 
 
 @pytest.fixture(scope="module")

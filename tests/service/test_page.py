@@ -12,7 +12,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from service_server import ROOT, Server
 
-from service.keys import make_key
+from service.http.keys import make_key
 
 StartServer = Callable[..., Server]
 

@@ -9,7 +9,7 @@ from brightness_bundle import write_brightness_bundle
 from browser import CHROMIUM, Browser
 from service_server import Server
 
-from service.keys import make_key
+from service.http.keys import make_key
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 

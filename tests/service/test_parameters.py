@@ -3,14 +3,14 @@
 import pytest
 
 from bundle.sampling import Views
-from service import parameters
 from service.errors import (
     ConflictingParameter,
     ContradictoryParameters,
     InvalidParameter,
     UnknownParameter,
 )
-from service.parameters import Bounds, Parameters
+from service.pipeline import parameters
+from service.pipeline.parameters import Bounds, Parameters
 
 BOUNDS = Bounds(max_views=12, max_top=1000)
 

@@ -9,12 +9,12 @@ from hypothesis.extra import numpy as arrays
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
-from service.admission import Cost
+from service.admission.admission import Cost
 from service.errors import ContradictoryParameters
-from service.parameters import Parameters
-from service.plan import Plan, plan
-from service.policy import Level, SparsityPolicy, cover, coverage_curve, ladder
+from service.pipeline.parameters import Parameters
 from service.settings import DEFAULT_LEVELS
+from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve, ladder
+from service.sparsity.plan import Plan, plan
 
 TRAINED = SparsityRange(lowest=0.7, highest=0.95, default=0.9)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from service.decoding import landlock, seccomp
 from service.decoding.process import DecodeProcess, WorkerStartError
+from service.decoding.sandbox import landlock, seccomp
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # has taken over would. Prints what each attempt came to: "done", or the name of the error.
 ATTEMPTS = r"""
 import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, subprocess, sys, threading
-from service.decoding import confinement, kernel, landlock, seccomp
+from service.decoding.sandbox import confinement, syscalls, landlock, seccomp
 
 layers, canary, port, parent = sys.argv[1].split("+"), sys.argv[2], int(sys.argv[3]), os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
@@ -87,7 +87,7 @@ attempts = {
     "map memory it may run": lambda: mmap.mmap(-1, 4096, prot=7),
     "let memory be run": lambda: call(
         libc.mprotect, ctypes.c_void_p(ctypes.addressof(page) & ~4095), 4096, 7),
-    "lift its sandbox": lambda: kernel.no_new_privileges(),
+    "lift its sandbox": lambda: syscalls.no_new_privileges(),
     # and what decoding does
     "read the clip": lambda: os.pread(memory, 10, 0),
     "map a block": lambda: mmap.mmap(memory, 4096).close(),
@@ -115,9 +115,9 @@ def attempt(function):
 if layers == ["all"]:
     active = confinement.confine("require", descriptors=32)
 else:
-    confinement.kernel.no_new_privileges()
+    confinement.syscalls.no_new_privileges()
     if layers != ["none"]:
-        confinement.kernel.drop_capabilities()
+        confinement.syscalls.drop_capabilities()
     done = {"landlock": landlock.restrict, "seccomp": lambda: seccomp.restrict(os.getpid())}
     active = "+".join(name for name in layers if name in done and done[name]())
 results = {name: attempt(function) for name, function in attempts.items()}
@@ -143,7 +143,8 @@ def no_landlock() -> bool:
 def no_seccomp() -> bool:
     """Whether the kernel says that it has none, asked in a process that can be spared."""
     script = (
-        "import os\nfrom service.decoding import kernel, seccomp\nkernel.no_new_privileges()\n"
+        "import os\nfrom service.decoding.sandbox import seccomp, syscalls\n"
+        "syscalls.no_new_privileges()\n"
         "print(seccomp.supported() and seccomp.restrict(os.getpid()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
@@ -327,8 +328,8 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'service.decoding.confinement':\n"
-        "            from service.decoding import landlock\n"
+        "        if name == 'service.decoding.sandbox.confinement':\n"
+        "            from service.decoding.sandbox import landlock\n"
         "            landlock.interface = lambda: 0\n"
         "sys.meta_path.insert(0, Finder())\n"
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from service_server import Server, wait_for
 
-from service.decoding.storm import Storm
+from service.decoding.circuit_breaker import Storm
 
 
 class Clock:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.limits import TokenLimit
+from service.engine.token_limit import TokenLimit
 
 ROOT = Path(__file__).parents[3]
 

@@ -14,13 +14,13 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from bundle.reader import Bundle, default_bundle_path, read_bundle
-from service.engine import EngineOptions, placement
+from service.engine import EngineOptions, pinned_memory
 from service.engine.calibration import extractor_noise
 from service.engine.graphs import EXTRACTOR_OUTPUTS, Graph
 from service.engine.jobs import Arrays, Job, Part
 from service.engine.options import CUDA
-from service.engine.placement import Place, Placement, best_allocator, page_locked, pageable
-from service.engine.stages import assemble
+from service.engine.pinned_memory import Place, Placement, best_allocator, page_locked, pageable
+from service.engine.runs import assemble
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_page_locked_memory_is_asked_of_cuda_and_given_back(
     )
     library = tmp_path / "libcudart.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    monkeypatch.setattr(placement, "_CUDA_RUNTIME", str(library))
+    monkeypatch.setattr(pinned_memory, "_CUDA_RUNTIME", str(library))
     held = ctypes.c_long.in_dll(ctypes.CDLL(str(library)), "held")
     allocate = best_allocator(3)
     assert held.value == 0, "what was only a trial is given back"

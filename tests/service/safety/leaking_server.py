@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from service.cli import main
-from service.pipeline import Pipeline
+from service.pipeline.pipeline import Pipeline
 
 _kept: list[tuple[bytearray, int]] = []
 _classify = Pipeline.classify

@@ -19,7 +19,6 @@ import torchcodec  # noqa: F401, brings FFmpeg's libraries
 from decode_pools import LIMITS, decode_in, pool_of
 
 from service.decoding import worker
-from service.decoding.blocks import Block
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
@@ -29,7 +28,8 @@ from service.decoding.protocol import (
     decode_reply,
     encode_reply,
 )
-from service.server import _listen
+from service.decoding.shared_memory import Block
+from service.http.server import _listen
 from video.errors import ClipRefused
 from video.facts import MOST_FPS, ViewPlan
 
@@ -100,7 +100,7 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
         raise ClipRefused("too_many_pixels", 2**62, 1)
 
     monkeypatch.setattr("video.views.decode_views", refuse)
-    monkeypatch.setattr("service.decoding.confinement.limit_job", lambda *_: None)
+    monkeypatch.setattr("service.decoding.sandbox.confinement.limit_job", lambda *_: None)
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
     with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
         clip.append(worker.WARM_UP_CLIP.read_bytes())

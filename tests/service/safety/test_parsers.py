@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from bundle.reader import BundleError, read_bundle, verify_graphs
 from bundle.schema import Manifest
-from service.body import BodyLimits, RequestBody
-from service.containers import SNIFF_BYTES, identify
-from service.decoding.blocks import Block
+from service.decoding.containers import SNIFF_BYTES, identify
 from service.decoding.protocol import (
     Decoded,
     Failed,
@@ -26,8 +24,10 @@ from service.decoding.protocol import (
     decode_reply,
     encode_reply,
 )
+from service.decoding.shared_memory import Block
 from service.errors import ClipError, RequestError, ServiceError
-from service.parameters import (
+from service.http.body import BodyLimits, RequestBody
+from service.pipeline.parameters import (
     CLASSIFY_NAMES,
     MAX_SWEEP,
     SWEEP_NAMES,

@@ -1,6 +1,6 @@
 """Around every route: who may ask, and what a browser may do with the answer.
 
-Pure ASGI, as in :mod:`service.middleware` and for the same reason.
+Pure ASGI, as in :mod:`service.http.middleware` and for the same reason.
 """
 
 import base64
@@ -13,9 +13,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RateLimited, TooManyConcurrent, Unauthorized
-from service.forwarded import local_path, root_path
-from service.keys import Keys
-from service.problems import answer_problem
+from service.http.forwarded import local_path, root_path
+from service.http.keys import Keys
+from service.http.problems import answer_problem
 
 # Everything else needs a key, so that a new address is protected until somebody lists it here:
 # probes, which an orchestrator asks without one, and what is the same for everybody.

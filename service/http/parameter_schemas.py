@@ -7,7 +7,7 @@ contradicts them.
 
 from typing import Any
 
-from service.parameters import (
+from service.pipeline.parameters import (
     AUTO,
     DEFAULT_COVERAGE,
     DEFAULT_MARGIN,

@@ -7,19 +7,19 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.plan import Plan
-from service.policy import Level, cover, ladder
-from service.stages import Extraction
+from service.pipeline.stages import Extraction
+from service.sparsity.levels import Level, cover, ladder
+from service.sparsity.plan import Plan
 
 Stop = Literal["margin", "densest", "budget"]
 Reason = Literal["requests", "tokens", "wait", "budget"]
 
 
 class Extracts(Protocol):
-    """What the rules ask of a clip's work; :class:`service.stages.ClipWork` is it."""
+    """What the rules ask of a clip's work; :class:`service.pipeline.stages.ClipWork` is it."""
 
     async def curve(self) -> NDArray[np.float64]:
-        """float64 [N]; see :func:`service.policy.coverage_curve`."""
+        """float64 [N]; see :func:`service.sparsity.levels.coverage_curve`."""
         ...
 
     async def extract(self, kept: int) -> Extraction:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.decoding import kernel
+from service.decoding.sandbox import syscalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def supported() -> bool:
 def restrict(pid: int) -> bool:
     """Install the filter in every thread of this process, for good.
 
-    Needs :func:`service.decoding.kernel.no_new_privileges` first.
+    Needs :func:`service.decoding.sandbox.syscalls.no_new_privileges` first.
 
     Returns:
         False where the kernel has no filters.
@@ -174,7 +174,7 @@ def restrict(pid: int) -> bool:
     number = ARCHITECTURES[architecture].seccomp
     try:
         # With TSYNC a thread that cannot follow is returned as a positive number.
-        thread = kernel.syscall(number, _SET_MODE_FILTER, _TSYNC, head)
+        thread = syscalls.syscall(number, _SET_MODE_FILTER, _TSYNC, head)
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EINVAL):
             return False

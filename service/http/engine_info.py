@@ -2,10 +2,10 @@
 
 import onnxruntime
 
-from service import schemas
 from service.engine import Calibration, CostModel, Engine
 from service.engine.cost import StageName
 from service.engine.engine import UNBOUNDED
+from service.http import schemas
 
 _STAGES: tuple[StageName, ...] = ("select", "extract")
 

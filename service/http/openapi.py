@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.access import is_open
-from service.containers import titles
+from service.decoding.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
-from service.parameter_schemas import CLASSIFY, SWEEP, top_and_views
-from service.pipeline import Pipeline
+from service.http.access import is_open
+from service.http.parameter_schemas import CLASSIFY, SWEEP, top_and_views
+from service.pipeline.pipeline import Pipeline
 from service.settings import Settings
 
 DESCRIPTION = """\

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.admission import Cost
+from service.admission.admission import Cost
 from service.errors import ContradictoryParameters
-from service.parameters import AUTO, Parameters
-from service.policy import Level, SparsityPolicy, ladder
+from service.pipeline.parameters import AUTO, Parameters
+from service.sparsity.levels import Level, SparsityPolicy, ladder
 
 Rule = Literal["fixed", "auto", "cascade"]
 

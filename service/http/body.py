@@ -13,8 +13,8 @@ from typing import Any
 
 from python_multipart.multipart import parse_options_header
 
-from service.containers import CONTAINERS, SNIFF_BYTES, Container, identify
-from service.decoding.blocks import Block
+from service.decoding.containers import CONTAINERS, SNIFF_BYTES, Container, identify
+from service.decoding.shared_memory import Block
 from service.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -27,7 +27,7 @@ from service.errors import (
     UploadTimeout,
     UploadTooSlow,
 )
-from service.multipart import MultipartReader
+from service.http.multipart import MultipartReader
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -99,7 +99,7 @@ class ClipSink:
             self._container = self._identify()
 
     def finish(self) -> Container:
-        """Raises what :func:`service.containers.identify` does."""
+        """Raises what :func:`service.decoding.containers.identify` does."""
         return self._container or self._identify()
 
     def _identify(self) -> Container:

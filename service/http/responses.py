@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from bundle.schema import Manifest
 from bundle.tokens import tokens_to_keep
-from service import describe, schemas
-from service.containers import Container
-from service.control import Outcome
+from service.decoding.containers import Container
 from service.decoding.pool import DecodePool
 from service.engine import Engine
-from service.parameters import Parameters
-from service.policy import Level
+from service.http import engine_info, schemas
+from service.observability.timing import STAGES, Trace
+from service.pipeline.parameters import Parameters
+from service.pipeline.stages import ClipWork, Extraction
 from service.settings import Settings
-from service.stages import ClipWork, Extraction
-from service.trace import STAGES, Trace
+from service.sparsity.levels import Level
+from service.sparsity.rules import Outcome
 
 # Shown when every sparsity is exact and there is no grid to show.
 _EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
@@ -220,7 +220,7 @@ def model(
             schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)
             for point in manifest.accuracy
         ],
-        engine=describe.engine(engine),
+        engine=engine_info.engine(engine),
         decoding=schemas.DecodingAnswer(
             workers=pool.live,
             sandbox=pool.sandbox,

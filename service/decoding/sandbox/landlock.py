@@ -12,7 +12,7 @@ import errno
 import os
 import struct
 
-from service.decoding import kernel
+from service.decoding.sandbox import syscalls
 
 # The same on every architecture.
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
@@ -28,7 +28,7 @@ _SCOPE_FROM, _SCOPE = 6, 0b11  # abstract UNIX sockets and signals outside the s
 def interface() -> int:
     """Version of Landlock's interface in the running kernel, or 0 where there is none."""
     try:
-        return kernel.syscall(_CREATE_RULESET, None, 0, _VERSION)
+        return syscalls.syscall(_CREATE_RULESET, None, 0, _VERSION)
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES):
             return 0  # not compiled in, not switched on, or hidden by a container's filter
@@ -50,7 +50,7 @@ def restrict() -> bool:
     """Give up files, programs, TCP and foreign signals, for good.
 
     Covers the calling thread and those it starts later, so that there must be no other yet. Needs
-    :func:`service.decoding.kernel.no_new_privileges` first.
+    :func:`service.decoding.sandbox.syscalls.no_new_privileges` first.
 
     Returns:
         False where the kernel has no Landlock.
@@ -59,9 +59,9 @@ def restrict() -> bool:
     if version == 0:
         return False
     attribute = attributes(version)
-    ruleset = kernel.syscall(_CREATE_RULESET, attribute, len(attribute), 0)
+    ruleset = syscalls.syscall(_CREATE_RULESET, attribute, len(attribute), 0)
     try:
-        kernel.syscall(_RESTRICT_SELF, ruleset, 0)
+        syscalls.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
     return True

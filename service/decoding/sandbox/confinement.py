@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from service.decoding import kernel, landlock, seccomp
 from service.decoding.protocol import SANDBOXES, Sandbox
+from service.decoding.sandbox import landlock, seccomp, syscalls
 
 # Half of all memory on top of what it has, when the kernel compares it with the service.
 _OOM_SCORE = 500
@@ -34,7 +34,7 @@ def die_with(parent: int) -> None:
     Where the kernel cannot, the worker still ends at its next look at the closed socket.
     """
     if sys.platform == "linux":
-        kernel.die_with_parent(signal.SIGKILL)
+        syscalls.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the line above
         os._exit(0)
 
@@ -72,11 +72,11 @@ def confine(policy: SandboxPolicy, descriptors: int) -> Sandbox:
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     active: Sandbox = "rlimits"
     if sys.platform == "linux":
-        kernel.no_new_privileges()
+        syscalls.no_new_privileges()
         # Of a service that runs as root its decoders have no more powers than others': root's could
         # lift the very limits that hold it.
         try:
-            kernel.drop_capabilities()
+            syscalls.drop_capabilities()
         except PermissionError:
             if os.geteuid() == 0:
                 raise

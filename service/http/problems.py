@@ -18,8 +18,8 @@ from service.errors import (
     ServiceError,
     all_errors,
 )
-from service.forwarded import local_path, root_path
-from service.metrics import ROUTES
+from service.http.forwarded import local_path, root_path
+from service.observability.metrics import ROUTES
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:

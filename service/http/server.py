@@ -16,12 +16,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
-from service import connections, logs
-from service.app import create_app
-from service.exposition import serve_apart
-from service.keys import KeyFileError
+from service.http import connections
+from service.http.app import create_app
+from service.http.keys import KeyFileError
+from service.http.signals import Signals
+from service.observability import logs
+from service.observability.exposition import serve_apart
 from service.settings import Settings
-from service.signals import Signals
 
 logger = logging.getLogger(__name__)
 

@@ -12,19 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from bundle.reader import Bundle
-from service import __version__, openapi
-from service.access import Authentication, BrowserRules
-from service.body import UploadMemory
+from service import __version__
 from service.decoding.protocol import SANDBOXES
 from service.errors import ServiceError
-from service.forwarded import Forwarded
-from service.head import HeadAsGet
-from service.keys import KeyLimits, Keys
-from service.metrics import Metrics
-from service.middleware import RequestContext
-from service.pipeline import Pipeline, StartError
-from service.problems import answer_http_error, answer_invalid, answer_problem
-from service.routes import metrics_router, router
+from service.http import openapi
+from service.http.access import Authentication, BrowserRules
+from service.http.body import UploadMemory
+from service.http.forwarded import Forwarded
+from service.http.head import HeadAsGet
+from service.http.keys import KeyLimits, Keys
+from service.http.middleware import RequestContext
+from service.http.problems import answer_http_error, answer_invalid, answer_problem
+from service.http.routes import metrics_router, router
+from service.observability.metrics import Metrics
+from service.pipeline.pipeline import Pipeline, StartError
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

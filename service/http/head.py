@@ -1,6 +1,6 @@
 """HEAD, wherever there is a GET: the same status and headers, and no body.
 
-Pure ASGI, as in :mod:`service.middleware` and for the same reason.
+Pure ASGI, as in :mod:`service.http.middleware` and for the same reason.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

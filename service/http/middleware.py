@@ -13,19 +13,19 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import exemplars, logs
 from service.errors import PROBLEM_MEDIA_TYPE, InternalError
-from service.forwarded import local_path, root_path
-from service.metrics import ROUTES, UNMATCHED, Metrics
+from service.http.forwarded import local_path, root_path
+from service.observability import exemplars, logs
+from service.observability.metrics import ROUTES, UNMATCHED, Metrics
 
-logger = logging.getLogger("service.access")
+logger = logging.getLogger("service.http.access")
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _UNLOGGED = ("/livez", "/readyz", "/metrics")
 
 
 class RequestContext:
-    """Around everything but :class:`service.forwarded.Forwarded`."""
+    """Around everything but :class:`service.http.forwarded.Forwarded`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
         self._app, self._metrics, self._draining = app, metrics, draining

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.engine.cost import CostModel, StageName
 from service.engine.graphs import Graph
 from service.engine.jobs import Arrays, Outputs, Part
-from service.engine.placement import Place
+from service.engine.pinned_memory import Place
 from service.engine.work import Work
 
 

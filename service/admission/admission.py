@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+from service.admission.throughput import Pace
 from service.errors import Overloaded, Shortage
-from service.pace import Pace
 
 _LONGEST_RETRY_SECONDS = 600
 

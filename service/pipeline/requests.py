@@ -10,14 +10,16 @@ from typing import Generic, TypeVar
 
 from bundle.sampling import Views
 from bundle.schema import Manifest
-from service import answers, control, parameters, schemas
-from service.admission import Cost, Reservation
-from service.answers import Done
-from service.metrics import Metrics
-from service.parameters import AUTO, Bounds, Parameters, SweepParameters
-from service.plan import Plan, plan
-from service.policy import Level, SparsityPolicy
-from service.stages import ClipWork, Extraction
+from service.admission.admission import Cost, Reservation
+from service.http import responses, schemas
+from service.http.responses import Done
+from service.observability.metrics import Metrics
+from service.pipeline import parameters
+from service.pipeline.parameters import AUTO, Bounds, Parameters, SweepParameters
+from service.pipeline.stages import ClipWork, Extraction
+from service.sparsity import rules
+from service.sparsity.levels import Level, SparsityPolicy
+from service.sparsity.plan import Plan, plan
 
 _Answer = TypeVar("_Answer")
 
@@ -92,7 +94,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
 
     _asked: Parameters
     _plan: Plan
-    _outcome: control.Outcome
+    _outcome: rules.Outcome
     _spent_seconds: float
 
     def read(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -118,11 +120,11 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
         self, clip: ClipWork, reservation: Reservation, spent: Callable[[], float]
     ) -> None:
         asked, views = self._asked, self.views.count
-        self._outcome = await control.run(
+        self._outcome = await rules.run(
             self._plan,
             self._plan.ceilings[reservation.way],
             reservation.degraded_by,
-            control.Asked(
+            rules.Asked(
                 coverage=asked.coverage,
                 margin=asked.margin,
                 budget_seconds=self.budget_seconds,
@@ -153,7 +155,7 @@ class ClassifyRequest(ClipRequest[schemas.Classification]):
             metrics.budgets.labels("met" if met else "missed").inc()
 
     def answer(self, done: Done) -> schemas.Classification:
-        return answers.classification(done, self._asked, self._outcome, self._spent_seconds)
+        return responses.classification(done, self._asked, self._outcome, self._spent_seconds)
 
 
 class SweepRequest(ClipRequest[schemas.Sweep]):
@@ -195,8 +197,8 @@ class SweepRequest(ClipRequest[schemas.Sweep]):
 
     def answer(self, done: Done) -> schemas.Sweep:
         probabilities = {
-            kept: control.probabilities_of(made.logits) for kept, made in self._extractions.items()
+            kept: rules.probabilities_of(made.logits) for kept, made in self._extractions.items()
         }
-        return answers.sweep(
+        return responses.sweep(
             done, self._levels, self._extractions, probabilities, top=self._asked.top
         )

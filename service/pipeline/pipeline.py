@@ -14,14 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
-from service import exemplars, schemas
-from service.admission import Admission, AdmissionLimits, Cost, Reservation
-from service.answers import Done
-from service.body import Received
-from service.decoding.blocks import Block
-from service.decoding.configure import decode_pool
+from service.admission.admission import Admission, AdmissionLimits, Cost, Reservation
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, Sandbox
+from service.decoding.shared_memory import Block
 from service.engine import Engine, EngineError, OutOfMemory
 from service.errors import (
     ClientDisconnected,
@@ -33,13 +29,18 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.metrics import ENGINE_STAGES, Metrics, outcome_of
-from service.parameters import Bounds
-from service.policy import SparsityPolicy
-from service.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
+from service.http import schemas
+from service.http.body import Received
+from service.http.responses import Done
+from service.observability import exemplars
+from service.observability.metrics import ENGINE_STAGES, Metrics, outcome_of
+from service.observability.timing import Trace
+from service.pipeline.decode_pool import decode_pool
+from service.pipeline.parameters import Bounds
+from service.pipeline.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
+from service.pipeline.stages import ClipWork, Stages, Times
 from service.settings import DEFAULT_LEVELS, Settings
-from service.stages import ClipWork, Stages, Times
-from service.trace import Trace
+from service.sparsity.levels import SparsityPolicy
 from video.facts import ClipFacts
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,6 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from service import answers, schemas
-from service.access import page_base
-from service.body import BodyLimits, RequestBody
 from service.errors import (
     NotFound,
     RateLimited,
@@ -20,10 +17,13 @@ from service.errors import (
     all_errors,
     below,
 )
-from service.exposition import expose
-from service.forwarded import root_path
-from service.openapi import problem_response, problem_responses
-from service.pipeline import Call, Pipeline
+from service.http import responses, schemas
+from service.http.access import page_base
+from service.http.body import BodyLimits, RequestBody
+from service.http.forwarded import root_path
+from service.http.openapi import problem_response, problem_responses
+from service.observability.exposition import expose
+from service.pipeline.pipeline import Call, Pipeline
 
 router = APIRouter()
 # Apart, because metrics may have a port of their own.
@@ -31,7 +31,7 @@ metrics_router = APIRouter()
 
 _Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
 
-_PAGE = Path(__file__).parent / "pages" / "index.html"
+_PAGE = Path(__file__).parents[1] / "pages" / "index.html"
 _METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
 
 
@@ -165,7 +165,7 @@ def _cache_status(use: schemas.CacheUse, store: bool) -> str:
 async def model(request: Request) -> schemas.Model:
     """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
     pipeline = _pipeline(request)
-    return answers.model(pipeline.manifest, pipeline.settings, pipeline.engine, pipeline.pool)
+    return responses.model(pipeline.manifest, pipeline.settings, pipeline.engine, pipeline.pool)
 
 
 @router.get(

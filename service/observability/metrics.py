@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 
 from bundle.schema import Manifest
-from service import __version__, exemplars
+from service import __version__
 from service.decoding.protocol import SANDBOXES
 from service.errors import (
     ClientDisconnected,
@@ -36,7 +36,8 @@ from service.errors import (
     UploadTooSlow,
     all_errors,
 )
-from service.trace import STAGES
+from service.observability import exemplars
+from service.observability.timing import STAGES
 from video.facts import DECODERS
 
 if TYPE_CHECKING:
@@ -344,5 +345,5 @@ class Metrics:
         )
 
     def render(self) -> bytes:
-        """In text format 0.0.4; see :func:`service.exposition.expose` for the others."""
+        """In text format 0.0.4; see :mod:`service.observability.exposition` for the others."""
         return generate_latest(self.registry)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from bundle.sampling import Views
 from bundle.schema import Manifest
 from bundle.tokens import rank
-from service.cache import ByteCache, SingleFlight
-from service.decoding.blocks import Block
 from service.decoding.pool import DecodePool
+from service.decoding.shared_memory import Block
 from service.engine import DeadlinePassed, Engine
 from service.errors import RequestTimeout
-from service.policy import coverage_curve
-from service.trace import Trace
+from service.observability.timing import Trace
+from service.pipeline.cache import ByteCache, SingleFlight
+from service.sparsity.levels import coverage_curve
 from video.facts import ClipFacts, ViewPlan
 
 CacheUse = Literal["hit", "partial", "miss", "off"]

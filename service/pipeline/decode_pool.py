@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from service.cpus import available_cpus
 from service.decoding.pool import DecodePool, PoolLimits
 from service.decoding.process import EndReason
+from service.engine.cpus import available_cpus
 from service.settings import Settings
 from video.facts import ClipFacts, ClipLimits
 

@@ -1,0 +1,1 @@
+"""The service over HTTP: routes, bodies, keys, problem documents, and the server around them."""

@@ -1,0 +1,1 @@
+"""The way of a clip: admit, upload, decode, select, queue, extract."""
