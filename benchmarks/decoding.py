@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import Manifest
-from service.decoding.protocol import Job
+from service.decoding.protocol import DecodeJob
 from service.decoding.worker import decode_on as decode_job_on
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
@@ -45,7 +45,7 @@ def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:
 def decode_on(device: str, video: bytes, plan: ViewPlan) -> tuple[NDArray[np.uint8], ClipFacts]:
     """As :func:`decode`, by torch's name of a device, with what was found out about the clip."""
     out = torch.empty(plan.shape, dtype=torch.uint8)
-    job = Job(
+    job = DecodeJob(
         clip_bytes=len(video),
         plan=plan,
         limits=_LIMITS,

@@ -19,9 +19,11 @@ from rich.table import Table
 from bundle.reader import BundleError, default_bundle_path, read_bundle
 from service.decoding.shared_memory import Block
 from service.errors import BodyTooLarge, ServiceError
-from service.http.body import ClipSink, Received
+from service.http import responses, schemas
+from service.http.body import ClipSink
 from service.observability.metrics import Metrics
-from service.pipeline.pipeline import Call, Pipeline, StartError
+from service.pipeline.pipeline import Pipeline, StartError
+from service.pipeline.way import Call, Received
 from service.settings import Settings
 from startup.console import json_name
 
@@ -121,9 +123,12 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
     async def ask(path: Path) -> Answer:
         source = _FileSource(path, settings)
         call = Call(source, list(query.items()), uuid.uuid4().hex)
-        run = pipeline.sweep if asked == "sweep" else pipeline.classify
+        answer: schemas.Classification | schemas.Sweep
         try:
-            answer = await run(call)
+            if asked == "sweep":
+                answer = responses.sweep(bundle.manifest, await pipeline.sweep(call))
+            else:
+                answer = responses.classification(bundle.manifest, await pipeline.classify(call))
         except ServiceError as error:
             raise FileError(f"{error.detail} ({error.code})") from None
         except OSError as error:

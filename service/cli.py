@@ -186,7 +186,7 @@ def show(directory: Path | None, as_json: bool) -> None:
 def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     """Tell a mistake in an option from a file that cannot be classified."""
     from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
-    from service.pipeline import parameters
+    from service.sparsity import parameters
 
     names = parameters.SWEEP_NAMES if sweep else parameters.CLASSIFY_NAMES
     parse = parameters.parse_sweep if sweep else parameters.parse

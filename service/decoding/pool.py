@@ -23,7 +23,7 @@ from service.decoding.process import (
     WorkerStartError,
     WorkerTimeout,
 )
-from service.decoding.protocol import SANDBOXES, Decoded, Failed, Job, Refused, Reply, Sandbox
+from service.decoding.protocol import SANDBOXES, Decoded, DecodeJob, Failed, Refused, Reply, Sandbox
 from service.decoding.sandbox.confinement import SandboxPolicy
 from service.decoding.shared_memory import Block
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
@@ -160,7 +160,7 @@ class DecodePool:
         clip.seal_content()
         with Block("frames", size=int(np.prod(plan.shape))) as frames:
             frames.seal_size()
-            job = Job(
+            job = DecodeJob(
                 clip_bytes=clip.size,
                 plan=plan,
                 limits=self.clip_limits,
@@ -171,7 +171,7 @@ class DecodePool:
             facts = await self._run(job, clip, frames)
             return frames.array(plan.shape), facts
 
-    async def _run(self, job: Job, clip: Block, frames: Block) -> ClipFacts:
+    async def _run(self, job: DecodeJob, clip: Block, frames: Block) -> ClipFacts:
         worker, reply, seconds = await self._reply(job, clip, frames)
         match reply:
             case Decoded(facts):
@@ -187,7 +187,7 @@ class DecodePool:
                 raise DecoderCrashed
 
     async def _reply(
-        self, job: Job, clip: Block, frames: Block
+        self, job: DecodeJob, clip: Block, frames: Block
     ) -> tuple[DecodeProcess, Reply, float]:
         """A worker's reply, and the seconds it took from when it had the clip."""
         async with contextlib.AsyncExitStack() as held:

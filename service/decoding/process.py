@@ -15,8 +15,8 @@ from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
+    DecodeJob,
     Failed,
-    Job,
     ProtocolError,
     Ready,
     Reply,
@@ -192,7 +192,7 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: Job, clip: Block, frames: Block) -> Reply:
+    async def run(self, job: DecodeJob, clip: Block, frames: Block) -> Reply:
         """Have the worker decode one clip.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see
@@ -213,7 +213,7 @@ class DecodeProcess:
             raise WorkerLost from None
         return await self._exchange(job, job.timeout_seconds)
 
-    async def _exchange(self, job: Job | None, timeout_seconds: float) -> Reply:
+    async def _exchange(self, job: DecodeJob | None, timeout_seconds: float) -> Reply:
         self._pending = asyncio.get_running_loop().create_future()
         if not self.alive:
             raise WorkerLost

@@ -24,7 +24,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DecodeJob:
     """One clip to decode; its bytes and the room for its frames travel as descriptors."""
 
     clip_bytes: int
@@ -94,23 +94,23 @@ _KINDS: dict[str, type[Reply]] = {
 _WORD = re.compile(r"[A-Za-z0-9_.+~:-]{1,64}")
 
 
-def encode_job(job: Job) -> bytes:
+def encode_job(job: DecodeJob) -> bytes:
     message = {"kind": "job", **_values(job)}
     message |= {"plan": _values(job.plan), "limits": _values(job.limits)}
     return json.dumps(message).encode() + b"\n"
 
 
-def _values(part: Job | ViewPlan | ClipLimits) -> dict[str, Any]:
+def _values(part: DecodeJob | ViewPlan | ClipLimits) -> dict[str, Any]:
     # Not `asdict`, which copies every value deeply: this is on the way of each clip.
     return {name: getattr(part, name) for name in part.__slots__}
 
 
-def decode_job(line: bytes) -> Job | Literal["cancel"]:
+def decode_job(line: bytes) -> DecodeJob | Literal["cancel"]:
     """The worker's side; the service is believed."""
     message = json.loads(line)
     if message.pop("kind") == "cancel":
         return "cancel"
-    return Job(
+    return DecodeJob(
         plan=ViewPlan(**message.pop("plan")), limits=ClipLimits(**message.pop("limits")), **message
     )
 

@@ -22,8 +22,8 @@ from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
     Cancelled,
     Decoded,
+    DecodeJob,
     Failed,
-    Job,
     Ready,
     Refused,
     Reply,
@@ -120,7 +120,7 @@ def _warm_up(device: str) -> tuple[Prober, str, str]:
         except DeviceUnusable as error:
             raise CannotStart(_UNUSABLE.format(reason=error)) from None
     out = torch.zeros(_WARM_UP_PLAN.shape, dtype=torch.uint8)
-    job = Job(len(clip), _WARM_UP_PLAN, NO_LIMITS, 1, 60.0, None)
+    job = DecodeJob(len(clip), _WARM_UP_PLAN, NO_LIMITS, 1, 60.0, None)
     decode_on(device, clip, out, job)
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
@@ -135,7 +135,7 @@ def decode_on(
     device: str,
     clip: "Tensor",
     out: "Tensor",
-    job: Job,
+    job: DecodeJob,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ClipFacts:
     """Do a job by torch's name of a device; see :func:`video.views.decode_views`."""
@@ -175,7 +175,7 @@ def _serve(channel: socket.socket, device: str, prober: Prober) -> None:
 
 
 def _run(
-    job: Job, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
+    job: DecodeJob, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
 ) -> Reply:
     import torch
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -28,6 +28,7 @@ from service.errors import (
     UploadTooSlow,
 )
 from service.http.multipart import MultipartReader
+from service.pipeline.way import Received
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -76,14 +77,6 @@ class UploadMemory:
 
     def give_back(self, count: int) -> None:
         self.held_bytes -= count
-
-
-@dataclass(slots=True)
-class Received:
-    """What a body held besides the clip's bytes; of a form, the fields that were filled in."""
-
-    container: Container
-    form: list[tuple[str, str]] = field(default_factory=list)
 
 
 class ClipSink:

@@ -46,7 +46,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 routes=app.routes,
             )
             document["components"]["schemas"]["ClipForm"] = _CLIP_FORM
-            shared = top_and_views(pipeline.default_views, pipeline.terms.bounds)
+            shared = top_and_views(pipeline.default_views, pipeline.bounds)
             settings = pipeline.settings
             _describe_clip_route(document, "/classify", CLASSIFY | shared, settings)
             _describe_clip_route(document, "/sweep", SWEEP | shared, settings)

@@ -7,7 +7,7 @@ contradicts them.
 
 from typing import Any
 
-from service.pipeline.parameters import (
+from service.sparsity.parameters import (
     AUTO,
     DEFAULT_COVERAGE,
     DEFAULT_MARGIN,

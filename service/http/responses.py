@@ -1,52 +1,32 @@
 """What was found out about a clip, and what is served, as the service's answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.schema import Manifest
 from bundle.tokens import tokens_to_keep
-from service.decoding.containers import Container
 from service.decoding.pool import DecodePool
 from service.engine import Engine
 from service.http import engine_info, schemas
-from service.observability.timing import STAGES, Trace
-from service.pipeline.parameters import Parameters
-from service.pipeline.stages import ClipWork, Extraction
+from service.observability.timing import STAGES
+from service.pipeline.way import Answered
 from service.settings import Settings
-from service.sparsity.levels import Level
-from service.sparsity.rules import Outcome
+from service.sparsity.parameters import Parameters
+from service.sparsity.plan import Plan, SweepPlan
+from service.sparsity.rules import Classified, Swept
 
 # Shown when every sparsity is exact and there is no grid to show.
 _EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What all answers about a clip have in common."""
-
-    manifest: Manifest
-    clip: ClipWork
-    container: Container
-    clip_bytes: int
-    trace: Trace
-    request_id: str
-
-
-def classification(
-    done: Done, asked: Parameters, outcome: Outcome, spent_seconds: float
-) -> schemas.Classification:
-    """The answer of ``POST /classify``.
-
-    Args:
-        spent_seconds: since the clip had arrived, for the budget.
-    """
-    views = done.clip.views
+def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> schemas.Classification:
+    """The answer of ``POST /classify``."""
+    asked, outcome = done.plan.asked, done.outcome
+    views = done.work.views
     return schemas.Classification(
-        labels=_labels(done.manifest, outcome.probabilities, asked.top),
+        labels=_labels(manifest, outcome.probabilities, asked.top),
         sparsity=schemas.SparsityAnswer(
             asked=asked.sparsity,
             used=outcome.level.sparsity,
@@ -55,47 +35,35 @@ def classification(
         ),
         tokens=schemas.TokensAnswer(
             kept=outcome.level.kept * views,
-            total=done.manifest.geometry.tokens * views,
+            total=manifest.geometry.tokens * views,
             views=views,
         ),
         coverage=_coverage(asked, outcome),
-        budget=_budget(asked, outcome, spent_seconds),
-        cascade=_cascade(done.manifest, asked, outcome, views),
-        **_common(done),
+        budget=_budget(asked, outcome, done.spent_seconds),
+        cascade=_cascade(manifest, asked, outcome, views),
+        **_common(manifest, done),
     )
 
 
-def sweep(
-    done: Done,
-    levels: Mapping[float, Level],
-    extractions: Mapping[int, Extraction],
-    probabilities: Mapping[int, NDArray[np.float64]],
-    *,
-    top: int,
-) -> schemas.Sweep:
-    """The answer of ``POST /sweep``.
-
-    Args:
-        levels: by the sparsity asked, in that order.
-        extractions: by K.
-        probabilities: float64 [classes] by K.
-    """
-    views = done.clip.views
+def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep:
+    """The answer of ``POST /sweep``."""
+    probabilities, extractions = done.outcome, done.extractions
+    views = done.work.views
     densest = probabilities[max(probabilities)]
     points = [
         schemas.SweepPoint(
             asked=asked,
             used=level.sparsity,
             tokens=level.kept * views,
-            labels=_labels(done.manifest, probabilities[level.kept], top),
+            labels=_labels(manifest, probabilities[level.kept], done.plan.asked.top),
             agreement=_agreement(probabilities[level.kept], densest),
             macs=extractions[level.kept].macs,
             extract_seconds=round(extractions[level.kept].seconds, 6),
         )
-        for asked, level in levels.items()
+        for asked, level in done.plan.levels.items()
     ]
-    total = schemas.SweepTokens(total=done.manifest.geometry.tokens * views, views=views)
-    return schemas.Sweep(points=points, tokens=total, **_common(done))
+    total = schemas.SweepTokens(total=manifest.geometry.tokens * views, views=views)
+    return schemas.Sweep(points=points, tokens=total, **_common(manifest, done))
 
 
 def _labels(manifest: Manifest, scores: NDArray[np.float64], top: int) -> list[schemas.LabelScore]:
@@ -114,14 +82,14 @@ def _agreement(scores: NDArray[np.float64], densest: NDArray[np.float64]) -> sch
     )
 
 
-def _coverage(asked: Parameters, outcome: Outcome) -> schemas.CoverageAnswer | None:
+def _coverage(asked: Parameters, outcome: Classified) -> schemas.CoverageAnswer | None:
     if asked.coverage is None or outcome.coverage_reached is None:
         return None
     return schemas.CoverageAnswer(asked=asked.coverage, reached=outcome.coverage_reached)
 
 
 def _budget(
-    asked: Parameters, outcome: Outcome, spent_seconds: float
+    asked: Parameters, outcome: Classified, spent_seconds: float
 ) -> schemas.BudgetAnswer | None:
     if asked.budget_ms is None or outcome.predicted_seconds is None:
         return None
@@ -136,7 +104,7 @@ def _budget(
 
 
 def _cascade(
-    manifest: Manifest, asked: Parameters, outcome: Outcome, views: int
+    manifest: Manifest, asked: Parameters, outcome: Classified, views: int
 ) -> schemas.CascadeAnswer | None:
     if asked.margin is None or outcome.stopped is None:
         return None
@@ -162,17 +130,17 @@ class _Common(TypedDict):
     request_id: str
 
 
-def _common(done: Done) -> _Common:
-    trace, facts, manifest = done.trace, done.clip.selection.facts, done.manifest
+def _common(manifest: Manifest, done: Answered[Any, Any]) -> _Common:
+    trace, facts = done.call.trace, done.work.selection.facts
     return _Common(
-        macs=done.clip.macs,
-        cache=done.clip.cache,
+        macs=done.work.macs,
+        cache=done.work.cache,
         timing=schemas.TimingAnswer(
             **{stage: round(trace.seconds.get(stage, 0.0), 6) for stage in STAGES},
             total=round(trace.total, 6),
         ),
         clip=schemas.ClipAnswer(
-            container=done.container,
+            container=done.arrival.container,
             codec=facts.codec,
             width=facts.width,
             height=facts.height,
@@ -182,10 +150,10 @@ def _common(done: Done) -> _Common:
             rotation_degrees=facts.rotation_degrees,
             mirrored=facts.mirrored,
             substituted_frames=facts.substituted_frames,
-            bytes=done.clip_bytes,
+            bytes=done.arrival.clip_bytes,
         ),
         bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
-        request_id=done.request_id,
+        request_id=done.call.request_id,
     )
 
 

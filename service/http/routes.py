@@ -23,13 +23,16 @@ from service.http.body import BodyLimits, RequestBody
 from service.http.forwarded import root_path
 from service.http.openapi import problem_response, problem_responses
 from service.observability.exposition import expose
-from service.pipeline.pipeline import Call, Pipeline
+from service.pipeline.pipeline import Pipeline
+from service.pipeline.way import Answered, Call
+from service.sparsity.plan import Plan, SweepPlan
 
 router = APIRouter()
 # Apart, because metrics may have a port of their own.
 metrics_router = APIRouter()
 
-_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
+_Plan = TypeVar("_Plan", bound=Plan | SweepPlan)
+_T = TypeVar("_T")
 
 _PAGE = Path(__file__).parents[1] / "pages" / "index.html"
 _METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
@@ -76,7 +79,9 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
 
     `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'localhost:8000/classify'`
     """
-    answer = await _about_a_clip(request, response, _pipeline(request).classify)
+    pipeline = _pipeline(request)
+    done = await _about_a_clip(request, response, pipeline.classify)
+    answer = responses.classification(pipeline.manifest, done)
     request.state.log |= {
         "sparsity": answer.sparsity.used,
         "degraded": answer.sparsity.reason,
@@ -104,7 +109,9 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
 
     `curl -F file=@clip.mp4 'localhost:8000/sweep?sparsities=0,0.5,0.9'`
     """
-    answer = await _about_a_clip(request, response, _pipeline(request).sweep)
+    pipeline = _pipeline(request)
+    done = await _about_a_clip(request, response, pipeline.sweep)
+    answer = responses.sweep(pipeline.manifest, done)
     request.state.log |= {
         "sparsities": [point.used for point in answer.points],
         "tokens": sum(point.tokens for point in answer.points),
@@ -114,8 +121,10 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
 
 
 async def _about_a_clip(
-    request: Request, response: Response, ask: Callable[[Call], Awaitable[_Answer]]
-) -> _Answer:
+    request: Request,
+    response: Response,
+    ask: Callable[[Call], Awaitable[Answered[_Plan, _T]]],
+) -> Answered[_Plan, _T]:
     body = _body(request)
     call = Call(
         source=body,
@@ -125,7 +134,7 @@ async def _about_a_clip(
     )
     trace = call.trace
     try:
-        answer = await ask(call)
+        done = await ask(call)
     except ServiceError as error:
         error.headers.setdefault("server-timing", trace.server_timing())
         if not await body.drain():
@@ -135,10 +144,10 @@ async def _about_a_clip(
         body.release()
         stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
         request.state.log = {"stages": stages}
-    request.state.log["cache"] = answer.cache
+    request.state.log["cache"] = done.work.cache
     response.headers["server-timing"] = trace.server_timing()
-    response.headers["cache-status"] = _cache_status(answer.cache, call.store)
-    return answer
+    response.headers["cache-status"] = _cache_status(done.work.cache, call.store)
+    return done
 
 
 def _directives(cache_control: str) -> set[str]:

@@ -1,97 +1,44 @@
-"""The way of one clip: admit, upload, decode, select, queue, extract.
-
-HTTP and the command line use the same pipeline; they differ in where the bytes come from.
-"""
+"""The parts of the service, put together: made once, started once, stopped once."""
 
 import asyncio
-import errno
 import logging
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
-from service.admission.admission import Admission, AdmissionLimits, Cost, Reservation
+from service.admission.admission import Admission, AdmissionLimits, Cost
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, Sandbox
-from service.decoding.shared_memory import Block
-from service.engine import Engine, EngineError, OutOfMemory
-from service.errors import (
-    ClientDisconnected,
-    ClipError,
-    InternalError,
-    NotReady,
-    OutOfRoom,
-    Overloaded,
-    RequestTimeout,
-    ServiceError,
-)
-from service.http import schemas
-from service.http.body import Received
-from service.http.responses import Done
-from service.observability import exemplars
-from service.observability.metrics import ENGINE_STAGES, Metrics, outcome_of
-from service.observability.timing import Trace
+from service.engine import Engine, EngineError
+from service.errors import NotReady
+from service.observability.metrics import ENGINE_STAGES, Metrics
+from service.pipeline.counting import count_classification
 from service.pipeline.decode_pool import decode_pool
-from service.pipeline.parameters import Bounds
-from service.pipeline.requests import ClassifyRequest, ClipRequest, SweepRequest, Terms
-from service.pipeline.stages import ClipWork, Stages, Times
+from service.pipeline.stages import Stages
+from service.pipeline.way import Answered, Call, Question, Way
 from service.settings import DEFAULT_LEVELS, Settings
+from service.sparsity import rules
 from service.sparsity.levels import SparsityPolicy
+from service.sparsity.parameters import (
+    CLASSIFY_NAMES,
+    SWEEP_NAMES,
+    Bounds,
+    collect,
+    parse,
+    parse_sweep,
+)
+from service.sparsity.plan import Plan, SweepPlan, plan_classification, plan_sweep
 from video.facts import ClipFacts
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
-# Whoever names no budget wants the answer as soon as one with a budget of a second. A tight budget
-# so gains a second at most on those who came before: they are overtaken, but never for good.
-_PATIENCE_SECONDS = 1.0
-
-# Predictions scatter: who is expected to be answered later than at this share of the deadline may
-# be late, and would then have been work for nothing.
+# Predictions scatter: a request that is expected to be answered later than at this share of the
+# deadline may be late, and would then have been work for nothing.
 _SURE_SHARE = 0.7
-
-# The memory that holds a clip is full, or there is no descriptor for it.
-_LACKS = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 class StartError(Exception):
     """The pipeline cannot be made ready; the text says why and what to do."""
-
-
-class Source(Protocol):
-    """Where a clip comes from."""
-
-    async def read_clip(self, block: Block) -> Received:
-        """Put the clip's bytes into ``block``."""
-        ...
-
-    async def gone(self) -> None:
-        """Return when nobody waits for the answer any more; or never."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One time that the pipeline is asked about a clip.
-
-    Attributes:
-        source: where the clip's bytes come from.
-        query: parameters that are known before the body is read.
-        request_id: repeated in the answer.
-        trace: filled with the time of each stage, also when it fails on the way.
-        store: False passes the cache by, if there is one.
-    """
-
-    source: Source
-    query: Sequence[tuple[str, str]]
-    request_id: str
-    trace: Trace = field(default_factory=Trace)
-    store: bool = True
 
 
 class Pipeline:
@@ -106,12 +53,7 @@ class Pipeline:
             self.manifest.geometry.tokens,
             self.manifest.sparsity,
         )
-        self.terms = Terms(
-            self.manifest,
-            self.policy,
-            Bounds(settings.max_views, settings.max_top_labels),
-            settings.degrade_max_sparsity,
-        )
+        self.bounds = Bounds(settings.max_views, settings.max_top_labels)
         self.admission = Admission(
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
@@ -130,6 +72,28 @@ class Pipeline:
             cache_bytes=settings.cache_bytes,
             timeout_seconds=settings.request_timeout_seconds,
             on_eviction=metrics.cache_evictions.inc,
+        )
+        self.way = Way(
+            self.admission,
+            self.stages,
+            metrics,
+            self.not_ready_because,
+            settings.request_timeout_seconds,
+        )
+        views, bounds = self.default_views, self.bounds
+        self._classification = Question(
+            lambda pairs: plan_classification(
+                self.policy,
+                parse(collect(pairs, CLASSIFY_NAMES), views, bounds),
+                settings.degrade_max_sparsity,
+            ),
+            rules.classify,
+        )
+        self._sweep = Question(
+            lambda pairs: plan_sweep(
+                self.policy, parse_sweep(collect(pairs, SWEEP_NAMES), views, bounds)
+            ),
+            rules.sweep,
         )
         self.draining = False
         self._watch()
@@ -172,99 +136,21 @@ class Pipeline:
             await asyncio.to_thread(self.engine.close)
             self.engine = None
 
-    async def classify(self, call: Call) -> schemas.Classification:
+    async def classify(self, call: Call) -> Answered[Plan, rules.Classified]:
         """Take one clip all the way.
 
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
         """
-        return await self._recorded(ClassifyRequest(self.terms), call)
+        done = await self.way.take(self._classification, call)
+        count_classification(self.metrics, done.plan.asked, done.outcome, done.spent_seconds)
+        return done
 
-    async def sweep(self, call: Call) -> schemas.Sweep:
+    async def sweep(self, call: Call) -> Answered[SweepPlan, rules.Swept]:
         """Take one clip through several sparsities; everything else as in :meth:`classify`."""
-        return await self._recorded(SweepRequest(self.terms), call)
-
-    async def _recorded(self, request: ClipRequest[_T], call: Call) -> _T:
-        error: ServiceError | None = None
-        try:
-            return await self._serve(request, call)
-        except ServiceError as caught:
-            error = caught
-            raise
-        except asyncio.CancelledError:
-            error = ClientDisconnected()
-            raise
-        except BaseException as caught:
-            if not _is_lack_of_room(caught):
-                error = InternalError()
-                raise
-            logger.warning("no room for a clip", exc_info=caught)
-            error = OutOfRoom()
-            raise error from None
-        finally:
-            self._record(error, call.trace)
-
-    async def _serve(self, request: ClipRequest[_T], call: Call) -> _T:
-        source, trace = call.source, call.trace
-        with trace.stage("admit"):
-            if reason := self.not_ready_because():
-                raise NotReady(reason)
-            request.read(call.query)
-            reservation = self.admission.admit(request.costs)
-        with reservation, Block("clip") as clip:
-            with trace.stage("upload"):
-                received = await source.read_clip(clip)
-            request.read([*call.query, *received.form])
-            reservation.decide_again(request.costs)
-            reservation.begin()
-            self.metrics.clip_bytes.observe(clip.size)
-            work = await self._while_wanted(
-                self._compute(request, call, clip, reservation), source.gone
-            )
-            reservation.answered(work.tokens)
-            self._count(work)
-            request.count(self.metrics)
-            return request.answer(
-                Done(self.manifest, work, received.container, clip.size, trace, call.request_id)
-            )
-
-    async def _compute(
-        self, request: ClipRequest[_T], call: Call, clip: Block, reservation: Reservation
-    ) -> ClipWork:
-        clock = time.monotonic
-        arrived = clock()
-        deadline = arrived + self.settings.request_timeout_seconds
-        wanted_in = min(_PATIENCE_SECONDS, request.budget_seconds or _PATIENCE_SECONDS)
-        times = Times(call.trace, deadline, arrived + wanted_in)
-        try:
-            work = await self.stages.select(clip, request.views, times, store=call.store)
-            await request.work(work, reservation, lambda: clock() - arrived)
-        except OutOfMemory:
-            raise self.admission.overloaded("device") from None
-        return work
-
-    async def _while_wanted(
-        self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]
-    ) -> _T:
-        """Await the work; cancel it when nobody waits for it any more, or for too long."""
-        working = asyncio.ensure_future(work)
-        watching = asyncio.ensure_future(gone())
-        try:
-            done, _ = await asyncio.wait(
-                {working, watching},
-                timeout=self.settings.request_timeout_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if working in done:
-                return working.result()
-            if watching in done:
-                raise ClientDisconnected
-            raise RequestTimeout(self.settings.request_timeout_seconds)
-        finally:
-            watching.cancel()
-            working.cancel()
-            # Only when the work has really ended is its reservation given back.
-            await asyncio.gather(working, watching, return_exceptions=True)
+        done = await self.way.take(self._sweep, call)
+        self.metrics.rules.labels("sweep").inc()
+        return done
 
     def _load_engine(self) -> Engine:
         engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
@@ -312,26 +198,3 @@ class Pipeline:
         metrics.watch_queue("decode", lambda: self.pool.waiting)
         for stage in ENGINE_STAGES:
             metrics.watch_engine(stage, lambda: self.engine)
-
-    def _count(self, work: ClipWork) -> None:
-        metrics = self.metrics
-        metrics.tokens_kept.inc(work.tokens)
-        metrics.tokens_seen.inc(self.manifest.geometry.tokens * work.views * work.extractions)
-        metrics.cache_uses.labels(work.cache).inc()
-        metrics.substituted_frames.inc(work.selection.facts.substituted_frames)
-
-    def _record(self, error: ServiceError | None, trace: Trace) -> None:
-        metrics, exemplar = self.metrics, exemplars.current.get()
-        for stage, seconds in trace.seconds.items():
-            metrics.stages.labels(stage).observe(seconds, exemplar)
-        metrics.outcomes.labels(outcome_of(error)).inc()
-        if error is None:
-            metrics.duration.observe(trace.total, exemplar)
-        elif isinstance(error, ClipError):
-            metrics.decode_failures.labels(error.code).inc()
-        elif isinstance(error, Overloaded):
-            metrics.refusals.labels(error.reason).inc()
-
-
-def _is_lack_of_room(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LACKS)

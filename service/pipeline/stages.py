@@ -1,4 +1,4 @@
-"""The stages of one clip behind its upload: decode, select, extract, unless they are known."""
+"""Decode, select and extract, unless what they give is known."""
 
 import asyncio
 import time
@@ -49,7 +49,7 @@ class ClipKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedClip:
     """A clip up to where sparsity begins to matter.
 
     Attributes:
@@ -76,9 +76,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Of one K: float32 logits [V, classes], and what it took this request.
+    """What the extractor says at one K, and what that took this request.
 
-    seconds: running, without waiting; 0 like ``macs`` when it had been made before.
+    Attributes:
+        logits: float32 [V, classes].
+        seconds: running, without waiting; 0 like ``macs`` when it had been made before.
     """
 
     logits: NDArray[np.float32]
@@ -108,9 +110,9 @@ class Stages:
         self.manifest, self.pool, self.engine = manifest, pool, engine
         self.timeout_seconds = timeout_seconds
         self.caches = cache_bytes > 0
-        self.cache: ByteCache[ClipKey, Selection] = ByteCache(cache_bytes, on_eviction)
+        self.cache: ByteCache[ClipKey, SelectedClip] = ByteCache(cache_bytes, on_eviction)
         self._bundle_digest = ",".join(file.sha256 for file in manifest.files.values())
-        self._selections: SingleFlight[ClipKey, Selection] = SingleFlight()
+        self._selections: SingleFlight[ClipKey, SelectedClip] = SingleFlight()
         self._extractions: SingleFlight[tuple[ClipKey, int], Extraction] = SingleFlight()
 
     async def select(self, clip: Block, views: Views, times: Times, *, store: bool) -> "ClipWork":
@@ -142,12 +144,12 @@ class Stages:
         times.trace.add("queue", time.perf_counter() - began)
         return ClipWork(self, selection, key, times, "partial")
 
-    async def _select_and_keep(self, key: ClipKey, clip: Block, times: Times) -> Selection:
+    async def _select_and_keep(self, key: ClipKey, clip: Block, times: Times) -> SelectedClip:
         selection = await self._select(clip, key.views, times)
         self.cache.put(key, selection, selection.bytes)
         return selection
 
-    async def _select(self, clip: Block, views: Views, times: Times) -> Selection:
+    async def _select(self, clip: Block, views: Views, times: Times) -> SelectedClip:
         geometry = self.manifest.geometry
         plan = ViewPlan(
             temporal=views.temporal,
@@ -166,9 +168,9 @@ class Stages:
         times.trace.add("select", selected.ran)
         with times.trace.stage("select"):
             ranking = await asyncio.to_thread(rank, selected.scores)
-        return Selection(frames, facts, selected.scores, ranking, selected.context)
+        return SelectedClip(frames, facts, selected.scores, ranking, selected.context)
 
-    async def extract(self, selection: Selection, kept: int, times: Times) -> Extraction:
+    async def extract(self, selection: SelectedClip, kept: int, times: Times) -> Extraction:
         """Look at the best ``kept`` tokens of each view.
 
         Raises:
@@ -195,7 +197,7 @@ class Stages:
         )
 
     async def extract_once(
-        self, key: ClipKey, selection: Selection, kept: int, times: Times
+        self, key: ClipKey, selection: SelectedClip, kept: int, times: Times
     ) -> Extraction:
         """The same for a selection that others may have as well: what is known is not made anew."""
         if (known := selection.logits.get(kept)) is not None:
@@ -210,7 +212,7 @@ class Stages:
         return Extraction(done.logits, 0.0, 0)
 
     async def _extract_and_keep(
-        self, key: ClipKey, selection: Selection, kept: int, times: Times
+        self, key: ClipKey, selection: SelectedClip, kept: int, times: Times
     ) -> Extraction:
         done = await self.extract(selection, kept, times)
         selection.logits[kept] = done.logits
@@ -223,16 +225,17 @@ class ClipWork:
     """One request's way through the stages, and what it really took.
 
     Attributes:
-        selection: of the clip.
+        selection: the clip's frames, scores and context.
+        tokens_of_view: N, tokens of one view.
         macs: multiply-accumulates that were computed for this request.
-        tokens: that the extractor looked at for this request, all views together.
+        tokens: tokens that the extractor looked at for this request, all views together.
         extractions: how often it did so.
     """
 
     def __init__(
         self,
         stages: Stages,
-        selection: Selection,
+        selection: SelectedClip,
         key: ClipKey | None,
         times: Times,
         cache: CacheUse,
@@ -240,6 +243,7 @@ class ClipWork:
         self._stages, self.selection, self._key = stages, selection, key
         self._times, self._cache = times, cache
         self.views = len(selection.frames)
+        self.tokens_of_view = stages.manifest.geometry.tokens
         selected_here = cache in ("miss", "off")
         self.macs = stages.manifest.macs.selector * self.views if selected_here else 0
         self.tokens = self.extractions = 0

@@ -7,10 +7,10 @@ from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.decoding.containers import CONTAINERS
-from service.http.forwarded import clean_prefix, trusted_network
 from service.settings.decoding import Cache, Decoding
 from service.settings.limits import Admission, Deadlines, Limits
 from service.settings.model import Engine, Model
+from service.settings.proxies import clean_prefix, trusted_network
 from service.settings.server import Keys, Server
 
 if TYPE_CHECKING:

@@ -1,41 +1,62 @@
 """What a request may cost, before its clip is known: what admission reserves and may shrink."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from service.admission.admission import Cost
 from service.errors import ContradictoryParameters
-from service.pipeline.parameters import AUTO, Parameters
 from service.sparsity.levels import Level, SparsityPolicy, ladder
+from service.sparsity.parameters import AUTO, Parameters, SweepParameters
 
 Rule = Literal["fixed", "auto", "cascade"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The levels that a request may be served at.
+    """The levels that a classification may be served at.
 
     Attributes:
+        asked: the request's parameters.
         rule: what chooses among the steps.
         steps: densest first; what there is to choose from while nothing presses. A fixed sparsity
             without a budget has one.
         ceilings: densest first, from ``steps[0]`` on: to what the densest may be lowered while
             there is much to do. One when the request may not be served sparser for that.
-        views: of the clip; all of them get the same level.
     """
 
+    asked: Parameters
     rule: Rule
     steps: tuple[Level, ...]
     ceilings: tuple[Level, ...]
-    views: int
+
+    @property
+    def explicit(self) -> bool:
+        """A sparsity was asked for, or `auto`: a sparser one for the budget is less than that."""
+        return self.asked.sparsity is not None
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the selector's mass that `auto` has to reach, otherwise None."""
+        return self.asked.coverage
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """Seconds from the clip's arrival to the answer; None without a budget."""
+        return None if self.asked.budget_ms is None else self.asked.budget_ms / 1000
 
     def under(self, ceiling: Level) -> tuple[Level, ...]:
         """The steps that keep at most as many tokens as the ceiling, or the ceiling itself."""
         return tuple(step for step in self.steps if step.kept <= ceiling.kept) or (ceiling,)
 
     @property
+    def choices(self) -> frozenset[int]:
+        """Every K that a look may have."""
+        return frozenset(level.kept for level in (*self.steps, *self.ceilings))
+
+    @property
     def costs(self) -> tuple[Cost, ...]:
-        """At most, under each ceiling: what has to be reserved.
+        """What has to be reserved under each ceiling, best first; see :meth:`Admission.admit`.
 
         A cascade may have to go through its whole ladder.
         """
@@ -46,10 +67,49 @@ class Plan:
             ]
         else:
             of_view = [(self.under(ceiling)[0].kept,) for ceiling in self.ceilings]
-        return tuple(Cost(kept, self.views) for kept in of_view)
+        return tuple(Cost(kept, self.asked.views.count) for kept in of_view)
 
 
-def plan(policy: SparsityPolicy, asked: Parameters, degrade_to: float | None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """The levels that a sweep looks at.
+
+    Attributes:
+        asked: the request's parameters.
+        levels: by the sparsity asked for, in that order.
+        coverage, budget_seconds: as in :class:`Plan`; a sweep has neither.
+    """
+
+    asked: SweepParameters
+    levels: Mapping[float, Level]
+    coverage: None = None
+    budget_seconds: None = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Tokens of one view in each look, densest first. Sparsities may share a level."""
+        return tuple(sorted(self.choices, reverse=True))
+
+    @property
+    def choices(self) -> frozenset[int]:
+        """Every K that a look has."""
+        return frozenset(level.kept for level in self.levels.values())
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What has to be reserved; a sweep has one way to be served."""
+        return (Cost(self.kept, self.asked.views.count),)
+
+
+def plan_sweep(policy: SparsityPolicy, asked: SweepParameters) -> SweepPlan:
+    """What a sweep costs: each sparsity is looked at on its level."""
+    levels = {sparsity: policy.level(sparsity) for sparsity in asked.sparsities}
+    return SweepPlan(asked, levels)
+
+
+def plan_classification(
+    policy: SparsityPolicy, asked: Parameters, degrade_to: float | None
+) -> Plan:
     """What a classification may cost.
 
     - a sparsity alone is served at its level;
@@ -93,7 +153,10 @@ def plan(policy: SparsityPolicy, asked: Parameters, degrade_to: float | None) ->
     elif degrade_to is not None and not asked.strict:
         floor = _sparser(densest, policy.level(degrade_to))
     return Plan(
-        rule, policy.between(densest, sparsest), policy.between(densest, floor), asked.views.count
+        asked,
+        rule,
+        steps=policy.between(densest, sparsest),
+        ceilings=policy.between(densest, floor),
     )
 
 

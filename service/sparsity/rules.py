@@ -1,54 +1,77 @@
-"""From a clip's selection to its labels: the rules that choose K while the clip is worked on."""
+"""The rules that choose K, as generators: a rule yields a look and is sent what the look shows.
 
-from collections.abc import Callable
+A rule waits for nothing and measures nothing. It names a level, the pipeline lets the extractor
+look at the clip at that level, and the rule goes on from the logits. It returns the outcome.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.pipeline.stages import Extraction
 from service.sparsity.levels import Level, cover, ladder
-from service.sparsity.plan import Plan
+from service.sparsity.plan import Plan, SweepPlan
 
 Stop = Literal["margin", "densest", "budget"]
 Reason = Literal["requests", "tokens", "wait", "budget"]
 
-
-class Extracts(Protocol):
-    """What the rules ask of a clip's work; :class:`service.pipeline.stages.ClipWork` is it."""
-
-    async def curve(self) -> NDArray[np.float64]:
-        """float64 [N]; see :func:`service.sparsity.levels.coverage_curve`."""
-        ...
-
-    async def extract(self, kept: int) -> Extraction:
-        """Look at so many tokens of each view."""
-        ...
-
-    def predicted_seconds(self, kept: int) -> float:
-        """Until an extraction that is asked for now is done."""
-        ...
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The numbers that rules go by; None for those that are not wanted.
+class Look:
+    """What a rule asks the extractor for.
 
-    coverage: share of the selector's mass. margin: between the first two probabilities.
-    budget_seconds: from ``spent()`` being 0 to the answer. explicit: a sparsity was asked for, or
-    `auto`: to get a sparser one for the budget is less than what was asked for.
+    Attributes:
+        level: K is its ``kept``.
+        left: tokens of one view in each look that is still to come after this one. None while the
+            rule does not know, so that everything that was reserved may be needed.
     """
 
-    coverage: float | None = None
-    margin: float | None = None
-    budget_seconds: float | None = None
-    explicit: bool = True
+    level: Level
+    left: tuple[int, ...] | None
+
+
+# Seconds from the clip's arrival until a look that is asked for now is done, by K. It holds every K
+# of the plan where the request has a budget, and is empty otherwise.
+Predictions = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look shows: float32 logits [V, classes], and what further looks would take."""
+
+    logits: NDArray[np.float32]
+    predictions: Predictions
+
+
+Rule = Generator[Look, Seen, _T]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a rule starts from, besides the plan.
+
+    Attributes:
+        way: which of the plan's costs is reserved; a classification's looks keep no more tokens
+            than the ceiling of this number.
+        degraded_by: why it is not the first, otherwise None.
+        predictions: when the rule starts.
+        curve: float64 [N], see :func:`service.sparsity.levels.coverage_curve`; None where the plan
+            has no coverage.
+    """
+
+    way: int
+    degraded_by: Reason | None
+    predictions: Predictions
+    curve: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One extraction: its level, its best label as an index, that one's lead over the next."""
+    """One look: its level, its best label as an index, that one's lead over the next."""
 
     level: Level
     best: int
@@ -57,7 +80,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Classified:
     """What was chosen and what came out of it.
 
     Attributes:
@@ -81,109 +104,80 @@ class Outcome:
         return self.steps[-1].level
 
 
-class _Budget:
-    """Predicts whether an extraction that is asked for now ends in time."""
-
-    def __init__(
-        self, work: Extracts, budget_seconds: float | None, spent: Callable[[], float]
-    ) -> None:
-        self._work, self._budget, self._spent = work, budget_seconds, spent
-        self.predicted: float | None = None
-
-    @property
-    def given(self) -> bool:
-        return self._budget is not None
-
-    def fits(self, level: Level) -> bool:
-        return self._budget is None or self._predict(level) <= self._budget
-
-    def choose(self, level: Level) -> Level:
-        """Note what is predicted for the level that is taken, whether it fits or not."""
-        if self._budget is not None:
-            self.predicted = self._predict(level)
-        return level
-
-    def _predict(self, level: Level) -> float:
-        return self._spent() + self._work.predicted_seconds(level.kept)
+# float64 probabilities [classes], by K.
+Swept = Mapping[int, NDArray[np.float64]]
 
 
-async def run(
-    plan: Plan,
-    ceiling: Level,
-    degraded_by: Reason | None,
-    asked: Asked,
-    work: Extracts,
-    spent: Callable[[], float],
-    settle: Callable[[int], None],
-) -> Outcome:
-    """Choose and extract by the plan's rule.
+def classify(plan: Plan, situation: Situation) -> Rule[Classified]:
+    """The rule that the plan names."""
+    rule = {"fixed": fixed, "auto": auto, "cascade": cascade}[plan.rule]
+    return rule(plan, situation)
 
-    Args:
-        ceiling: one of the plan's; no more tokens than it are kept.
-        degraded_by: why the ceiling is not the plan's first.
-        spent: seconds since the clip had arrived.
-        settle: told the tokens of one view that are needed at most, once that is known.
-    """
-    budget = _Budget(work, asked.budget_seconds, spent)
-    if asked.margin is not None:
-        return await _cascade(plan, ceiling, degraded_by, asked, work, budget)
-    curve = await work.curve() if asked.coverage is not None else None
 
-    def rule(steps: tuple[Level, ...]) -> Level:
-        if curve is None or asked.coverage is None:
-            return steps[0]
-        return cover(steps, curve, asked.coverage)
+def fixed(plan: Plan, situation: Situation) -> Rule[Classified]:
+    """One look, at the densest level that is allowed."""
+    allowed = plan.under(plan.ceilings[situation.way])
+    return (yield from _look_once(plan, situation, wanted=plan.steps[0], affordable=allowed[0]))
 
-    allowed = plan.under(ceiling)
-    wanted, affordable = rule(plan.steps), rule(allowed)
-    chosen = affordable
-    if budget.given:
-        sparser = [step for step in allowed if step.kept <= affordable.kept]
-        chosen = budget.choose(next(filter(budget.fits, sparser), sparser[-1]))
-    settle(chosen.kept)
-    probabilities = probabilities_of((await work.extract(chosen.kept)).logits)
-    outcome = Outcome(probabilities, [_step(chosen, probabilities)])
-    if chosen.kept < affordable.kept:
-        outcome.degraded_by = "budget" if asked.explicit else None
-    elif chosen.kept < wanted.kept:
-        outcome.degraded_by = degraded_by
-    outcome.predicted_seconds = budget.predicted
-    if curve is not None:
-        outcome.coverage_reached = float(curve[chosen.kept - 1])
+
+def auto(plan: Plan, situation: Situation) -> Rule[Classified]:
+    """One look, at the sparsest level that holds the coverage."""
+    assert situation.curve is not None
+    assert plan.coverage is not None
+    curve, allowed = situation.curve, plan.under(plan.ceilings[situation.way])
+    outcome = yield from _look_once(
+        plan,
+        situation,
+        wanted=cover(plan.steps, curve, plan.coverage),
+        affordable=cover(allowed, curve, plan.coverage),
+    )
+    outcome.coverage_reached = float(curve[outcome.level.kept - 1])
     return outcome
 
 
-async def _cascade(
-    plan: Plan,
-    ceiling: Level,
-    degraded_by: Reason | None,
-    asked: Asked,
-    work: Extracts,
-    budget: _Budget,
-) -> Outcome:
-    """Sparsest first, denser while the first two labels are too close to each other."""
-    margin = asked.margin or 0.0
-    levels = ladder(plan.under(ceiling))
-    level = budget.choose(levels[0])
-    probabilities = probabilities_of((await work.extract(level.kept)).logits)
-    outcome = Outcome(probabilities, [_step(level, probabilities)], stopped="densest")
-    for level in levels[1:]:
-        if outcome.steps[-1].margin >= margin:
-            break
-        if not budget.fits(level):
+def cascade(plan: Plan, situation: Situation) -> Rule[Classified]:
+    """The sparsest level first, then denser ones while the first two labels are too close."""
+    margin = plan.asked.margin
+    assert margin is not None
+    ceiling = plan.ceilings[situation.way]
+    outcome = Classified(np.empty(0), stopped="densest")
+    predictions = situation.predictions
+    for level in ladder(plan.under(ceiling)):
+        if outcome.steps and not _fits(level, plan, predictions):
             outcome.stopped = "budget"
             break
-        budget.choose(level)
-        outcome.probabilities = probabilities_of((await work.extract(level.kept)).logits)
+        outcome.predicted_seconds = predictions.get(level.kept)
+        seen = yield Look(level, left=None)
+        predictions = seen.predictions
+        outcome.probabilities = probabilities_of(seen.logits)
         outcome.steps.append(_step(level, outcome.probabilities))
-    if outcome.steps[-1].margin >= margin:
-        outcome.stopped = "margin"
-    elif outcome.stopped == "budget":
-        outcome.degraded_by = "budget" if asked.explicit else None
-    elif ceiling.kept < plan.steps[0].kept:
-        outcome.degraded_by = degraded_by
-    outcome.predicted_seconds = budget.predicted
+        if outcome.steps[-1].margin >= margin:
+            outcome.stopped = "margin"
+            break
+    if outcome.stopped == "budget":
+        outcome.degraded_by = "budget" if plan.explicit else None
+    elif outcome.stopped == "densest" and ceiling.kept < plan.steps[0].kept:
+        outcome.degraded_by = situation.degraded_by
     return outcome
+
+
+def budget(steps: Sequence[Level], plan: Plan, predictions: Predictions) -> Level:
+    """The densest step that is predicted to be in time, or the sparsest where none is.
+
+    Args:
+        steps: densest first, at least one.
+    """
+    return next((step for step in steps if _fits(step, plan, predictions)), steps[-1])
+
+
+def sweep(plan: SweepPlan, _situation: Situation) -> Rule[Swept]:
+    """A look at each K, densest first."""
+    found = {}
+    levels = {level.kept: level for level in plan.levels.values()}
+    for done, kept in enumerate(plan.kept, start=1):
+        seen = yield Look(levels[kept], left=plan.kept[done:])
+        found[kept] = probabilities_of(seen.logits)
+    return found
 
 
 def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -195,6 +189,32 @@ def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     exponentials = np.exp(shifted)
     of_views: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return np.asarray(of_views.mean(axis=0))
+
+
+def _look_once(
+    plan: Plan, situation: Situation, *, wanted: Level, affordable: Level
+) -> Rule[Classified]:
+    """One look at the affordable level, or at a sparser one that is in the budget.
+
+    Args:
+        wanted: what the look would be at if nothing pressed.
+    """
+    allowed = plan.under(plan.ceilings[situation.way])
+    not_denser = [step for step in allowed if step.kept <= affordable.kept]
+    chosen = budget(not_denser, plan, situation.predictions)
+    seen = yield Look(chosen, left=())
+    probabilities = probabilities_of(seen.logits)
+    outcome = Classified(probabilities, [_step(chosen, probabilities)])
+    if chosen.kept < affordable.kept:
+        outcome.degraded_by = "budget" if plan.explicit else None
+    elif chosen.kept < wanted.kept:
+        outcome.degraded_by = situation.degraded_by
+    outcome.predicted_seconds = situation.predictions.get(chosen.kept)
+    return outcome
+
+
+def _fits(level: Level, plan: Plan, predictions: Predictions) -> bool:
+    return plan.budget_seconds is None or predictions[level.kept] <= plan.budget_seconds
 
 
 def _step(level: Level, probabilities: NDArray[np.float64]) -> Step:

@@ -26,7 +26,8 @@ from service.errors import (
     UploadTimeout,
     UploadTooSlow,
 )
-from service.http.body import BodyLimits, Received, RequestBody, UploadMemory
+from service.http.body import BodyLimits, RequestBody, UploadMemory
+from service.pipeline.way import Received
 
 LIMITS = BodyLimits(
     max_body_bytes=20_000,

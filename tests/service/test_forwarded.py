@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from bundle.reader import read_bundle
 from service.http.app import create_app
-from service.http.forwarded import LONGEST_PREFIX, OWN_ADDRESSES, Forwarded, clean_prefix
+from service.http.forwarded import Forwarded
 from service.http.keys import make_key
 from service.observability.metrics import ROUTES
 from service.settings import SettingsError, load_settings
+from service.settings.proxies import LONGEST_PREFIX, OWN_ADDRESSES, clean_prefix, trusted_network
 
 PROXY = "10.0.0.7"
 
@@ -223,3 +224,19 @@ def test_nobody_on_this_machine_is_believed_by_default(
     (told,) = [line for line in server.logs() if "not believed" in line["message"]]
     assert "LOOKWHEN_TRUSTED_PROXIES" in told["setting"]
     assert json.loads(server.client.get("/openapi.json").text)["servers"] == [{"url": "/lookwhen"}]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
+        ("fd00::/8", "fd00::/8"),
+    ],
+)
+def test_an_ipv4_network_is_one_however_it_is_written(written: str, meant: str) -> None:
+    assert str(trusted_network(written)) == meant
+    for everybody in ("::ffff:0.0.0.0/96", "0.0.0.0/0", "::/0"):
+        with pytest.raises(ValueError, match="everybody"):
+            trusted_network(everybody)

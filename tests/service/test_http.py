@@ -12,7 +12,7 @@ import service_clips as clips
 from service_server import Server
 
 from service import errors
-from service.pipeline.parameters import CLASSIFY_NAMES
+from service.sparsity.parameters import CLASSIFY_NAMES
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT.parent / "shared" / "clips"

@@ -19,8 +19,8 @@ from service_server import Server
 from test_body import LIMITS, read
 
 from service.errors import MalformedMultipart, ServiceError, SeveralFiles
-from service.http.body import Received
 from service.http.multipart import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, MultipartReader
+from service.pipeline.way import Received
 
 CLIP = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) + b"\n--\r\n-\r"
 

@@ -9,7 +9,7 @@ from service_server import Server
 
 from service.errors import all_errors
 from service.http.schemas import Classification, Sweep
-from service.pipeline.parameters import CLASSIFY_NAMES, SWEEP_NAMES
+from service.sparsity.parameters import CLASSIFY_NAMES, SWEEP_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from service.errors import (
     InvalidParameter,
     UnknownParameter,
 )
-from service.pipeline import parameters
-from service.pipeline.parameters import Bounds, Parameters
+from service.sparsity import parameters
+from service.sparsity.parameters import Bounds, Parameters
 
 BOUNDS = Bounds(max_views=12, max_top=1000)
 

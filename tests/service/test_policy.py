@@ -11,10 +11,10 @@ from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
 from service.admission.admission import Cost
 from service.errors import ContradictoryParameters
-from service.pipeline.parameters import Parameters
 from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve, ladder
-from service.sparsity.plan import Plan, plan
+from service.sparsity.parameters import Parameters
+from service.sparsity.plan import Plan, plan_classification
 
 TRAINED = SparsityRange(lowest=0.7, highest=0.95, default=0.9)
 
@@ -146,7 +146,7 @@ def test_a_ladder_climbs_in_few_steps(a: float, b: float, tokens: int) -> None:
 
 def planned(degrade_to: float | None = None, **asked: object) -> Plan:
     given = {"sparsity": None, "top": 5, "views": Views(1, 1)} | asked
-    return plan(policy_of(), Parameters(**given), degrade_to)  # type: ignore[arg-type]
+    return plan_classification(policy_of(), Parameters(**given), degrade_to)  # type: ignore[arg-type]
 
 
 def spans(levels: tuple[Level, ...]) -> tuple[float, float]:

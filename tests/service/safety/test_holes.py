@@ -22,7 +22,7 @@ from service.decoding import worker
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
-    Job,
+    DecodeJob,
     ProtocolError,
     Refused,
     decode_reply,
@@ -104,7 +104,7 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
     with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
         clip.append(worker.WARM_UP_CLIP.read_bytes())
-        job = Job(clip.size, plan, LIMITS, 1, 1.0, 0)
+        job = DecodeJob(clip.size, plan, LIMITS, 1, 1.0, 0)
         prober = Prober(torch.ops.loaded_libraries)
         reply = worker._run(job, [clip.fileno(), frames.fileno()], here, "cpu", prober)
     assert decode_reply(encode_reply(reply)) == Refused("too_many_pixels", 1e18, 1)

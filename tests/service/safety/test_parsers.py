@@ -27,7 +27,7 @@ from service.decoding.protocol import (
 from service.decoding.shared_memory import Block
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
-from service.pipeline.parameters import (
+from service.sparsity.parameters import (
     CLASSIFY_NAMES,
     MAX_SWEEP,
     SWEEP_NAMES,

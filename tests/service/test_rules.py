@@ -1,7 +1,7 @@
 """The rules that choose K while a clip is worked on, by tables of what each level would answer."""
 
-import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
-from service.pipeline.parameters import Parameters
-from service.pipeline.stages import Extraction
 from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import SparsityPolicy
-from service.sparsity.plan import Plan, plan
-from service.sparsity.rules import Asked, Outcome, probabilities_of
-from service.sparsity.rules import run as run_rules
+from service.sparsity.parameters import Parameters, SweepParameters
+from service.sparsity.plan import plan_classification, plan_sweep
+from service.sparsity.rules import Classified, Seen, Situation, classify, probabilities_of, sweep
 
 POLICY = SparsityPolicy(
     DEFAULT_LEVELS, DEFAULT_LEVELS, 1000, SparsityRange(lowest=0.7, highest=0.95, default=0.9)
@@ -25,57 +23,48 @@ POLICY = SparsityPolicy(
 ONE_VIEW = Views(1, 1)
 
 
+@dataclass(frozen=True)
 class Table:
-    """A clip whose answers, mass and times are written down; remembers what it was asked."""
+    """What a clip answers at each K, and what a look takes. Its selector's mass is even."""
 
-    def __init__(
-        self, margins: Mapping[int, float] | None = None, seconds_per_token: float = 0.0
-    ) -> None:
-        self._margins = margins or {}
-        self._seconds_per_token = seconds_per_token
-        self.seconds = 0.0
-        self.asked: list[int] = []
+    margins: Mapping[int, float] = field(default_factory=dict)
+    seconds_per_token: float = 0.0
 
-    async def curve(self) -> NDArray[np.float64]:
-        return np.arange(1, 1001) / 1000
-
-    async def extract(self, kept: int) -> Extraction:
-        self.asked.append(kept)
-        self.seconds += self.predicted_seconds(kept)
-        margin = self._margins.get(kept, 1.0)
+    def logits(self, kept: int) -> NDArray[np.float32]:
+        margin = self.margins.get(kept, 1.0)
         scores = np.array([[(1 - margin) / 2, (1 + margin) / 2]])
-        return Extraction(np.log(scores + 1e-12).astype(np.float32), 0.0, kept)
-
-    def predicted_seconds(self, kept: int) -> float:
-        return kept * self._seconds_per_token
+        return np.log(scores + 1e-12).astype(np.float32)
 
 
-def made(**asked: object) -> tuple[Plan, Asked]:
+CURVE = np.arange(1, 1001) / 1000
+
+
+def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> Classified:
+    """Play a rule to its end; ``began`` is what had passed when it started."""
     read = Parameters(**({"sparsity": None, "top": 5, "views": ONE_VIEW} | asked))  # type: ignore[arg-type]
-    budget = None if read.budget_ms is None else read.budget_ms / 1000
-    rules = Asked(read.coverage, read.margin, budget, explicit=read.sparsity is not None)
-    return plan(POLICY, read, None), rules
+    plan = plan_classification(POLICY, read, None)
+    seconds, looked = began, []
 
+    def predictions() -> dict[int, float]:
+        if plan.budget_seconds is None:
+            return {}
+        return {kept: seconds + kept * table.seconds_per_token for kept in plan.choices}
 
-def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> Outcome:
-    planned, rules = made(**asked)
-    settled: list[int] = []
     reason = "tokens" if way else None
-    outcome = asyncio.run(
-        run_rules(
-            planned,
-            planned.ceilings[way],
-            reason,  # type: ignore[arg-type]
-            rules,
-            table,
-            lambda: began + table.seconds,
-            settled.append,
-        )
-    )
-    assert sum(table.asked) <= planned.costs[way].tokens, "never more than was reserved"
-    assert [step.level.kept for step in outcome.steps] == table.asked
-    if settled:
-        assert settled == [sum(table.asked)]
+    rule = classify(plan, Situation(way, reason, predictions(), CURVE))  # type: ignore[arg-type]
+    look = next(rule)
+    while True:
+        kept = look.level.kept
+        looked.append(kept)
+        assert look.left in (None, ()), "one look, or as many as were reserved"
+        seconds += kept * table.seconds_per_token
+        try:
+            look = rule.send(Seen(table.logits(kept), predictions()))
+        except StopIteration as end:
+            outcome: Classified = end.value
+            break
+    assert sum(looked) <= plan.costs[way].tokens, "never more than was reserved"
+    assert [step.level.kept for step in outcome.steps] == looked
     return outcome
 
 
@@ -193,3 +182,20 @@ def test_equal_scores_have_no_margin_and_the_first_label() -> None:
 def test_probabilities_are_of_all_views() -> None:
     logits = np.array([[0.0, 5.0], [5.0, 0.0]], np.float32)
     np.testing.assert_allclose(probabilities_of(logits), [0.5, 0.5])
+
+
+def test_a_sweep_looks_at_each_level_once_and_says_what_is_left() -> None:
+    asked = SweepParameters((0.5, 0.9, 0.91), 5, Views(2, 1))
+    plan = plan_sweep(POLICY, asked)
+    table = Table({500: 0.2, 100: 0.6})
+    rule = sweep(plan, Situation(0, None, {}))
+    first = next(rule)
+    assert (first.level.kept, first.left) == (500, (100,))
+    second = rule.send(Seen(table.logits(500), {}))
+    assert (second.level.kept, second.left) == (100, ())
+    with pytest.raises(StopIteration) as end:
+        rule.send(Seen(table.logits(100), {}))
+    found = end.value.value
+    np.testing.assert_allclose(found[500], [0.4, 0.6], atol=1e-6)
+    np.testing.assert_allclose(found[100], [0.2, 0.8], atol=1e-6)
+    assert plan.costs[0].tokens == 600 * 2
