@@ -188,12 +188,11 @@ def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
     from service.sparsity import parameters
 
-    names = parameters.SWEEP_NAMES if sweep else parameters.CLASSIFY_NAMES
-    parse = parameters.parse_sweep if sweep else parameters.parse
+    kind = parameters.SweepParameters if sweep else parameters.Parameters
     try:
         # How many are too many is for the pipeline, here or at the service, to say.
         anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
-        parse(parameters.collect(query.items(), names), "1x1", anything)
+        parameters.read(parameters.bounded(kind, anything), query.items())
     except UnknownParameter as error:
         option = str(error.members["field"]).replace("_", "-")
         raise click.UsageError(f"--{option} does not go with --sweep") from None

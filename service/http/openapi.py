@@ -8,9 +8,9 @@ from fastapi.openapi.utils import get_openapi
 from service.decoding.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.http.access import is_open
-from service.http.parameter_schemas import CLASSIFY, SWEEP, top_and_views
 from service.pipeline.pipeline import Pipeline
 from service.settings import Settings
+from service.sparsity.parameters import schemas
 
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
@@ -46,10 +46,9 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
                 routes=app.routes,
             )
             document["components"]["schemas"]["ClipForm"] = _CLIP_FORM
-            shared = top_and_views(pipeline.default_views, pipeline.bounds)
             settings = pipeline.settings
-            _describe_clip_route(document, "/classify", CLASSIFY | shared, settings)
-            _describe_clip_route(document, "/sweep", SWEEP | shared, settings)
+            _describe_clip_route(document, "/classify", schemas(pipeline.parameters), settings)
+            _describe_clip_route(document, "/sweep", schemas(pipeline.sweep_parameters), settings)
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -61,7 +60,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any], path: str, schemas: dict[str, dict[str, Any]], settings: Settings
+    document: dict[str, Any], path: str, parameters: dict[str, dict[str, Any]], settings: Settings
 ) -> None:
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
@@ -72,7 +71,7 @@ def _describe_clip_route(
             "description": schema["description"],
             "schema": {key: value for key, value in schema.items() if key != "description"},
         }
-        for name, schema in schemas.items()
+        for name, schema in parameters.items()
     ]
     raw = {"schema": _BINARY}
     operation["requestBody"] = {

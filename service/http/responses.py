@@ -83,9 +83,10 @@ def _agreement(scores: NDArray[np.float64], densest: NDArray[np.float64]) -> sch
 
 
 def _coverage(asked: Parameters, outcome: Classified) -> schemas.CoverageAnswer | None:
-    if asked.coverage is None or outcome.coverage_reached is None:
+    coverage = asked.wanted_coverage
+    if coverage is None or outcome.coverage_reached is None:
         return None
-    return schemas.CoverageAnswer(asked=asked.coverage, reached=outcome.coverage_reached)
+    return schemas.CoverageAnswer(asked=coverage, reached=outcome.coverage_reached)
 
 
 def _budget(
@@ -106,7 +107,8 @@ def _budget(
 def _cascade(
     manifest: Manifest, asked: Parameters, outcome: Classified, views: int
 ) -> schemas.CascadeAnswer | None:
-    if asked.margin is None or outcome.stopped is None:
+    margin = asked.wanted_margin
+    if margin is None or outcome.stopped is None:
         return None
     steps = [
         schemas.CascadeStep(
@@ -118,7 +120,7 @@ def _cascade(
         )
         for step in outcome.steps
     ]
-    return schemas.CascadeAnswer(margin=asked.margin, steps=steps, stopped=outcome.stopped)
+    return schemas.CascadeAnswer(margin=margin, steps=steps, stopped=outcome.stopped)
 
 
 class _Common(TypedDict):

@@ -53,7 +53,7 @@ def count_classification(
         metrics.degradations.labels(outcome.degraded_by).inc()
     if asked.sparsity == AUTO:
         metrics.rules.labels("auto").inc()
-    elif asked.margin is not None:
+    elif asked.cascade:
         metrics.rules.labels("cascade").inc()
         metrics.cascade_steps.inc(len(outcome.steps))
     else:

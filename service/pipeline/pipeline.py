@@ -19,14 +19,7 @@ from service.pipeline.way import Answered, Call, Question, Way
 from service.settings import DEFAULT_LEVELS, Settings
 from service.sparsity import rules
 from service.sparsity.levels import SparsityPolicy
-from service.sparsity.parameters import (
-    CLASSIFY_NAMES,
-    SWEEP_NAMES,
-    Bounds,
-    collect,
-    parse,
-    parse_sweep,
-)
+from service.sparsity.parameters import Bounds, Parameters, SweepParameters, bounded, read
 from service.sparsity.plan import Plan, SweepPlan, plan_classification, plan_sweep
 from video.facts import ClipFacts
 
@@ -53,7 +46,9 @@ class Pipeline:
             self.manifest.geometry.tokens,
             self.manifest.sparsity,
         )
-        self.bounds = Bounds(settings.max_views, settings.max_top_labels)
+        bounds = Bounds(settings.max_views, settings.max_top_labels, self.default_views)
+        self.parameters = bounded(Parameters, bounds)
+        self.sweep_parameters = bounded(SweepParameters, bounds)
         self.admission = Admission(
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
@@ -80,20 +75,15 @@ class Pipeline:
             self.not_ready_because,
             settings.request_timeout_seconds,
         )
-        views, bounds = self.default_views, self.bounds
+        degrade_to = settings.degrade_max_sparsity
         self._classification = Question(
             lambda pairs: plan_classification(
-                self.policy,
-                parse(collect(pairs, CLASSIFY_NAMES), views, bounds),
-                settings.degrade_max_sparsity,
+                self.policy, read(self.parameters, pairs), degrade_to
             ),
             rules.classify,
         )
         self._sweep = Question(
-            lambda pairs: plan_sweep(
-                self.policy, parse_sweep(collect(pairs, SWEEP_NAMES), views, bounds)
-            ),
-            rules.sweep,
+            lambda pairs: plan_sweep(self.policy, read(self.sweep_parameters, pairs)), rules.sweep
         )
         self.draining = False
         self._watch()

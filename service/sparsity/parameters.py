@@ -1,9 +1,25 @@
-"""The parameters of a request: the same names in the query and as form fields."""
+"""The parameters of a request, each declared once: type, bounds, default, text and examples.
+
+The same names are taken from the query and from form fields. :func:`read` turns their texts into
+one of the models here, :func:`schemas` describes them for the OpenAPI document.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 
 from bundle.sampling import Views
 from service.errors import (
@@ -21,8 +37,8 @@ DEFAULT_TOP = 5
 LOWEST_COVERAGE = 0.001
 # Both by benchmarks/control.py with the built-in bundle; see docs/control.md.
 DEFAULT_COVERAGE = 0.7
-MAX_BUDGET_MS = 3_600_000
 DEFAULT_MARGIN = 0.7
+MAX_BUDGET_MS = 3_600_000
 MAX_SWEEP = 16
 # Dense, and the sparsities that are of interest for a selector: those of the README's table.
 DEFAULT_SWEEP = (0.0, 0.5, 0.7, 0.9, 0.95)
@@ -32,55 +48,276 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
-    """What a classification may be told.
+class Accepts:
+    """What a parameter accepts, in the words of a problem's `limit`."""
 
-    Attributes:
-        sparsity: None when nobody asked; `auto` chooses by ``coverage``.
-        coverage: share of the selector's mass, None unless sparsity is `auto`.
-        budget_ms: milliseconds from the last byte of the body to the answer, None without.
-        margin: between the first two labels, None unless it is a cascade.
-        max_sparsity: the sparsest that the answer may be, None when nobody said.
-        strict: never served sparser than asked because there is much to do.
-    """
-
-    sparsity: float | Literal["auto"] | None
-    top: int
-    views: Views
-    coverage: float | None = None
-    budget_ms: float | None = None
-    margin: float | None = None
-    max_sparsity: float | None = None
-    strict: bool = False
+    text: str
 
 
-@dataclass(frozen=True, slots=True)
-class SweepParameters:
+def _number(value: object) -> object:
+    # A pattern, because float() also takes "nan", "1_0", and digits of other scripts.
+    if not isinstance(value, str):
+        return value
+    if _DECIMAL.fullmatch(value) is None:
+        raise ValueError("it is not a decimal number")
+    return float(value)
+
+
+def _number_or_auto(value: object) -> object:
+    return value if value == AUTO else _number(value)
+
+
+def _boolean(value: object) -> object:
+    # Python writes True.
+    return _TRUTH.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _whole_number(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,6}", value, re.ASCII):
+        raise ValueError("it is not a whole number")
+    return value
+
+
+def _numbers(value: object) -> object:
+    # Beyond one too many there is nothing to learn.
+    return value.split(",")[: MAX_SWEEP + 1] if isinstance(value, str) else value
+
+
+def _views(value: object) -> object:
+    return Views.parse(value) if isinstance(value, str) else value
+
+
+def _each_once(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+_Ratio = Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY), BeforeValidator(_number)]
+_Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("true or false"),
+                     WithJsonSchema({"type": "boolean"})]  # fmt: skip
+
+
+class ClipParameters(BaseModel):
+    """What all requests about a clip may say. :func:`bounded` adds the bounds of a service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    top: Annotated[int, BeforeValidator(_whole_number)] = DEFAULT_TOP
+    views: Annotated[Views, BeforeValidator(_views), WithJsonSchema({})] = Views(1, 1)
+
+
+class Parameters(ClipParameters):
+    """What a classification may be told."""
+
+    sparsity: Annotated[
+        Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY)] | Literal["auto"] | None,
+        BeforeValidator(_number_or_auto),
+        Accepts(f"a number from 0 to {HIGHEST_SPARSITY}, or auto"),
+        # Text for both, because neither pages nor most generators have a field for either.
+        WithJsonSchema({"type": "string", "pattern": f"^({AUTO}|0|0?\\.[0-9]+)$"}),
+    ] = Field(
+        None,
+        description=f"Share of the tokens to drop, from 0 to {HIGHEST_SPARSITY}: 0.9 keeps a "
+        "tenth. When it is not given, the bundle's default. The nearest level that is not sparser "
+        "is used; see /model. `auto` keeps as many as the clip needs for `coverage`.",
+        examples=["0.9", AUTO],
+    )
+    coverage: Annotated[
+        Annotated[float, Field(ge=LOWEST_COVERAGE, le=1), BeforeValidator(_number)] | None,
+        Accepts(f"a number from {LOWEST_COVERAGE} to 1"),
+    ] = Field(
+        None,
+        description="Only with sparsity=auto: the share of the selector's mass that the tokens "
+        "kept have to hold, within the range of sparsities that was trained; "
+        f"{DEFAULT_COVERAGE:g} when it is not given.",
+        examples=[DEFAULT_COVERAGE],
+    )
+    budget_ms: Annotated[
+        Annotated[float, Field(ge=1, le=MAX_BUDGET_MS), BeforeValidator(_number)] | None,
+        Accepts(f"milliseconds from 1 to {MAX_BUDGET_MS}"),
+    ] = Field(
+        None,
+        description="Milliseconds from the last byte of the body to the answer: the densest "
+        "level that is predicted to fit is used, never a denser one than `sparsity` asks for, and "
+        "the sparsest when none fits.",
+        examples=[50],
+    )
+    cascade: _Boolean = Field(
+        False,
+        description="Start sparse, and look at more tokens while the first two labels are "
+        "closer than `margin`; never at more than `sparsity` says. Not with sparsity=auto. False "
+        "when it is not given.",
+        examples=[True],
+    )
+    margin: Annotated[
+        Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)] | None,
+        Accepts("a number from 0 to 1"),
+    ] = Field(
+        None,
+        description="Only with cascade=true: the difference between the first two scores that "
+        f"is enough; {DEFAULT_MARGIN:g} when it is not given.",
+        examples=[DEFAULT_MARGIN],
+    )
+    max_sparsity: Annotated[_Ratio | None, Accepts(f"a number from 0 to {HIGHEST_SPARSITY}")] = (
+        Field(
+            None,
+            description="The sparsest that the answer may be. Allows to be served sparser than "
+            "asked while there is much to do, rather than to be refused. Not less than `sparsity`, "
+            "and not with strict=true.",
+            examples=[0.95],
+        )
+    )
+    strict: _Boolean = Field(
+        False,
+        description="Be refused rather than served sparser than asked, also where the service "
+        "does that by default. False when it is not given.",
+        examples=[True],
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Values that are each accepted may still contradict each other.
+
+        Raises:
+            ContradictoryParameters: it passes through pydantic as it is.
+        """
+        if self.coverage is not None and self.sparsity != AUTO:
+            raise ContradictoryParameters("coverage", "sparsity", "coverage needs sparsity=auto")
+        if self.margin is not None and not self.cascade:
+            raise ContradictoryParameters("margin", "cascade", "margin needs cascade=true")
+        if self.cascade and self.sparsity == AUTO:
+            raise ContradictoryParameters(
+                "cascade",
+                "sparsity",
+                "a cascade goes denser by its answers, sparsity=auto chooses once by the "
+                "selector's scores; ask for one of them",
+            )
+        if self.strict and self.max_sparsity is not None:
+            raise ContradictoryParameters(
+                "strict",
+                "max_sparsity",
+                "max_sparsity allows what strict=true forbids, to be served sparser than asked",
+            )
+        return self
+
+    @property
+    def wanted_coverage(self) -> float | None:
+        """Share of the selector's mass that `auto` has to reach; None without `auto`."""
+        if self.sparsity != AUTO:
+            return None
+        return DEFAULT_COVERAGE if self.coverage is None else self.coverage
+
+    @property
+    def wanted_margin(self) -> float | None:
+        """Lead of the first label that is enough for a cascade; None without a cascade."""
+        if not self.cascade:
+            return None
+        return DEFAULT_MARGIN if self.margin is None else self.margin
+
+
+class SweepParameters(ClipParameters):
     """What a sweep may be told; ``sparsities`` in the order asked, without repetitions."""
 
-    sparsities: tuple[float, ...]
-    top: int
-    views: Views
+    sparsities: Annotated[
+        tuple[_Ratio, ...],
+        Field(min_length=1, max_length=MAX_SWEEP),
+        BeforeValidator(_numbers),
+        AfterValidator(_each_once),
+        Accepts(f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"),
+        WithJsonSchema({"type": "string"}),
+    ] = Field(
+        DEFAULT_SWEEP,
+        description=f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
+        "commas. Of each, the nearest level that is not sparser is used. "
+        f"{','.join(f'{sparsity:g}' for sparsity in DEFAULT_SWEEP)} when it is not given.",
+        examples=["0,0.5,0.9"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the service allows of a request; see the settings of the same names."""
+    """What a service allows of a request, and what it takes where nothing is said.
+
+    ``max_views`` and ``max_top`` are the settings of the same names.
+    """
 
     max_views: int
     max_top: int
+    default_views: str = "1x1"
 
     @property
     def default_top(self) -> int:
         return min(DEFAULT_TOP, self.max_top)
 
 
-CLASSIFY_NAMES = ("sparsity", "coverage", "budget_ms", "cascade", "margin", "max_sparsity",
-                  "strict", "top", "views")  # fmt: skip
-SWEEP_NAMES = ("sparsities", "top", "views")
+_P = TypeVar("_P", bound=ClipParameters)
 
 
-def collect(pairs: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[str, str]:
+def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
+    """The parameters of this kind within the bounds of a service."""
+
+    def few_enough(views: Views) -> Views:
+        if views.count > bounds.max_views:
+            raise ValueError("too many views")
+        return views
+
+    top = Field(
+        bounds.default_top,
+        ge=1,
+        le=bounds.max_top,
+        description="How many labels to answer, best first; all of them if there are fewer. "
+        f"{bounds.default_top} when it is not given.",
+        examples=[bounds.default_top],
+    )
+    views = Field(
+        Views.parse(bounds.default_views),
+        description="TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
+        f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number. "
+        f"{bounds.default_views} when it is not given.",
+        examples=["1x1", "4x3"],
+    )
+    a_number = Accepts(f"a whole number from 1 to {bounds.max_top}")
+    some_views = Accepts(
+        "TEMPORALxSPATIAL, such as 1x1 or 4x3, with 1 or 3 spatial views and at most "
+        f"{bounds.max_views} in all"
+    )
+    schema = WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,3}x[13]$"})
+    fields: dict[str, Any] = {
+        "top": (Annotated[int, BeforeValidator(_whole_number), a_number], top),
+        "views": (
+            Annotated[Views, BeforeValidator(_views), AfterValidator(few_enough), schema,
+                      some_views],
+            views,
+        ),
+    }  # fmt: skip
+    return create_model(kind.__name__, __base__=kind, __doc__=kind.__doc__, **fields)
+
+
+def names(kind: type[ClipParameters]) -> tuple[str, ...]:
+    """The names of a request's parameters; what all requests have comes last."""
+    shared = ClipParameters.model_fields
+    return (*(name for name in kind.model_fields if name not in shared), *shared)
+
+
+def read(kind: type[_P], pairs: Iterable[tuple[str, str]]) -> _P:
+    """Read a request's parameters from their names and texts.
+
+    Raises:
+        UnknownParameter, ConflictingParameter.
+        InvalidParameter: names the parameter and what it accepts.
+        ContradictoryParameters: each value is accepted, but not all of them together.
+    """
+    texts = collect(pairs, names(kind))
+    try:
+        return kind.model_validate(texts)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
+        (accepts,) = (
+            entry for entry in kind.model_fields[name].metadata if isinstance(entry, Accepts)
+        )
+        raise InvalidParameter(name, texts[name], accepts.text) from None
+
+
+def collect(pairs: Iterable[tuple[str, str]], allowed: tuple[str, ...]) -> dict[str, str]:
     """Check the names, and that what is given more than once is the same each time.
 
     Raises:
@@ -88,154 +325,32 @@ def collect(pairs: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[st
     """
     found: dict[str, str] = {}
     for name, value in pairs:
-        if name not in names:
-            raise UnknownParameter(name, list(names))
+        if name not in allowed:
+            raise UnknownParameter(name, list(allowed))
         if not _same(found.setdefault(name, value), value):
             raise ConflictingParameter(name)
     return found
 
 
 def _same(one: str, other: str) -> bool:
-    if (number := _number(one)) is not None:
-        return number == _number(other)
+    if _DECIMAL.fullmatch(one) and _DECIMAL.fullmatch(other):
+        return float(one) == float(other)
     return one.lower() == other.lower()
 
 
-def parse(texts: Mapping[str, str], default_views: str, bounds: Bounds) -> Parameters:
-    """Read the values of a classification's parameters.
+def schemas(kind: type[ClipParameters]) -> dict[str, dict[str, Any]]:
+    """JSON Schema of each parameter by its name, for the OpenAPI document.
 
-    Raises:
-        InvalidParameter: names the parameter and what it accepts.
-        ContradictoryParameters: each value is accepted, but not all of them together.
+    Defaults stand in the descriptions. As a schema's ``default`` generated clients send them, and
+    what a form says beside them contradicts them.
     """
-    sparsity = _sparsity(texts["sparsity"]) if "sparsity" in texts else None
-    cascade = "cascade" in texts and _boolean("cascade", texts["cascade"])
-    strict = "strict" in texts and _boolean("strict", texts["strict"])
-    coverage = _coverage(texts["coverage"]) if "coverage" in texts else None
-    margin = _margin(texts["margin"]) if "margin" in texts else None
-    max_sparsity = (
-        _ratio("max_sparsity", texts["max_sparsity"]) if "max_sparsity" in texts else None
-    )
-    if coverage is not None and sparsity != AUTO:
-        raise ContradictoryParameters("coverage", "sparsity", "coverage needs sparsity=auto")
-    if margin is not None and not cascade:
-        raise ContradictoryParameters("margin", "cascade", "margin needs cascade=true")
-    if cascade and sparsity == AUTO:
-        raise ContradictoryParameters(
-            "cascade",
-            "sparsity",
-            "a cascade goes denser by its answers, sparsity=auto chooses once by the selector's "
-            "scores; ask for one of them",
-        )
-    if strict and max_sparsity is not None:
-        raise ContradictoryParameters(
-            "strict",
-            "max_sparsity",
-            "max_sparsity allows what strict=true forbids, to be served sparser than asked",
-        )
-    return Parameters(
-        sparsity=sparsity,
-        top=_top(texts, bounds),
-        views=_views(texts.get("views", default_views), bounds.max_views),
-        coverage=(DEFAULT_COVERAGE if coverage is None else coverage) if sparsity == AUTO else None,
-        budget_ms=_budget(texts["budget_ms"]) if "budget_ms" in texts else None,
-        margin=(DEFAULT_MARGIN if margin is None else margin) if cascade else None,
-        max_sparsity=max_sparsity,
-        strict=strict,
-    )
-
-
-def parse_sweep(texts: Mapping[str, str], default_views: str, bounds: Bounds) -> SweepParameters:
-    """Read the values of a sweep's parameters.
-
-    Raises:
-        InvalidParameter: names the parameter and what it accepts.
-    """
-    return SweepParameters(
-        sparsities=_sparsities(texts["sparsities"]) if "sparsities" in texts else DEFAULT_SWEEP,
-        top=_top(texts, bounds),
-        views=_views(texts.get("views", default_views), bounds.max_views),
-    )
-
-
-def _number(text: str) -> float | None:
-    # A pattern, because float() also takes "nan", "1_0", and digits of other scripts.
-    return float(text) if _DECIMAL.fullmatch(text) else None
-
-
-def _sparsity(text: str) -> float | Literal["auto"]:
-    if text == AUTO:
-        return AUTO
-    value = _number(text)
-    if value is not None and 0.0 <= value <= HIGHEST_SPARSITY:
-        return value
-    raise InvalidParameter("sparsity", text, f"a number from 0 to {HIGHEST_SPARSITY}, or auto")
-
-
-def _ratio(name: str, text: str) -> float:
-    value = _number(text)
-    if value is not None and 0.0 <= value <= HIGHEST_SPARSITY:
-        return value
-    raise InvalidParameter(name, text, f"a number from 0 to {HIGHEST_SPARSITY}")
-
-
-def _coverage(text: str) -> float:
-    value = _number(text)
-    if value is not None and LOWEST_COVERAGE <= value <= 1.0:
-        return value
-    raise InvalidParameter("coverage", text, f"a number from {LOWEST_COVERAGE} to 1")
-
-
-def _margin(text: str) -> float:
-    value = _number(text)
-    if value is not None and 0.0 <= value <= 1.0:
-        return value
-    raise InvalidParameter("margin", text, "a number from 0 to 1")
-
-
-def _budget(text: str) -> float:
-    value = _number(text)
-    if value is not None and 1.0 <= value <= MAX_BUDGET_MS:
-        return value
-    raise InvalidParameter("budget_ms", text, f"milliseconds from 1 to {MAX_BUDGET_MS}")
-
-
-def _boolean(name: str, text: str) -> bool:
-    # Python writes True.
-    if text.lower() in _TRUTH:
-        return _TRUTH[text.lower()]
-    raise InvalidParameter(name, text, "true or false")
-
-
-def _sparsities(text: str) -> tuple[float, ...]:
-    values = [_number(part) for part in text.split(",")[: MAX_SWEEP + 1]]
-    found = [value for value in values if value is not None and 0.0 <= value <= HIGHEST_SPARSITY]
-    if len(found) == len(values) <= MAX_SWEEP:
-        return tuple(dict.fromkeys(found))
-    raise InvalidParameter(
-        "sparsities",
-        text,
-        f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas",
-    )
-
-
-def _top(texts: Mapping[str, str], bounds: Bounds) -> int:
-    if (text := texts.get("top")) is None:
-        return bounds.default_top
-    if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) and 1 <= (value := int(text)) <= bounds.max_top:
-        return value
-    raise InvalidParameter("top", text, f"a whole number from 1 to {bounds.max_top}")
-
-
-def _views(text: str, max_views: int) -> Views:
-    limit = (
-        "TEMPORALxSPATIAL, such as 1x1 or 4x3, with 1 or 3 spatial views and at most "
-        f"{max_views} in all"
-    )
-    try:
-        views = Views.parse(text)
-    except ValueError:
-        raise InvalidParameter("views", text, limit) from None
-    if views.count > max_views:
-        raise InvalidParameter("views", text, limit)
-    return views
+    properties = kind.model_json_schema()["properties"]
+    found = {}
+    for name in names(kind):
+        schema = dict(properties[name])
+        # "Or null" is how pydantic says that a parameter need not be given.
+        for choice in schema.pop("anyOf", []):
+            if choice != {"type": "null"}:
+                schema = {**choice, **schema}
+        found[name] = {key: schema[key] for key in schema if key not in ("title", "default")}
+    return found

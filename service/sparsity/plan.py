@@ -38,7 +38,7 @@ class Plan:
     @property
     def coverage(self) -> float | None:
         """Share of the selector's mass that `auto` has to reach, otherwise None."""
-        return self.asked.coverage
+        return self.asked.wanted_coverage
 
     @property
     def budget_seconds(self) -> float | None:
@@ -127,7 +127,7 @@ def plan_classification(
         ContradictoryParameters: ``max_sparsity`` is denser than what is asked for.
     """
     rule: Rule = "fixed"
-    if asked.margin is not None:
+    if asked.cascade:
         rule = "cascade"
     elif asked.sparsity == AUTO:
         rule = "auto"

@@ -137,7 +137,7 @@ def auto(plan: Plan, situation: Situation) -> Rule[Classified]:
 
 def cascade(plan: Plan, situation: Situation) -> Rule[Classified]:
     """The sparsest level first, then denser ones while the first two labels are too close."""
-    margin = plan.asked.margin
+    margin = plan.asked.wanted_margin
     assert margin is not None
     ceiling = plan.ceilings[situation.way]
     outcome = Classified(np.empty(0), stopped="densest")

@@ -12,7 +12,7 @@ import service_clips as clips
 from service_server import Server
 
 from service import errors
-from service.sparsity.parameters import CLASSIFY_NAMES
+from service.sparsity.parameters import Parameters, names
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT.parent / "shared" / "clips"
@@ -148,7 +148,7 @@ def test_unknown_parameters_and_fields(server: Server, white: Path) -> None:
     response = server.client.post("/classify?sparcity=0.9", content=white.read_bytes())
     document = problem(response, 422, "unknown_parameter")
     assert document["field"] == "sparcity"
-    assert document["known"] == list(CLASSIFY_NAMES)
+    assert document["known"] == list(names(Parameters))
     form = {"files": {"file": white.read_bytes()}, "data": {"temperature": "1"}}
     problem(server.client.post("/classify", **form), 422, "unknown_parameter")
 

@@ -9,7 +9,8 @@ from service_server import Server
 
 from service.errors import all_errors
 from service.http.schemas import Classification, Sweep
-from service.sparsity.parameters import CLASSIFY_NAMES, SWEEP_NAMES
+from service.sparsity.parameters import Parameters, SweepParameters
+from service.sparsity.parameters import names as parameters_of
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,11 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "names"), [("/classify", set(CLASSIFY_NAMES)), ("/sweep", set(SWEEP_NAMES))]
+    ("path", "names"),
+    [
+        ("/classify", set(parameters_of(Parameters))),
+        ("/sweep", set(parameters_of(SweepParameters))),
+    ],
 )
 def test_what_takes_clips_is_described(
     document: dict[str, Any], path: str, names: set[str]

@@ -10,14 +10,17 @@ from service.errors import (
     UnknownParameter,
 )
 from service.sparsity import parameters
-from service.sparsity.parameters import Bounds, Parameters
+from service.sparsity.parameters import Bounds, Parameters, SweepParameters, bounded
 
 BOUNDS = Bounds(max_views=12, max_top=1000)
+CLASSIFY, SWEEP = bounded(Parameters, BOUNDS), bounded(SweepParameters, BOUNDS)
 
 
 def test_parameters_have_defaults() -> None:
-    read = parameters.parse({}, "4x3", BOUNDS)
-    assert read == Parameters(None, 5, Views(4, 3))
+    kind = bounded(Parameters, Bounds(12, 3, "4x3"))
+    found = parameters.read(kind, [])
+    assert found.model_dump() == Parameters(top=3, views=Views(4, 3)).model_dump()
+    assert (found.sparsity, found.wanted_coverage, found.wanted_margin) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +41,14 @@ def test_parameters_have_defaults() -> None:
 )  # fmt: skip
 def test_bad_values_name_the_parameter_and_the_limit(name: str, value: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.parse({name: value}, "1x1", BOUNDS)
+        parameters.read(CLASSIFY, [(name, value)])
     assert caught.value.members["field"] == name
     assert caught.value.members["limit"]
 
 
 @pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789", "9.0E-01"])
 def test_sparsity_is_a_decimal_number(text: str) -> None:
-    assert parameters.parse({"sparsity": text}, "1x1", BOUNDS).sparsity == float(text)
+    assert parameters.read(CLASSIFY, [("sparsity", text)]).sparsity == float(text)
 
 
 def test_values_are_read_as_languages_write_them() -> None:
@@ -59,7 +62,7 @@ def test_values_are_read_as_languages_write_them() -> None:
 
 
 def test_the_same_twice_is_no_conflict() -> None:
-    names = parameters.CLASSIFY_NAMES
+    names = parameters.names(CLASSIFY)
     for name, one, other in (
         ("top", "3", "3"), ("sparsity", "0.9", "0.90"), ("sparsity", ".5", "5e-1"),
         ("strict", "true", "True"), ("sparsity", "auto", "auto"),
@@ -74,19 +77,19 @@ def test_the_same_twice_is_no_conflict() -> None:
     with pytest.raises(UnknownParameter):
         parameters.collect([("sparcity", "0.5")], names)
     with pytest.raises(UnknownParameter):
-        parameters.collect([("sparsity", "0.5")], parameters.SWEEP_NAMES)
+        parameters.collect([("sparsity", "0.5")], parameters.names(SWEEP))
 
 
 def read(**texts: str) -> Parameters:
-    return parameters.parse(texts, "1x1", BOUNDS)
+    return parameters.read(CLASSIFY, texts.items())
 
 
 def test_auto_and_a_cascade_have_defaults() -> None:
-    assert read(sparsity="auto").coverage == parameters.DEFAULT_COVERAGE
-    assert read(sparsity="auto", coverage="0.5").coverage == 0.5
-    assert read(cascade="true").margin == parameters.DEFAULT_MARGIN
-    assert read(cascade="1", margin="0").margin == 0.0
-    assert read(cascade="false").margin is None
+    assert read(sparsity="auto").wanted_coverage == parameters.DEFAULT_COVERAGE
+    assert read(sparsity="auto", coverage="0.5").wanted_coverage == 0.5
+    assert read(cascade="true").wanted_margin == parameters.DEFAULT_MARGIN
+    assert read(cascade="1", margin="0").wanted_margin == 0.0
+    assert read(cascade="false").wanted_margin is None
     assert read(budget_ms="12.5").budget_ms == 12.5
 
 
@@ -111,7 +114,7 @@ def test_contradictions_name_both(texts: dict[str, str], field: str, other: str)
 
 def test_a_sweep_takes_a_list_and_has_a_default() -> None:
     def sweep(**texts: str) -> tuple[float, ...]:
-        return parameters.parse_sweep(texts, "1x1", BOUNDS).sparsities
+        return parameters.read(SWEEP, texts.items()).sparsities
 
     assert sweep() == parameters.DEFAULT_SWEEP
     assert sweep(sparsities="0.9,0,0.5,.9") == (0.9, 0.0, 0.5)
@@ -123,6 +126,6 @@ def test_a_sweep_takes_a_list_and_has_a_default() -> None:
                                   ",".join(["0.5"] * 17), "nan"])  # fmt: skip
 def test_bad_lists_name_the_limit(text: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.parse_sweep({"sparsities": text}, "1x1", BOUNDS)
+        parameters.read(SWEEP, [("sparsities", text)])
     assert caught.value.members["field"] == "sparsities"
     assert "1 to 16 numbers" in str(caught.value.members["limit"])

@@ -20,7 +20,6 @@ from service.sparsity.rules import Classified, Seen, Situation, classify, probab
 POLICY = SparsityPolicy(
     DEFAULT_LEVELS, DEFAULT_LEVELS, 1000, SparsityRange(lowest=0.7, highest=0.95, default=0.9)
 )
-ONE_VIEW = Views(1, 1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ CURVE = np.arange(1, 1001) / 1000
 
 def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> Classified:
     """Play a rule to its end; ``began`` is what had passed when it started."""
-    read = Parameters(**({"sparsity": None, "top": 5, "views": ONE_VIEW} | asked))  # type: ignore[arg-type]
+    read = Parameters(cascade="margin" in asked, **asked)  # type: ignore[arg-type]
     plan = plan_classification(POLICY, read, None)
     seconds, looked = began, []
 
@@ -185,7 +184,7 @@ def test_probabilities_are_of_all_views() -> None:
 
 
 def test_a_sweep_looks_at_each_level_once_and_says_what_is_left() -> None:
-    asked = SweepParameters((0.5, 0.9, 0.91), 5, Views(2, 1))
+    asked = SweepParameters(sparsities=(0.5, 0.9, 0.91), views=Views(2, 1))
     plan = plan_sweep(POLICY, asked)
     table = Table({500: 0.2, 100: 0.6})
     rule = sweep(plan, Situation(0, None, {}))

@@ -28,13 +28,13 @@ from service.decoding.shared_memory import Block
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
 from service.sparsity.parameters import (
-    CLASSIFY_NAMES,
     MAX_SWEEP,
-    SWEEP_NAMES,
     Bounds,
-    collect,
-    parse,
-    parse_sweep,
+    Parameters,
+    SweepParameters,
+    bounded,
+    names,
+    read,
 )
 from video.facts import ClipFacts
 
@@ -73,7 +73,8 @@ def test_the_beginning_of_any_damaged_clip(
 
 # --- Parameters ----------------------------------------------------------------------------------
 
-NAMES = st.sampled_from([*CLASSIFY_NAMES, *SWEEP_NAMES, "file", "Sparsity", ""])
+CLASSIFY, SWEEP = (bounded(kind, Bounds(12, 1000)) for kind in (Parameters, SweepParameters))
+NAMES = st.sampled_from([*names(CLASSIFY), *names(SWEEP), "file", "Sparsity", ""])
 VALUES = (
     st.text(max_size=30)
     | st.sampled_from(["auto", "true", "false", "1", "0", "0,0.5,0.9", "0.9,0.9", ","])
@@ -88,7 +89,7 @@ VALUES = (
 @given(pairs=st.lists(st.tuples(NAMES, VALUES), max_size=5))
 def test_any_parameters_are_within_their_limits_or_refused(pairs: list[tuple[str, str]]) -> None:
     with suppress(RequestError):
-        asked = parse(collect(pairs, CLASSIFY_NAMES), "1x1", Bounds(12, 1000))
+        asked = read(CLASSIFY, pairs)
         assert asked.sparsity in (None, "auto") or 0 <= float(asked.sparsity or 0) <= 0.99
         for share in (asked.coverage, asked.margin, asked.max_sparsity):
             assert share is None or 0 <= share <= 1
@@ -98,10 +99,10 @@ def test_any_parameters_are_within_their_limits_or_refused(pairs: list[tuple[str
 
 
 @MANY
-@given(pairs=st.lists(st.tuples(st.sampled_from(SWEEP_NAMES), VALUES), max_size=4))
+@given(pairs=st.lists(st.tuples(st.sampled_from(names(SWEEP)), VALUES), max_size=4))
 def test_any_sweep_is_within_its_limits_or_refused(pairs: list[tuple[str, str]]) -> None:
     with suppress(RequestError):
-        asked = parse_sweep(collect(pairs, SWEEP_NAMES), "1x1", Bounds(12, 1000))
+        asked = read(SWEEP, pairs)
         assert 1 <= len(asked.sparsities) <= MAX_SWEEP
         assert len(set(asked.sparsities)) == len(asked.sparsities)
         assert all(0 <= sparsity <= 0.99 for sparsity in asked.sparsities)
