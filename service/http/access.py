@@ -13,17 +13,29 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RateLimited, TooManyConcurrent, Unauthorized
-from service.http.forwarded import local_path, root_path
+from service.http.forwarded import local_path
 from service.http.keys import Keys
 from service.http.problems import answer_problem
 
 # Everything else needs a key, so that a new address is protected until somebody lists it here:
 # probes, which an orchestrator asks without one, and what is the same for everybody.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/", "/docs", "/openapi.json"})
-OPEN_PREFIXES = ("/docs/assets/", "/problems/")
+_ASSETS = "/assets/"
+_DOCS_ASSETS = "/docs/assets/"
+OPEN_PREFIXES = (_ASSETS, _DOCS_ASSETS, "/problems/")
 
-_ASSETS = "/docs/assets/"
+_DOCS = "/docs"
+
+
+def _policy(scripts: str, styles: str) -> str:
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_PAGE = _policy("'self'", "'self'")
 
 
 def is_open(path: str) -> bool:
@@ -55,8 +67,8 @@ class Authentication:
 class BrowserRules:
     """Headers that keep a browser from doing more with an answer than showing it.
 
-    Answers are for who asked: nothing is stored on the way. No page of ours may be framed, and on
-    those there are nothing runs but their own scripts, by hash.
+    Answers are for the one who asked: nothing is stored on the way. No page may be framed, and none
+    runs anything but its own scripts.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,7 +79,7 @@ class BrowserRules:
             await self._app(scope, receive, send)
             return
         held: Message | None = None
-        path, root = local_path(scope), root_path(scope)
+        path = local_path(scope)
 
         async def guarded(message: Message) -> None:
             nonlocal held
@@ -75,16 +87,19 @@ class BrowserRules:
                 headers = MutableHeaders(scope=message)
                 headers.setdefault("x-content-type-options", "nosniff")
                 headers.setdefault("referrer-policy", "no-referrer")
-                if not path.startswith(_ASSETS):
+                if path.startswith(_ASSETS):
+                    # They have no version in their names: a browser asks whether they are the same.
+                    headers.setdefault("cache-control", "no-cache")
+                elif not path.startswith(_DOCS_ASSETS):
                     headers.setdefault("cache-control", "no-store")
-                if headers.get("content-type", "").startswith("text/html"):
+                if path == _DOCS and headers.get("content-type", "").startswith("text/html"):
                     held = message  # its policy depends on the page
                     return
-                headers.setdefault("content-security-policy", _NOTHING)
+                headers.setdefault("content-security-policy", _PAGE if path == "/" else _NOTHING)
             elif held is not None:
                 start, held = held, None
                 headers = MutableHeaders(scope=start)
-                policy = page_policy(message.get("body", b""), root)
+                policy = docs_policy(message.get("body", b""))
                 headers.setdefault("content-security-policy", policy)
                 await send(start)
             await send(message)
@@ -93,31 +108,19 @@ class BrowserRules:
 
 
 @lru_cache(maxsize=8)
-def page_policy(page: bytes, root: str = "") -> str:
-    """A content security policy under which a page's own inline script and style work.
+def docs_policy(page: bytes) -> str:
+    """A content security policy under which the page of the interface's description works.
 
-    The page of the interface's description loads its script from here, and lays itself out with
-    styles that it makes as it goes; they can draw, and load nothing. A page below a prefix may say
-    what its addresses are relative to.
+    It loads a script from here and has one of its own, which is allowed by its hash. It lays itself
+    out with styles that it makes as it goes; they can draw, and load nothing.
     """
-    loads_assets = f'"{root}{_ASSETS}'.encode() in page
-    base = "'self'" if root and page_base(root) in page else "'none'"
-    scripts = " ".join([*(["'self'"] if loads_assets else []), *_hashes(page, b"script")])
-    styles = "'self' 'unsafe-inline'" if loads_assets else " ".join(_hashes(page, b"style"))
-    return (
-        f"default-src 'none'; script-src {scripts}; "
-        f"style-src {styles}; img-src 'self' data:; connect-src 'self'; base-uri {base}; "
-        "form-action 'none'; frame-ancestors 'none'"
-    )
+    scripts = re.findall(rb"<script>(.*?)</script>", page, re.DOTALL)
+    digests = (hashlib.sha256(script).digest() for script in scripts)
+    hashes = "".join(f" 'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return _policy(f"'self'{hashes}", "'self' 'unsafe-inline'")
 
 
 def page_base(root: str) -> bytes:
     """What a page begins its head with below a prefix: proxies that take the prefix off let people
     leave out the last slash of the page's address, and its links would then lose the prefix."""
     return f'<base href="{root}/">'.encode()
-
-
-def _hashes(page: bytes, tag: bytes) -> list[str]:
-    found = re.findall(b"<" + tag + b">(.*?)</" + tag + b">", page, re.DOTALL)
-    digests = (hashlib.sha256(part).digest() for part in found)
-    return [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]

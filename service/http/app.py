@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
 
 from bundle.reader import Bundle
 from service import __version__
@@ -23,7 +24,7 @@ from service.http.head import HeadAsGet
 from service.http.keys import KeyLimits, Keys
 from service.http.middleware import RequestContext
 from service.http.problems import answer_http_error, answer_invalid, answer_problem
-from service.http.routes import metrics_router, router
+from service.http.routes import ASSETS, metrics_router, router
 from service.observability.metrics import Metrics
 from service.pipeline.pipeline import Pipeline, StartError
 from service.settings import Settings
@@ -92,6 +93,7 @@ def create_app(
     app.include_router(router)
     if settings.metrics_port is None:
         app.include_router(metrics_router)
+    app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
     app.add_exception_handler(ServiceError, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, answer_http_error)

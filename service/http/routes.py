@@ -34,7 +34,8 @@ metrics_router = APIRouter()
 _Plan = TypeVar("_Plan", bound=Plan | SweepPlan)
 _T = TypeVar("_T")
 
-_PAGE = Path(__file__).parents[1] / "pages" / "index.html"
+PAGES = Path(__file__).parents[1] / "pages"
+ASSETS = PAGES / "assets"
 _METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
 
 
@@ -235,7 +236,7 @@ async def problem(code: str, request: Request) -> schemas.ProblemDescription:
 
 @router.get("/", include_in_schema=False, response_class=HTMLResponse)
 async def index(request: Request) -> HTMLResponse:
-    page, root = _PAGE.read_text("utf-8"), root_path(request.scope)
+    page, root = (PAGES / "index.html").read_text("utf-8"), root_path(request.scope)
     if root:
         page = page.replace("<head>", "<head>\n" + page_base(root).decode(), 1)
     if _pipeline(request).settings.metrics_port is not None:

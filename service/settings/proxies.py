@@ -12,7 +12,18 @@ LONGEST_PREFIX = 200
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 # With such a prefix nobody could tell whether a proxy has taken it off: /docs/docs or /docs?
 OWN_ADDRESSES = frozenset(
-    {"classify", "sweep", "model", "livez", "readyz", "metrics", "docs", "openapi.json", "problems"}
+    {
+        "classify",
+        "sweep",
+        "model",
+        "assets",
+        "livez",
+        "readyz",
+        "metrics",
+        "docs",
+        "openapi.json",
+        "problems",
+    }
 )
 
 

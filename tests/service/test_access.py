@@ -26,7 +26,7 @@ KEY, ENTRY = make_key("a-client-of-ours")
 OPEN = {
     "/livez", "/readyz",  # orchestrators
     # pages and descriptions
-    "/", "/docs", "/docs/assets/{file}", "/openapi.json", "/problems/{code}",
+    "/", "/assets/{file}", "/docs", "/docs/assets/{file}", "/openapi.json", "/problems/{code}",
 }  # fmt: skip
 
 
@@ -146,8 +146,18 @@ def test_browsers_are_kept_in_bounds(app: FastAPI) -> None:
         assert "default-src 'none'" in policy, path
         assert "frame-ancestors 'none'" in policy, path
         assert "access-control-allow-origin" not in answer.headers, path
-    page = ask(app, "GET", "/").headers["content-security-policy"]
-    assert "unsafe" not in page
+    page = ask(app, "GET", "/")
+    assert "script-src 'self'; style-src 'self';" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert not re.search(r"<style|<script>| style=| on[a-z]+=", page.text), "nothing inline"
+    for asset, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
+        found = ask(app, "GET", f"/assets/{asset}")
+        assert found.headers["content-type"].startswith(kind)
+        assert found.headers["cache-control"] == "no-cache"
+        again = ask(
+            app, "GET", f"/assets/{asset}", headers={"if-none-match": found.headers["etag"]}
+        )
+        assert again.status_code == 304
     description = ask(app, "GET", "/docs")
     scripts = re.search("script-src ([^;]*)", description.headers["content-security-policy"])
     assert scripts is not None

@@ -246,7 +246,10 @@ def test_probes_and_pages(server: Server) -> None:
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    text = page.text.replace("http://www.w3.org/2000/svg", "")  # a name, which nobody fetches
+    loaded = [page, *(server.client.get(f"/assets/page.{kind}") for kind in ("js", "css"))]
+    assert [part.status_code for part in loaded] == [200, 200, 200]
+    # The name of a format, which nobody fetches.
+    text = "".join(part.text for part in loaded).replace("http://www.w3.org/2000/svg", "")
     assert "http://" not in text
     assert "https://" not in text
     assert "curl -F" in text

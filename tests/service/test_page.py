@@ -1,5 +1,6 @@
 """The page for people, in a real browser, under its own content security policy."""
 
+import mimetypes
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 from browser import CHROMIUM, Browser
-from service_server import ROOT, Server
+from service_server import Server
 
 from service.http.keys import make_key
+from service.http.routes import PAGES
 
 StartServer = Callable[..., Server]
 
@@ -104,7 +106,7 @@ def test_a_person_is_told_what_is_wrong(page: Browser, tmp_path: Path) -> None:
 
 def test_everything_is_asked_for_by_relative_addresses() -> None:
     """So that the page works at any path behind a proxy."""
-    source = (ROOT / "service/pages/index.html").read_text("utf-8")
+    source = "".join((PAGES / name).read_text("utf-8") for name in ("index.html", "assets/page.js"))
     links = re.findall(r'(?:href|src|action)="([^"]*)"', source)
     asked = re.findall(r'(?:fetch|ask|answered|new URL)\(\s*["`]([^"`]*)', source)
     assert {"docs", "openapi.json", "model", "metrics"} <= {*links}
@@ -170,11 +172,12 @@ class _BadGateway(BaseHTTPRequestHandler):
     """A proxy whose service is gone: the page was there before."""
 
     def do_GET(self) -> None:
-        page = (ROOT / "service/pages/index.html").read_bytes()
-        is_page = self.path == "/"
-        body = page if is_page else b"<html><h1>502 Bad Gateway</h1></html>"
+        kept = PAGES / {"/": "index.html"}.get(self.path, self.path.lstrip("/"))
+        is_page = kept.is_file()
+        body = kept.read_bytes() if is_page else b"<html><h1>502 Bad Gateway</h1></html>"
+        kind = mimetypes.guess_type(kept)[0] if is_page else "text/html"
         self.send_response(200 if is_page else 502)
-        self.send_header("content-type", "text/html; charset=utf-8")
+        self.send_header("content-type", f"{kind}; charset=utf-8")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
