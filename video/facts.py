@@ -1,7 +1,10 @@
 """What is asked of a clip, what it may be, and what was found out about it: plain values."""
 
+import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Interval, Predicate
 
 # What decoded a clip: FFmpeg on the CPU, or an NVIDIA GPU's video engine.
 Decoder = Literal["ffmpeg", "nvdec"]
@@ -9,6 +12,11 @@ DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 
 # No clock of any container ticks faster than in nanoseconds.
 MOST_FPS = 1e9
+
+# What libraries call a codec or a version of theirs: it may stand in a log, a header and a label.
+Word = Annotated[str, Predicate(re.compile(r"[A-Za-z0-9_.+~:-]{1,64}").fullmatch)]
+_Count = Annotated[int, Interval(ge=0, le=1 << 31)]
+_Positive = Annotated[int, Interval(ge=1, le=1 << 31)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,13 @@ class ClipFacts:
     substituted_frames: sampled frames that could not be decoded and were replaced by others.
     """
 
-    codec: str
-    width: int
-    height: int
-    frames: int
-    fps: float
-    duration_seconds: float
-    rotation_degrees: int
+    codec: Word
+    width: _Positive
+    height: _Positive
+    frames: _Positive
+    fps: Annotated[float, Interval(ge=0.0, le=MOST_FPS)]
+    duration_seconds: Annotated[float, Interval(ge=0.0, le=1e9)]
+    rotation_degrees: Annotated[int, Interval(ge=0, le=359)]
     mirrored: bool
-    substituted_frames: int
+    substituted_frames: _Count
     decoder: Decoder

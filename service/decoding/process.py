@@ -21,9 +21,9 @@ from service.decoding.protocol import (
     Ready,
     Reply,
     Started,
-    decode_reply,
     encode_job,
 )
+from service.decoding.replies import decode_reply
 from service.decoding.sandbox.confinement import SandboxPolicy, limit_worker
 from service.decoding.shared_memory import Block
 from startup.path import child_environment, python_command

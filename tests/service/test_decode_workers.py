@@ -17,7 +17,8 @@ import torch
 from decode_pools import H264, MiB, decode_in, pool_of
 
 from service.decoding.process import DecodeProcess, WorkerStartError
-from service.decoding.protocol import ProtocolError, decode_reply
+from service.decoding.protocol import ProtocolError
+from service.decoding.replies import decode_reply
 from service.decoding.shared_memory import Block
 from service.errors import DecodeMemoryExceeded, DecoderCrashed, DecodeTimeout
 from video.facts import ViewPlan

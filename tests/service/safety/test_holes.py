@@ -25,9 +25,9 @@ from service.decoding.protocol import (
     DecodeJob,
     ProtocolError,
     Refused,
-    decode_reply,
     encode_reply,
 )
+from service.decoding.replies import decode_reply
 from service.decoding.shared_memory import Block
 from service.http.server import _listen
 from video.errors import ClipRefused

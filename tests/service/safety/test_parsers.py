@@ -21,9 +21,9 @@ from service.decoding.protocol import (
     ProtocolError,
     Ready,
     Refused,
-    decode_reply,
     encode_reply,
 )
+from service.decoding.replies import decode_reply
 from service.decoding.shared_memory import Block
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
