@@ -85,27 +85,38 @@ class Program(Group):
             return super().invoke(ctx)
 
 
-class _Named(click.ClickException):
-    """Another error, shown behind the program's name."""
+class _Failure(click.ClickException):
+    """An error, shown behind the program's name."""
 
-    def __init__(self, error: click.ClickException) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
+        """As click's own, but for the name."""
+        click.echo(f"{PROGRAM}: {self.format_message()}", file, err=True)
+
+
+class _WrongUsage(_Failure):
+    """An error in what was typed, shown behind the usage of the command that it was typed for."""
+
+    exit_code = click.UsageError.exit_code
+
+    def __init__(self, error: click.UsageError) -> None:
         super().__init__(error.format_message())
-        self.exit_code = error.exit_code
-        self._context = error.ctx if isinstance(error, click.UsageError) else None
+        self._context = error.ctx
 
     def show(self, file: IO[Any] | None = None) -> None:
         """As click's own, but for the name."""
         if self._context is not None:
             click.echo(self._context.get_usage(), file, err=True)
             click.echo(f"Try '{self._context.command_path} --help' for help.\n", file, err=True)
-        click.echo(f"{PROGRAM}: {self.format_message()}", file, err=True)
+        super().show(file)
 
 
 @contextlib.contextmanager
 def _named_errors() -> Iterator[None]:
     try:
         yield
-    except click.exceptions.NoArgsIsHelpError:  # shows the help, and is no error to people
+    except (click.exceptions.NoArgsIsHelpError, _Failure):  # a help, and what has its name already
         raise
+    except click.UsageError as error:
+        raise _WrongUsage(error) from error
     except click.ClickException as error:
-        raise _Named(error) from error
+        raise _Failure(error.format_message()) from error
