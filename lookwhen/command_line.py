@@ -11,6 +11,8 @@ import click
 from lookwhen.deferred import PROGRAM, Deferred, Group, Program
 from service import __version__
 
+_HELP = {"help_option_names": ["-h", "--help"]}
+
 _trains = functools.partial(Deferred, extras=("train",))
 
 
@@ -113,9 +115,7 @@ COMMANDS = [
 # fmt: on
 
 
-@click.group(
-    cls=Program, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Program, commands=COMMANDS, context_settings=_HELP)
 @click.version_option(__version__, prog_name=PROGRAM)
 def main() -> None:
     """Video classification whose cost is a request parameter.
