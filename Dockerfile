@@ -45,6 +45,7 @@ RUN python3 -m deploy.bootstrap /opt/lookwhen --requirements requirements/runtim
 COPY LICENSE README.md pyproject.toml ./
 COPY bundle bundle
 COPY export export
+COPY lookwhen lookwhen
 COPY model model
 COPY service service
 COPY startup startup

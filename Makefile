@@ -14,7 +14,7 @@ TRAINING := $(VENV)/.training
 SET_UP := deploy/bootstrap.py deploy/steps.py
 SUPPLY := build/supply
 OPENVINO := build/openvino
-PROJECT := benchmarks bundle export model service startup training video deploy tests
+PROJECT := benchmarks bundle export lookwhen model service startup training video deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
 find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)
@@ -87,37 +87,37 @@ openvino: $(OPENVINO)  ## lay an onnxruntime with OpenVINO aside, for the tests 
 
 # Each step goes on where it was interrupted. Clips of seed 1 are never trained on.
 train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, evaluate, export; hours
-	$(VENV)/bin/python -P -m training.moving_things render runs/train --clips 40000 --seed 0
-	$(VENV)/bin/python -P -m training.moving_things render runs/held_out --clips 1800 --seed 1
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/default
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/near --recipe turning-near \
+	$(VENV)/bin/lookwhen train render runs/train --clips 40000 --seed 0
+	$(VENV)/bin/lookwhen train render runs/held_out --clips 1800 --seed 1
+	$(VENV)/bin/lookwhen train builtin runs/train runs/default
+	$(VENV)/bin/lookwhen train builtin runs/train runs/near --recipe turning-near \
 		--start runs/default/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/far --recipe turning-far \
+	$(VENV)/bin/lookwhen train builtin runs/train runs/far --recipe turning-far \
 		--start runs/near/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/turning --recipe turning-settled \
+	$(VENV)/bin/lookwhen train builtin runs/train runs/turning --recipe turning-settled \
 		--start runs/far/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/settled --recipe settled \
+	$(VENV)/bin/lookwhen train builtin runs/train runs/settled --recipe settled \
 		--start runs/turning/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/together --recipe together \
+	$(VENV)/bin/lookwhen train builtin runs/train runs/together --recipe together \
 		--start runs/settled/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.teachers train-image runs/image moving-things runs/train
-	$(VENV)/bin/python -P -m training.teachers train-video runs/video moving-things runs/train \
+	$(VENV)/bin/lookwhen train teachers image runs/image moving-things runs/train
+	$(VENV)/bin/lookwhen train teachers video runs/video moving-things runs/train \
 		--start runs/default/checkpoint.safetensors --steps 400 --dense-from 0.75 \
 		--learning-rate 5e-4 --matrix-learning-rate 1e-3
-	$(VENV)/bin/python -P -m training.moving_things render runs/some --clips 5250 --seed 0
-	$(VENV)/bin/python -P -m training.teachers store local_image runs/image/teacher.safetensors \
+	$(VENV)/bin/lookwhen train render runs/some --clips 5250 --seed 0
+	$(VENV)/bin/lookwhen train teachers store local_image runs/image/teacher.safetensors \
 		runs/image_store moving-things runs/some --part frames --part patches \
 		--target top1_distance
-	$(VENV)/bin/python -P -m training.teachers store local_video runs/video/teacher.safetensors \
+	$(VENV)/bin/lookwhen train teachers store local_video runs/video/teacher.safetensors \
 		runs/video_store moving-things runs/some --part video
-	$(VENV)/bin/python -P -m training.pretrain runs/pretrained moving-things runs/some \
+	$(VENV)/bin/lookwhen train pretrain runs/pretrained moving-things runs/some \
 		--recipe mini-continued --steps 400 --start runs/together/checkpoint.safetensors \
 		--image-store runs/image_store --video-store runs/video_store
-	$(VENV)/bin/python -P -m training.supervised runs/train runs/tuned --recipe together \
+	$(VENV)/bin/lookwhen train builtin runs/train runs/tuned --recipe together \
 		--seed 8 --steps 3000 --start runs/pretrained/checkpoint.safetensors
-	$(VENV)/bin/python -P -m training.evaluate runs/tuned/checkpoint.safetensors runs/held_out \
+	$(VENV)/bin/lookwhen train evaluate runs/tuned/checkpoint.safetensors runs/held_out \
 		runs/tuned/evaluation.json
-	$(VENV)/bin/python -P -m export runs/tuned/checkpoint.safetensors bundle/default \
+	$(VENV)/bin/lookwhen export runs/tuned/checkpoint.safetensors bundle/default \
 		--name moving_things --version 4.1 --default-sparsity 0.9 \
 		--accuracy runs/tuned/evaluation.json
 

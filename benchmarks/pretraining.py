@@ -1,6 +1,6 @@
 """``python -m benchmarks.pretraining``: does learning where to look pay, and which targets?
 
-Two experiments on rendered clips, with teachers of ``python -P -m training.teachers``. Every
+Two experiments on rendered clips, with teachers of ``lookwhen train teachers``. Every
 variant starts from the weights of the video teacher (as the paper's start from DINOv3; the selector
 as its first blocks), is pre-trained, fine-tuned with a frozen selector, and evaluated on held-out
 clips, all with the same number of clips seen, once per seed:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from startup.path import child_environment, python_command
 
 ROOT = Path(__file__).parents[1]
-SERVE = tuple(python_command("-m", "service", "serve"))
+SERVE = tuple(python_command("-m", "lookwhen", "serve"))
 
 _T = TypeVar("_T")
 

@@ -20,7 +20,7 @@ from startup.path import child_environment, python_command
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "build" / "sample.mp4"
 LOOKWHEN = Path(sys.executable).with_name("lookwhen")  # for people; what is started here is SERVICE
-SERVICE = python_command("-m", "service")
+SERVICE = python_command("-m", "lookwhen")
 EVERY_ADDRESS = {"0.0.0.0", "::", ""}
 
 

@@ -1,4 +1,4 @@
-"""``python -P -m export CHECKPOINT OUT``: export, verify and pack."""
+"""``lookwhen export CHECKPOINT OUT``: export, verify and pack."""
 
 import hashlib
 import importlib.metadata
@@ -29,7 +29,7 @@ from startup.console import Command
 @click.option(
     "--accuracy",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `python -P -m training.evaluate` wrote for this checkpoint, with 1x1 views.",
+    help="What `lookwhen train evaluate` wrote for this checkpoint, with 1x1 views.",
 )
 @click.option(
     "--default-sparsity",

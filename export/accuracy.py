@@ -29,7 +29,7 @@ def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[Accuracy
     """Read an evaluation's points.
 
     Args:
-        path: what ``python -P -m training.evaluate`` wrote.
+        path: what ``lookwhen train evaluate`` wrote.
         digest: SHA-256 of the checkpoint that is exported.
         config: the checkpoint's.
 
@@ -42,9 +42,7 @@ def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[Accuracy
     except (OSError, ValueError) as error:
         raise AccuracyError(f"{path}: is not an evaluation ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("points"), list):
-        raise AccuracyError(
-            f"{path}: is not an evaluation; `python -P -m training.evaluate` writes one"
-        )
+        raise AccuracyError(f"{path}: is not an evaluation; `lookwhen train evaluate` writes one")
     for wrong in _differences(document, digest, config):
         raise AccuracyError(f"{path}: {wrong}")
     known = set(AccuracyPoint.model_fields)

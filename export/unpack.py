@@ -1,4 +1,4 @@
-"""``python -P -m export.unpack OUT [BUNDLE]``: a bundle's weights back as a checkpoint.
+"""``lookwhen bundle unpack OUT [BUNDLE]``: a bundle's weights back as a checkpoint.
 
 So that what is served can be trained on: the built-in model needs no download to start from.
 
@@ -135,7 +135,7 @@ def _fill(model: LookWhen, values: NDArray[np.float32]) -> None:
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("bundle", required=False, type=click.Path(file_okay=False, path_type=Path))
 def main(out: Path, bundle: Path | None) -> None:
-    """Write the weights of BUNDLE (by default the built-in one) to OUT, as a checkpoint.
+    """Write the weights of BUNDLE, or of the built-in one, to OUT as a checkpoint.
 
     The checkpoint is compared with the bundle's graphs before it is written.
     """

@@ -1,4 +1,4 @@
-"""``python -P -m model CONFIG``: parameters and cost by sparsity."""
+"""``lookwhen model cost CONFIG``: parameters and cost by sparsity."""
 
 import json
 

@@ -1,15 +1,11 @@
-"""``python -m service`` is the command ``lookwhen``."""
+"""``python -m service`` was the command ``lookwhen``, and starts it for one more release."""
 
-from startup.command import begin
+import runpy
 
-
-def run() -> None:
-    """The command, in a process of its own."""
-    begin("lookwhen")
-    from service.cli import main
-
-    main(prog_name="lookwhen")
-
+from startup.command import begin, name_successor
 
 if __name__ == "__main__":
-    run()
+    begin("lookwhen")
+    name_successor("service")
+    # Not imported: the service does not depend on the command that starts it.
+    runpy.run_module("lookwhen", run_name="__main__", alter_sys=True)

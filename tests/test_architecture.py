@@ -21,6 +21,7 @@ ALLOWED = {
     "training": {"startup", "model", "video", "bundle"},
     "export": {"startup", "model", "bundle"},
     "service": {"startup", "bundle", "video"},
+    "lookwhen": {"startup", "bundle", "model", "video", "training", "export", "service"},
 }  # fmt: skip
 
 # The same for the groups of the service.

@@ -1,19 +1,19 @@
-"""``python -P -m training.evaluate``: accuracy by sparsity on held-out clips, with its cost.
+"""``lookwhen train evaluate``: accuracy by sparsity on held-out clips, with its cost.
 
 One pass over the clips: each is decoded once, the selector sees each view once, the extractor once
 per sparsity. Started by torchrun, every process takes its share of the clips::
 
-    PYTHONSAFEPATH=1 torchrun --nproc-per-node 8 -m training.evaluate CHECKPOINT kinetics \\
+    torchrun --nproc-per-node 8 --no-python lookwhen train evaluate CHECKPOINT kinetics \\
         ANNOTATIONS CLIPS out.json --split val --views 4x3 --bf16
 
-A dense network, trained by ``python -P -m training.teachers``, is measured with the methods that
+A dense network, trained by ``lookwhen train teachers``, is measured with the methods that
 make it cheaper, which are named by ``--baseline``::
 
-    python -P -m training.evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
+    lookwhen train evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
         --baseline rlt --baseline tome:64 --baseline vid-tldr:200,200,200,100
 
-The figures of several folds are pooled, and several reports put on one plot, by
-``python -P -m training.evaluation``.
+``lookwhen train pool`` pools the figures of several folds, and ``lookwhen train plot`` puts several
+reports on one plot.
 """
 
 import json
@@ -58,7 +58,7 @@ from training.teachers.local import load_video_teacher
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 _USAGE = (
-    "the command is `python -P -m training.evaluate CHECKPOINT KIND PATH [CLIPS] OUT`, such as "
+    "the command is `lookwhen train evaluate CHECKPOINT KIND PATH [CLIPS] OUT`, such as "
     "`... best.safetensors folders clips/ evaluation.json`, with a KIND of "
     f"{', '.join(KINDS)}; a store of rendered clips needs none"
 )
@@ -224,8 +224,8 @@ def main(
 ) -> None:  # fmt: skip
     """Measure CHECKPOINT on the clips of DATA, decoded from their compressed files.
 
-    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `python -P -m training.datasets`
-    takes them. Writes a report to OUT, which `python -P -m export --accuracy` puts into a bundle.
+    DATA is a store of rendered clips, or KIND PATH [CLIPS] as `lookwhen train data check`
+    takes them. Writes a report to OUT, which `lookwhen export --accuracy` puts into a bundle.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     source = _source(data, **reading)

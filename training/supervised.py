@@ -1,4 +1,4 @@
-"""``python -P -m training.supervised``: train selector, extractor and head at once, on labels.
+"""``lookwhen train builtin``: train selector, extractor and head at once, on labels.
 
 What the built-in bundle is made with. There is no teacher: the selector learns from a target in
 pixels (:func:`training.targets.pixel_change`), the extractor from the labels. Because an untrained
@@ -374,7 +374,10 @@ def main(
     device: str,
     **turned: Any,
 ) -> None:
-    """Train on the rendered clips in DATA; write state, log and checkpoint to OUT."""
+    """Train the built-in model on the rendered clips in DATA; write it to OUT.
+
+    OUT gets the state, the log and the checkpoint.
+    """
     changes = {name: value for name, value in turned.items() if value is not None}
     chosen = dataclasses.replace(RECIPES[recipe], **changes)
     try:

@@ -195,7 +195,7 @@ def show(name: str, measured: dict[str, Any], accuracy: dict[str, Any] | None) -
 @click.option(
     "--held-out",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A store that `python -P -m training.moving_things render` made with another seed than "
+    help="A store that `lookwhen train render` made with another seed than "
     "the training's; without it accuracy is not measured.",
 )
 @click.option("--clips", type=click.IntRange(1), default=600, show_default=True, help="Held out.")

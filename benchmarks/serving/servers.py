@@ -241,7 +241,7 @@ def command_of(kind: Kind, setup: SetUp, port: int) -> tuple[list[str], dict[str
             "CACHE_BYTES": 0,
         } | ({"BUNDLE": setup.bundle} if setup.bundle else {})
         environment |= {f"LOOKWHEN_{name}": str(value) for name, value in settings.items()}
-        return python_command("-m", "service", "serve"), child_environment(environment)
+        return python_command("-m", "lookwhen", "serve"), child_environment(environment)
     configuration = json.dumps(
         {
             "port": port,

@@ -24,13 +24,13 @@ import pytest
 from startup.packages import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("bundle", "export", "model", "service", "startup", "training", "video")
+PACKAGES = ("bundle", "export", "lookwhen", "model", "service", "startup", "training", "video")
 # What the extras install.
 OPTIONAL = {*EXTRAS, "onnx_ir"}
 # The built-in model knows this clip; of clips by chance it takes one in twenty for another.
 KNOWN = ("--seed", 3)
 # One of each kind: the sentence is made once for a package's commands, and each takes seconds.
-COMMANDS = {"export": 1, "training.finetune": 1, "training.moving_things": 0, "model": 0}
+COMMANDS = {"export": 1, "train finetune": 1, "train render": 0, "model cost": 0}
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +155,13 @@ def test_without_an_extra_each_command_names_it(installed: Path, hostile: Path) 
     asked: dict[str, list[object]] = {
         "serve": [installed / "lookwhen", "serve", "--port", 0],
         "classify": [installed / "lookwhen", "classify", "clip.mp4"],
-    } | {name: [installed / "python", "-P", "-m", name, "--help"] for name in COMMANDS}
+    } | {name: [installed / "lookwhen", *name.split(), "--help"] for name in COMMANDS}
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         answers = threads.map(lambda command: run(*command, cwd=hostile), asked.values())
         for name, done in zip(asked, answers, strict=True):
             if COMMANDS.get(name) == 0:
                 assert done.returncode == 0, done.stderr
-                assert f"Usage: python -P -m {name} " in done.stdout
+                assert f"Usage: lookwhen {name} " in done.stdout
                 continue
             assert done.returncode == 1, (name, done.stderr)
             (sentence,) = done.stderr.splitlines()
@@ -171,7 +171,7 @@ def test_without_an_extra_each_command_names_it(installed: Path, hostile: Path) 
                     "pip install 'lookwhen[cpu]' (on NVIDIA GPUs 'lookwhen[gpu]')"
                 )
             else:
-                assert sentence.startswith(f"{name.partition('.')[0]}: this needs ")
+                assert sentence.startswith("lookwhen: this needs ")
                 assert "pip install 'lookwhen[train" in sentence
     assert not marks()
 

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from bundle.reader import read_bundle
 from export.__main__ import main as export_main
+from lookwhen.command_line import main as lookwhen
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
-from service.cli import main as lookwhen
 from training.evaluate import main as evaluate_main
 from training.evaluation.__main__ import main as together
 from training.moving_things.clip import render_clip
@@ -117,7 +117,7 @@ def without(name: str) -> Callable[[dict[str, Any]], None]:
         (change(headline="action_top1"), "measures action_top1, and a bundle tells top-1"),
         (change(labels=["run", "walk", "jump"]), "has other labels than the checkpoint"),
         (change(points=[]), "has no points"),
-        (change(points={}), "is not an evaluation; `python -P -m training.evaluate` writes one"),
+        (change(points={}), "is not an evaluation; `lookwhen train evaluate` writes one"),
         (change(points=[3]), "its point 1 has no sparsity"),
         (change(clips=4), "it counts 3 clips, and 4 in all"),
         (at_point(sparsity=None), "its point 2 has no sparsity; a dense network's methods"),

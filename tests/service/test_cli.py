@@ -18,7 +18,7 @@ def lookwhen(*arguments: object, **environment: object) -> "subprocess.Completed
     # Importing torch takes minutes on a machine that does much else.
     inherited["LOOKWHEN_DECODE_START_TIMEOUT_SECONDS"] = "300"
     return subprocess.run(
-        [sys.executable, "-m", "service", *map(str, arguments)],
+        [sys.executable, "-m", "lookwhen", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -33,7 +33,7 @@ def test_version_and_help_come_at_once() -> None:
     assert done.stdout == f"lookwhen, version {service.__version__}\n"
     assert time.monotonic() - began < 2
     modules = subprocess.run(
-        [sys.executable, "-c", "import service.cli, sys; print(*sys.modules)"],
+        [sys.executable, "-c", "import lookwhen.command_line, sys; print(*sys.modules)"],
         capture_output=True, text=True, check=True, cwd=ROOT,
     ).stdout.split()  # fmt: skip
     assert not {"onnxruntime", "fastapi", "pydantic", "numpy", "torch", "rich"} & set(modules)

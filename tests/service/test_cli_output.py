@@ -16,9 +16,9 @@ from brightness_bundle import write_brightness_bundle
 from service_server import ROOT, Server
 
 LABELS = ("dunkel", "gräulich", "\u05e9\u05d7\u05d9\u05d9\u05d4 \U0001f60e")
-LOOKWHEN = (sys.executable, "-m", "service")
+LOOKWHEN = (sys.executable, "-m", "lookwhen")
 # A command of each package, with arguments to print more than a line.
-COMMANDS = ("service", "model", "export", "training.moving_things", "training.evaluate")
+COMMANDS = ("", "model cost", "export", "train render", "train evaluate", "sample")
 
 
 def run(
@@ -146,11 +146,11 @@ def test_a_training_command_prints_what_a_folder_is_called(square: Path, tmp_pat
         for name in (b"a.mp4", b"b\xff.mp4"):
             shutil.copy(square, folder / os.fsdecode(name))
     for encoding in ("utf-8", "latin-1", "ascii"):
-        done = run(sys.executable, "-m", "training.datasets", "folders", tmp_path / "set",
+        done = run(*LOOKWHEN, "train", "data", "check", "folders", tmp_path / "set",
                    encoding=encoding)  # fmt: skip
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"4 clips, 0 missing" in done.stdout
-    done = run(sys.executable, "-m", "training.datasets", "folders", tmp_path / "set")
+    done = run(*LOOKWHEN, "train", "data", "check", "folders", tmp_path / "set")
     assert b"caf\xe9" in done.stdout
 
 
@@ -164,7 +164,7 @@ def piped(command: str, reader: str) -> tuple[list[int], bytes]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_reader_who_does_not_want_it_at_all(command: str) -> None:
     # `exec <&-` closes the pipe before the command has been imported.
-    codes, said = piped(f"{sys.executable} -m {command} --help", "exec true")
+    codes, said = piped(f"{shlex.join(LOOKWHEN)} {command} --help", "exec true")
     assert (codes, said) == ([1, 0], b"")
 
 
@@ -183,7 +183,7 @@ def test_a_reader_who_has_enough(foreign: Server, square: Path, oddly_named: byt
 def test_all_commands_print_in_the_same_way() -> None:
     """By their classes, so that none can forget it."""
     found = 0
-    for package in ("bundle", "export", "model", "service", "training"):
+    for package in ("bundle", "export", "lookwhen", "model", "service", "training"):
         for path in (ROOT / package).rglob("*.py"):
             for made in re.findall(r"^@click\.(?:command|group)\(.*", path.read_text(), re.M):
                 assert "cls=" in made, f"{path}: {made}"

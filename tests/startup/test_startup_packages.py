@@ -83,7 +83,7 @@ def test_documents_name_no_command_with_an_open_path() -> None:
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     open_path = re.compile(
-        r"python3? -m (?:training|export|model)\b|(?<!PYTHONSAFEPATH=1 )torchrun --"
+        r"python3? -m (?:training|export|lookwhen|model)\b|torchrun --(?!.* --no-python lookwhen)"
     )
     found = [
         f"{name}: {match[0]}"

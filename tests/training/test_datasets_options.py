@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The documented command, in a folder of one's own."""
     return subprocess.run(
-        [sys.executable, "-P", "-m", "training.datasets", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "lookwhen", "train", "data", "check", *map(str, arguments)],
         cwd=cwd, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

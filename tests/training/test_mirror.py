@@ -135,16 +135,16 @@ def test_left_and_right_are_learnt_by_the_documented_command(tmp_path: Path) -> 
     save_checkpoint(model, tmp_path / "start.safetensors", {})
     rendered(tmp_path / "clips", 12, 1)
     rendered(tmp_path / "held_out", 12, 2)
-    module = [sys.executable, "-P", "-m"]
+    command = [sys.executable, "-P", "-m", "lookwhen", "train"]
     for line in (
         # Of one sparsity: a CPU compiles its kernels for each.
-        ["training.finetune", "start.safetensors", "run", "folders", "clips", "--epochs", "7",
+        ["finetune", "start.safetensors", "run", "folders", "clips", "--epochs", "7",
          "--batch", "8", "--sparsities", "0.9", "0.9"],
-        ["training.evaluate", "run/checkpoint.safetensors", "folders", "held_out", "out.json",
+        ["evaluate", "run/checkpoint.safetensors", "folders", "held_out", "out.json",
          "--sparsity", "0.9"],
     ):  # fmt: skip
         done = subprocess.run(
-            [*module, *line, "--workers", "1"],
+            [*command, *line, "--workers", "1"],
             cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip

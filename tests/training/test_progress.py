@@ -85,7 +85,7 @@ def on_a_terminal(command: list[str], cwd: Path) -> str:
     reader = threading.Thread(target=read)
     reader.start()
     done = subprocess.run(
-        [sys.executable, "-P", "-m", *command],
+        [sys.executable, "-P", "-m", "lookwhen", "train", *command],
         cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs,
         text=True, check=False,
     )  # fmt: skip
@@ -112,7 +112,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_probe_shows_how_far_it_is(work: Path) -> None:
-    command = "training.probe start.safetensors probe folders clips --test 0.4 --sparsity 0.9"
+    command = "probe start.safetensors probe folders clips --test 0.4 --sparsity 0.9"
     text = on_a_terminal([*command.split(), "--least-steps", "20", "--workers", "0"], work)
     for shown in ("features of train clips", "features of test clips", "classifiers"):
         assert shown in text
@@ -123,11 +123,11 @@ def test_the_probe_shows_how_far_it_is(work: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_and_an_evaluation_show_numbers(work: Path) -> None:
-    command = "training.finetune start.safetensors run folders clips --epochs 4 --batch 4"
+    command = "finetune start.safetensors run folders clips --epochs 4 --batch 4"
     text = on_a_terminal([*command.split(), "--workers", "0"], work)
     assert re.search(r"training [━╸╺]+ +12/12 0:0\d:\d\d 0:00:00 loss \d\.\d+  \d", text), text
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
-    command = "training.evaluate run/checkpoint.safetensors folders clips out/out.json"
+    command = "evaluate run/checkpoint.safetensors folders clips out/out.json"
     text = on_a_terminal([*command.split(), "--workers", "0", "--sparsity", "0.9"], work)
     assert re.search(r"evaluating [━╸╺]+ +\d/\d \d:", text), text
     assert (work / "out" / "out.json").exists(), "the folder of the report is made"

@@ -90,7 +90,8 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
 
 def test_a_signal_to_the_whole_group_saves_the_state(clips: Path, tmp_path: Path) -> None:
     """As a cluster or torchrun sends it: to the processes that decode as well."""
-    command = [sys.executable, "-m", "training.supervised", str(clips), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "lookwhen", "train", "builtin"]
+    command += [str(clips), str(tmp_path / "out")]
     options = ["--steps", "10000", "--batch", "2", "--workers", "1", "--device", "cpu"]
     run = subprocess.Popen(
         [*command, *options],

@@ -1,4 +1,4 @@
-"""``python -P -m training.baselines CONFIG``: what each method costs, next to LookWhen."""
+"""``lookwhen train baselines CONFIG``: what each method costs, next to LookWhen."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -127,7 +127,7 @@ def main(
     vid_tldr: list[tuple[int, ...]],
     as_json: bool,
 ) -> None:
-    """Print the multiply-accumulates of CONFIG with each method, and of LookWhen beside it."""
+    """Print the cost of CONFIG with each method, and of LookWhen beside it."""
     chosen = get_dense_config(config)
     scales = (0.5, 1.0, 1.5)
     constant = (PUBLISHED_R,) * chosen.depth

@@ -1,4 +1,4 @@
-"""``python -P -m training.datasets``: say what a data set holds, and whether every clip decodes.
+"""``lookwhen train data check``: say what a data set holds, and whether every clip decodes.
 
 Worth a few minutes before hours of training.
 """
@@ -23,7 +23,10 @@ from training.progress import tracked
 @click.option("--decode", is_flag=True, help="Decode a view of every clip.")
 @click.option("--workers", default=2, show_default=True, help="Processes that decode.")
 def main(source: Source, decode: bool, workers: int) -> None:
-    """Read the data set of KIND from PATH (annotations, list, index, folder or store) and CLIPS."""
+    """Say what a data set holds and, with --decode, whether every clip of it decodes.
+
+    The data set is of KIND, in PATH (annotations, list, index, folder or store) and CLIPS.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         dataset = source.read()

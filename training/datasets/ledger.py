@@ -70,6 +70,6 @@ class Ledger:
             f"at most {self.allowed} may be (a share of {self.share:.3g}):{first}"
             + (f"\n  and {more} more" if more > 0 else "")
             + "\nMend or remove them, or do without them: --lost-share "
-            f"{share:g} (in Python lost_share={share:g}). `python -P -m training.datasets ... "
+            f"{share:g} (in Python lost_share={share:g}). `lookwhen train data check ... "
             "--decode` finds all that do not decode."
         )

@@ -1,4 +1,4 @@
-"""``python -P -m training.evaluation``: pool the predictions of several folds; plot reports."""
+"""``lookwhen train pool`` and ``plot``: the predictions of several folds; pictures of reports."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _HEADLINES = ("top1", "action_top1")
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Put together what `python -P -m training.evaluate` wrote."""
+    """Put together what `lookwhen train evaluate` wrote."""
 
 
 @main.command()
@@ -68,7 +68,10 @@ def pool(predictions: tuple[Path, ...], out: Path | None, against: str | None) -
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 def plot(out: Path, reports: tuple[Path, ...]) -> None:
-    """Draw accuracy over multiply-accumulates of some REPORTS into OUT, such as plot.svg."""
+    """Draw accuracy over multiply-accumulates of some REPORTS.
+
+    OUT is the picture, such as plot.svg.
+    """
     try:
         draw(reports, out)
     except PlotError as error:

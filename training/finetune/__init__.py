@@ -1,4 +1,4 @@
-"""Fine-tuning, ``python -P -m training.finetune``: teach a checkpoint the classes of a data set.
+"""Fine-tuning, ``lookwhen train finetune``: teach a checkpoint the classes of a data set.
 
 A new head goes on the video token, and the extractor is trained with it. The selector stays as it
 is (LookWhere's way), or is trained through the context that it hands on and, if wanted, by the

@@ -1,4 +1,4 @@
-"""``python -P -m training.finetune``: the command line."""
+"""``lookwhen train finetune``: the command line."""
 
 import dataclasses
 import functools
@@ -133,9 +133,10 @@ def main(
     machine: Machine | None,
     **turned: Any,
 ) -> None:
-    """Train CHECKPOINT on a data set (KIND PATH [CLIPS], as for training.datasets), into OUT.
+    """Train CHECKPOINT on the labels of a data set; write checkpoints to OUT.
 
-    torchrun starts it in several processes.
+    The data set is KIND PATH [CLIPS], as for `lookwhen train data check`. torchrun starts
+    the command in several processes.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     changes = {

@@ -80,7 +80,7 @@ class Recipe:
 
 
 # Each recipe is run by
-#   PYTHONSAFEPATH=1 torchrun --nproc-per-node 8 -m training.finetune PRETRAINED OUT KIND \
+#   torchrun --nproc-per-node 8 --no-python lookwhen train finetune PRETRAINED OUT KIND \
 #       ANNOTATIONS CLIPS --split train --validation-split val --recipe NAME --workers 12
 # Cost: matrix products of lookwhen_b16, counted (model.macs), 0.35 TFLOP for a clip that is seen;
 # decoding comes on top. Scores: the authors', none was reproduced here.

@@ -5,5 +5,5 @@ cannot be told from a single frame. Together with the video comes the true mask 
 that a selection of tokens can be measured against it.
 
 `scene` draws what happens, `render` turns it into pixels, `encode` compresses, `store` keeps many
-clips for training. `python -P -m training.moving_things --help` is the way in from a shell.
+clips for training. `lookwhen train render --help` is the way in from a shell.
 """

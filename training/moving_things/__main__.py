@@ -1,4 +1,4 @@
-"""``python -P -m training.moving_things``: render a store, one sample clip, or a contact sheet."""
+"""``lookwhen train render`` and ``sheet``: a store of rendered clips, or a contact sheet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ main.add_command(sample)
 @click.option("--seed", type=Seed, default=0, show_default=True, help="Other seed, other clips.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True)
 def render_store(out: Path, clips: int, seed: int, workers: int) -> None:
-    """Render a store of CLIPS into the folder OUT; started again, it goes on where it stopped."""
+    """Render a store of CLIPS into the folder OUT.
+
+    Started again, the command goes on where it stopped.
+    """
     try:
         with progress_bar(_Rate(table_column=Column(no_wrap=True))) as bar:
             task = bar.add_task("rendering", total=clips)
@@ -54,7 +57,7 @@ def render_store(out: Path, clips: int, seed: int, workers: int) -> None:
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--seed", type=Seed, default=0, show_default=True)
 def sheet(out: Path, seed: int) -> None:
-    """Write a picture (.png): one clip of each label, what moves outlined."""
+    """Write a picture (.png) of one rendered clip of each label, what moves outlined."""
     image = contact_sheet(LABELS, seed)
     try:
         written = cv2.imwrite(str(out), np.ascontiguousarray(image[..., ::-1]))

@@ -1,4 +1,4 @@
-"""One fresh clip with its label: ``lookwhen sample``, which runs this module as a process."""
+"""One fresh clip with its label: ``lookwhen sample``."""
 
 import json
 import secrets
@@ -55,5 +55,4 @@ def sample(out: Path, label: str | None, seed: int | None, as_json: bool) -> Non
 
 
 if __name__ == "__main__":
-    # People type the short name, of which this process is a part.
     sample(prog_name="lookwhen sample")

@@ -185,8 +185,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         known = {"seed", "renderer", "labels", "clips"} <= meta.keys()
     except FileNotFoundError:
         raise StoreError(
-            f"{path} is not a store of clips; make one with "
-            "`python -P -m training.moving_things render`"
+            f"{path} is not a store of clips; make one with `lookwhen train render`"
         ) from None
     except (ValueError, AttributeError):
         known = False

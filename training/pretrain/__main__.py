@@ -1,4 +1,4 @@
-"""``python -P -m training.pretrain``: the command line."""
+"""``lookwhen train pretrain``: the command line."""
 
 import dataclasses
 import logging

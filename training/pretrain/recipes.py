@@ -90,7 +90,7 @@ RECIPES = {
     # The paper's: 20 epochs over Kinetics-400 and SSv2 from DINOv3 ViT-B/16, with InternVideo2-B/14
     # as video teacher, then fine-tuning; published 84.6 and 72.0 % at 70 %, 82.6 and 69.3 % at
     # 90 % sparsity (Kinetics-400 at 4x3 views, SSv2 at 2x3). About 409,000 clips:
-    #   PYTHONSAFEPATH=1 torchrun --nproc-per-node=8 -m training.pretrain runs/paper kinetics K400
+    #   torchrun --nproc-per-node=8 --no-python lookwhen train pretrain runs/paper kinetics K400
     #     K400/clips --split train --also ssv2 SSV2 SSV2/clips train
     #     --image dinov3_vitb16 DINOV3.pth --video internvideo2_b14 B14.bin --dinov3 DINOV3.pth
     # In two parts, 64 clips at once on each of eight GPUs, it takes 45 GB of each (--predict).

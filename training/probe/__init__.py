@@ -1,4 +1,4 @@
-"""Linear probe, ``python -P -m training.probe``: how much a frozen network's features tell.
+"""Linear probe, ``lookwhen train probe``: how much a frozen network's features tell.
 
 Every clip goes through the network once, at each sparsity; the features stay in the output folder,
 and a run that was stopped goes on with the clips that are missing. On the standardised features a

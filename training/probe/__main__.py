@@ -1,11 +1,11 @@
-"""``python -P -m training.probe``: the command line.
+"""``lookwhen train probe``: the command line.
 
 Published (the authors' linear probes at 90 % sparsity, top-1 %, Charades mAP; none was reproduced
 here), of pre-training with all targets: K400-20K 72.5, SSv2-20K 38.1, Diving48 37.6, EK100-20K
 13.5, Jester-20K 79.0, Charades 31.3. A run costs one pass of the network over all clips, and
 seconds for the classifiers::
 
-    python -P -m training.probe pretrained.safetensors runs/probe diving48 annotations/ videos/ \\
+    lookwhen train probe pretrained.safetensors runs/probe diving48 annotations/ videos/ \\
         --split train --test-split test --sparsity 0.9 --workers 8
 """
 
@@ -83,9 +83,10 @@ def main(
     workers: int,
     device: str,
 ) -> None:
-    """Probe CHECKPOINT on a data set (KIND PATH [CLIPS], as for training.datasets).
+    """Measure CHECKPOINT's features on a data set by linear classifiers.
 
-    Features and probe.json go to OUT.
+    The data set is KIND PATH [CLIPS], as for `lookwhen train data check`. Features and probe.json
+    go to OUT.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = ProbeSettings(epochs=epochs, least_steps=least_steps, seed=seed)

@@ -3,8 +3,8 @@
 create_teacher("dinov3_vitb16", weights, backend="timm")
 create_teacher("internvideo2_b14", weights)
 create_teacher("huggingface", "MCG-NJU/videomae-base")
-create_teacher("local_image", file)   # from python -P -m training.teachers train-image
-create_teacher("local_video", file)   # from python -P -m training.teachers train-video
+create_teacher("local_image", file)   # from lookwhen train teachers image
+create_teacher("local_video", file)   # from lookwhen train teachers video
 """
 
 from pathlib import Path

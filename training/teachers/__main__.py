@@ -1,4 +1,4 @@
-"""``python -P -m training.teachers``: train local teachers, store what a teacher says of clips."""
+"""``lookwhen train teachers``: train local teachers, store what a teacher says of clips."""
 
 import dataclasses
 import functools
@@ -95,7 +95,7 @@ def train_image_command(
 ) -> None:  # fmt: skip
     """Train an image teacher on frames of clips, without labels; write it to OUT.
 
-    Clips are the data set of KIND in PATH, see `python -P -m training.datasets`. Started again, the
+    Clips are the data set of KIND in PATH, see `lookwhen train data check`. Started again, the
     run goes on.
     """
     _train(
@@ -125,7 +125,7 @@ def train_video_command(
 ) -> None:  # fmt: skip
     """Train a video teacher on labelled clips; write it to OUT.
 
-    Clips are the data set of KIND in PATH, see `python -P -m training.datasets`. Started again, the
+    Clips are the data set of KIND in PATH, see `lookwhen train data check`. Started again, the
     run goes on.
     """
     run = functools.partial(train_video, start=start)

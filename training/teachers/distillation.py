@@ -250,7 +250,7 @@ def alike(tokens: Tensor) -> float:
 
 
 IMAGE_RECIPES: dict[str, ImageRecipe] = {
-    # python -P -m training.teachers train-image RUN moving-things STORE
+    # lookwhen train teachers image RUN moving-things STORE
     # 120,000 pictures. Measured: 7 ms of a core to crop one, 21 ms to learn from it (bfloat16,
     # AVX-512), so about half an hour on two cores that do nothing else. The paper's image teacher
     # is DINOv3; it is what to use where it can be had.

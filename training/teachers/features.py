@@ -2,7 +2,7 @@
 
 A store is a folder of shards and a ``meta.json``. A shard, ``NNNNN.safetensors``, holds the rows of
 as many successive clips; it appears under its name when it is whole, so a run that was killed goes
-on with the shards that are missing (``python -P -m training.teachers store``).
+on with the shards that are missing (``lookwhen train teachers store``).
 
 What is stored is said of one view of each clip: the one that a service takes, not augmented. So
 pre-training with stored features shows the network that same view. An augmentation is only right
@@ -238,8 +238,7 @@ def read_fingerprint(path: Path) -> Fingerprint:
         return Fingerprint(**fields)
     except FileNotFoundError:
         raise FeatureStoreError(
-            f"{path} is not a store of features; "
-            "make one with `python -P -m training.teachers store`"
+            f"{path} is not a store of features; make one with `lookwhen train teachers store`"
         ) from None
     except (ValueError, TypeError, KeyError):
         raise FeatureStoreError(f"{path / META} cannot be read; make the store again") from None

@@ -1,4 +1,4 @@
-"""The local teachers: networks trained by ``python -P -m training.teachers``, and their files.
+"""The local teachers: networks trained by ``lookwhen train teachers``, and their files.
 
 A file is safetensors with the configuration in its metadata, as a model's checkpoint is, and with
 another key, so that neither is taken for the other. Never pickle: it may come from a stranger.
@@ -224,7 +224,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise TeacherError(f"{path}: cannot be read as safetensors ({error})") from None
     if _CONFIG_KEY not in metadata:
         raise TeacherError(
-            f"{path}: holds no local teacher; train one with `python -P -m training.teachers`"
+            f"{path}: holds no local teacher; train one with `lookwhen train teachers`"
         )
     return metadata
 

@@ -71,7 +71,7 @@ class VideoRecipe:
 
 
 VIDEO_RECIPES: dict[str, VideoRecipe] = {
-    # python -P -m training.teachers train-video RUN moving-things STORE
+    # lookwhen train teachers video RUN moving-things STORE
     # 128,000 clips. Measured: 24 ms of a core to decode one, 9 to 18 to learn from part of its
     # tokens, 250 from all of them (bfloat16, AVX-512), so about an hour on two cores that do
     # nothing else. The paper's video teacher is InternVideo2-B/14; it is what to use where it can

@@ -35,6 +35,6 @@ def no_space() -> None:
 
 if __name__ == "__main__":
     {"clock": clock, "no_space": no_space}[sys.argv[1]]()
-    from service.cli import main
+    from lookwhen.command_line import main
 
     main(["serve"])

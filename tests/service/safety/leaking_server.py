@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from service.cli import main
+from lookwhen.command_line import main
 from service.pipeline.pipeline import Pipeline
 
 _kept: list[tuple[bytearray, int]] = []

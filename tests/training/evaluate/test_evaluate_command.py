@@ -157,8 +157,12 @@ def test_two_processes_measure_what_one_does(clips: Path, checkpoint: Path, tmp_
     said_alone, said = tmp_path / "alone.csv", tmp_path / "said.csv"
     result = run(checkpoint, clips, alone, *chosen, "--predictions", said_alone)
     assert result.exit_code == 0, result.output
+    program = tmp_path / "lookwhen"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m lookwhen "$@"\n')
+    program.chmod(0o755)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "training.evaluate", str(checkpoint), str(clips), str(out), *chosen]
+    command += ["--no-python", str(program), "train", "evaluate"]
+    command += [str(checkpoint), str(clips), str(out), *chosen]
     subprocess.run(
         [*command, "--predictions", str(said)],
         check=True,

@@ -1,4 +1,4 @@
-"""``lookwhen classify``: files through the pipeline in this process, or to a service over HTTP."""
+"""What ``lookwhen classify`` does: the pipeline in this process, or a service over HTTP."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,6 @@ from typing import Any, Literal
 import httpx
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
@@ -26,6 +25,7 @@ from service.pipeline.pipeline import Pipeline, StartError
 from service.pipeline.way import Call, Received
 from service.settings import Settings
 from startup.console import json_name
+from training.progress import counted, uncounted
 
 Answer = dict[str, Any]
 Asked = Literal["classify", "sweep"]
@@ -72,7 +72,9 @@ async def _classify_all(
     connect = _remote(url, key, asked, query) if url else _local(local, asked, query)
     show = _show_sweep if asked == "sweep" else _show
     async with connect as ask:
-        with _progress(len(files)) as advance:
+        # A bar on standard error, for several files and a person only.
+        shown = len(files) > 1 and sys.stderr.isatty()
+        with (counted if shown else uncounted)("classifying", len(files)) as advance:
             for file in files:
                 try:
                     answer = await ask(file)
@@ -243,17 +245,3 @@ def _show_sweep(console: Console, answer: Answer) -> None:
         f"[dim]one selection: {1000 * timing['total']:.0f} ms (decode "
         f"{1000 * timing['decode']:.0f}, select {1000 * timing['select']:.0f})[/dim]"
     )
-
-
-@contextlib.contextmanager
-def _progress(files: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, for several files and a person only."""
-    if files < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("classifying", total=files)
-        yield lambda: progress.advance(task)

@@ -1,15 +1,30 @@
 """``lookwhen bundle show``: a bundle's facts as tables."""
 
 import json
+from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from bundle.reader import Bundle
+from bundle.reader import Bundle, BundleError, default_bundle_path, read_bundle
 from bundle.tokens import tokens_to_keep
-from startup.console import json_name
+from startup.console import Command, json_name
 
 _SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
+
+
+@click.command(cls=Command)
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print bundle.json and the derived costs.")
+def show(directory: Path | None, as_json: bool) -> None:
+    """Verify a bundle and say what is in it; without DIRECTORY the built-in one."""
+    path = directory or default_bundle_path()
+    try:
+        found = read_bundle(path)
+    except BundleError as error:
+        raise click.ClickException(f"{path} is not a usable bundle: {error}") from None
+    show_bundle(found, as_json)
 
 
 def show_bundle(bundle: Bundle, as_json: bool) -> None:

@@ -1,0 +1,1 @@
+"""The command ``lookwhen``. It imports the other packages, each when a command needs it."""

@@ -1,0 +1,99 @@
+"""``lookwhen classify``: its options, and what is wrong with them."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from startup.console import Command
+
+if TYPE_CHECKING:
+    from lookwhen.ask import Asked
+
+
+@click.command(cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--url", metavar="URL", help="Ask this service instead of classifying here.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    envvar="LOOKWHEN_KEY",
+    help="Key of the service at --url. Better in LOOKWHEN_KEY, where no process list shows it.",
+)
+@click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")
+@click.option(
+    "--coverage", metavar="C", help="With --sparsity auto: share of the selector's mass to keep."
+)
+@click.option(
+    "--budget-ms", metavar="MS", help="Milliseconds to answer in: as dense as is predicted to fit."
+)
+@click.option(
+    "--cascade", is_flag=True, default=None, help="Start sparse, look closer while in doubt."
+)
+@click.option(
+    "--margin", metavar="M", help="With --cascade: lead of the first label that is enough."
+)
+@click.option("--max-sparsity", metavar="S", help="Allow a busy service to be sparser, up to this.")
+@click.option(
+    "--strict", is_flag=True, default=None, help="Rather be refused than served sparser than asked."
+)
+@click.option(
+    "--sweep", metavar="S,S,...", help="Show several sparsities of one selection instead."
+)
+@click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
+@click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document a file. Where a name is no UTF-8, `file_base64` has its bytes.",
+)
+def classify(files: tuple[str, ...], **options: Any) -> None:
+    """Classify video files, here or by a running service.
+
+    Without --url the files are classified in this process, through the same pipeline that the
+    service uses. Exit code: 0 all classified, 1 some were not, 2 wrong usage.
+    """
+    from lookwhen.ask import classify_files
+    from lookwhen.settings import settings_of
+
+    url, bundle, as_json = options.pop("url"), options.pop("bundle"), options.pop("as_json")
+    key = options.pop("key")
+    if url and bundle:
+        raise click.UsageError("--bundle is for classifying here; with --url the service has one")
+    sweep = options.pop("sweep")
+    query = {
+        name: "true" if value is True else value
+        for name, value in options.items()
+        if value is not None
+    }
+    if sweep is not None:
+        query["sparsities"] = sweep
+    _check_parameters(query, sweep=sweep is not None)
+    settings = None if url else settings_of(bundle=bundle)
+    asked: Asked = "sweep" if sweep is not None else "classify"
+    paths = [Path(file) for file in files]
+    sys.exit(classify_files(paths, asked, query, url, key, settings, as_json))
+
+
+def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
+    """Tell a mistake in an option from a file that cannot be classified."""
+    from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
+    from service.sparsity import parameters
+
+    kind = parameters.SweepParameters if sweep else parameters.Parameters
+    try:
+        # How many are too many is for the pipeline, here or at the service, to say.
+        anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
+        parameters.read(parameters.bounded(kind, anything), query.items())
+    except UnknownParameter as error:
+        option = str(error.members["field"]).replace("_", "-")
+        raise click.UsageError(f"--{option} does not go with --sweep") from None
+    except ContradictoryParameters as error:
+        raise click.UsageError(error.detail) from None
+    except InvalidParameter as error:
+        raise click.UsageError(f"--{error.detail}") from None
