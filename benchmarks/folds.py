@@ -38,7 +38,7 @@ from training.evaluation.predictions import (
 )
 from training.evaluation.report import intervals_as_json, points_as_json, print_report
 from training.evaluation.statistics import Estimates, Mean, Resampling, Share
-from training.finetune import RECIPES, Recipe, finetune
+from training.finetune import RECIPES, FineTuningRecipe, finetune
 from training.loop import TrainingError
 from training.processes import Processes, join_processes
 from training.provenance import file_digest
@@ -55,7 +55,7 @@ def folder_of(work: Path, variant: str, part: str) -> Path:
 
 
 def run_part(
-    recipe: Recipe,
+    recipe: FineTuningRecipe,
     start: Path,
     source: Source,
     part: str,

@@ -24,10 +24,11 @@ from benchmarks.record import RESULTS, describe_run, write_result
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import get_config
 from training.datasets import DataSet, DataSetError, read_dataset
+from training.datasets.identity import data_digest
 from training.evaluation import BaselineMethod, LookWhenMethod, Method, measure, parse_baseline
 from training.evaluation.points import results_of, summarise
 from training.evaluation.report import points_as_json
-from training.finetune.recipes import Recipe as FineTuning
+from training.finetune.recipes import FineTuningRecipe
 from training.finetune.run import finetune
 from training.loop import TrainingError
 from training.pretrain import RECIPES, pretrain
@@ -38,7 +39,6 @@ from training.provenance import file_digest
 from training.sources import FeatureSource, open_sources
 from training.targets import ExtractorTargets
 from training.teachers import TeacherError
-from training.teachers.features import data_digest
 from training.teachers.local import load_video_teacher
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -136,7 +136,7 @@ def run_variant(
         workers=budget.workers,
         start=Start(backbone=backbone).load(recipe),
     )
-    tuning = FineTuning(
+    tuning = FineTuningRecipe(
         seed=seed,
         batch=32,
         epochs=budget.finetune_steps * 32 / len(train),

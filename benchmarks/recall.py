@@ -20,10 +20,11 @@ from rich.progress import track
 
 from benchmarks.command_line import out_option
 from benchmarks.record import describe_run, write_result
+from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
 from model.config import get_config
-from training.data import StoreViews
-from training.moving_things.store import ClipStore, StoreError
+from training.datasets import DataSetError, evaluation_batches, read_dataset
+from training.evaluation.truth import MovingTokens
 from training.processes import choose_device
 from training.provenance import file_digest
 from training.targets import selection_target
@@ -47,19 +48,20 @@ def recalls(
     """Teacher to target to a row of recalls, by sparsity, for each clip in which a thing moves.
 
     Raises:
-        StoreError: no store.
+        DataSetError: no store.
     """
     config = get_config("lookwhen_mini16")
-    views = StoreViews(store, config, 0)
+    dataset = read_dataset("moving-things", store)
+    dataset = dataset.subset(range(min(clips, len(dataset))))
+    truth = MovingTokens(config, Views(1, 1))
     kept = [tokens_to_keep(sparsity, config.tokens) for sparsity in SPARSITIES]
     found: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-    numbers = range(min(clips, len(ClipStore(store))))
     console = Console(stderr=True)
-    for first in track(range(0, len(numbers), batch), "measuring", console=console):
-        seeds = list(numbers[first : first + batch])
-        samples = [views[index, -1] for index in seeds]
-        frames = torch.stack([sample.frames for sample in samples]).to(device)
-        moving = torch.stack([sample.moving for sample in samples]).to(device)
+    batches = evaluation_batches(dataset, config, batch=batch, workers=0)
+    for views in track(batches, "measuring", console=console):
+        seeds = views.entry.tolist()
+        frames = views.frames.to(device)
+        moving = torch.cat([truth.of(dataset.entries[index]) for index in seeds]).to(device)
         some = moving.any(dim=1)
         for name, teacher in teachers.items():
             said = teacher(frames, attention=True)
@@ -95,7 +97,7 @@ def main(store: Path, image: Path, clips: int, batch: int, device: str, out: Pat
             found = recalls(
                 store, {n: t.to(chosen) for n, t in teachers.items()}, clips, batch, chosen
             )
-    except (StoreError, TeacherError, ValueError) as error:
+    except (DataSetError, TeacherError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     rows = [
         {

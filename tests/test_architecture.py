@@ -90,6 +90,32 @@ def test_imports_within_the_service_run_one_way(group: str) -> None:
                 assert of in allowed, f"{path.relative_to(ROOT)} imports {name}"
 
 
+# The kinds of data sets have one table, which names the renderer's reader without importing it.
+RENDERS = "training/moving_things"
+THIN = {"training/supervised.py"}  # the command of before, at its old name
+
+
+def test_training_knows_nothing_of_the_renderer() -> None:
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        relative = path.relative_to(ROOT).as_posix()
+        if relative.startswith(RENDERS) or relative in THIN:
+            continue
+        for name in imports(path):
+            assert not name.startswith("training.moving_things"), f"{relative} imports {name}"
+
+
+def test_no_two_public_classes_of_one_name() -> None:
+    """In training and the network: what a name means does not depend on where it is read."""
+    found: dict[str, str] = {}
+    for package in ("model", "training"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    here = path.relative_to(ROOT).as_posix()
+                    assert node.name not in found, f"{node.name}: {here}, {found[node.name]}"
+                    found[node.name] = here
+
+
 def test_only_decode_workers_import_torch_in_the_service() -> None:
     for path in sorted((ROOT / "service").rglob("*.py")):
         relative = path.relative_to(ROOT).as_posix()

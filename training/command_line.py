@@ -1,13 +1,76 @@
-"""Options that several training commands have in common."""
+"""What the commands of all trainings have in common: options, errors, and how they go about it."""
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from bundle.sampling import Views
+from model.checkpoint import CheckpointError
+from model.config import ModelConfig
+from model.dinov3 import WeightsError
+from training.datasets import DataSetError
+from training.prediction import Forecast, Machine, tell, warn
+from training.processes import Processes, TrainingError, join_processes
 from training.running import Running
+from training.targets import UnknownTarget
+from training.teachers import TeacherError
+
+# What a person can do something about. Anything else is ours, and shows where it happened.
+_FOR_PEOPLE = (
+    CheckpointError,
+    DataSetError,
+    TeacherError,
+    TrainingError,
+    UnknownTarget,
+    ValueError,
+    WeightsError,
+)
+
+
+@contextmanager
+def errors_for_people() -> Iterator[None]:
+    """Errors that a person can do something about end the command with their text alone."""
+    try:
+        yield
+    except _FOR_PEOPLE as error:
+        raise click.ClickException(str(error)) from None
+
+
+def run_training(
+    train: Callable[[Processes], list[str]],
+    predict: Callable[[int, int], Forecast],
+    measured: Callable[[], ModelConfig],
+    *,
+    device: str,
+    machine: Machine | None,
+) -> None:
+    """Train, or say what that takes.
+
+    Args:
+        train: with these processes; gives what process 0 says at the end.
+        predict: for so many processes, which multiply matrices of numbers of so many bytes.
+        measured: the network by which the device's throughput is measured.
+        device: as for :func:`training.processes.choose_device`.
+        machine: what to predict for; None to train.
+
+    Raises:
+        click.ClickException: what a person can do something about.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with errors_for_people():
+        if machine is not None:
+            tell(predict(machine.gpus, machine.low), machine, device, measured())
+            return
+        with join_processes(device) as processes:
+            warn(lambda low: predict(processes.world, low), processes)
+            said = train(processes)
+    if processes.first:
+        for line in said:
+            click.echo(line)
 
 
 def loop_options(*, workers: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -56,6 +56,9 @@ class Objective(nn.Module, ABC):
         the loop seeds for each step: otherwise a resumed run is another run.
         """
 
+    def begun(self, step: int) -> None:
+        """Called before the first of the steps that are still to run."""
+
     def stepped(self, step: int) -> None:
         """Called after the optimisers' step; a moving average of weights belongs here."""
 
@@ -155,6 +158,7 @@ def run_loop(
         _asked_to_stop() as asked,
     ):
         saved = time.monotonic()
+        objective.begun(first)
         for step, batch in enumerate(load(first, settings.steps), start=first):
             set_rate(optimizers, rate(settings, step))
             torch.manual_seed(

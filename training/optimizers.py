@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,29 @@ def build_optimizers(
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+class Rates(Protocol):
+    """What a recipe says of its optimisers; see :func:`build_optimizers`."""
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def matrix_learning_rate(self) -> float | None: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def optimizers_of(recipe: Rates, model: nn.Module) -> list[Optimizer]:
+    """The optimisers of a recipe that treats every depth alike."""
+    return build_optimizers(
+        model,
+        learning_rate=recipe.learning_rate,
+        matrix_learning_rate=recipe.matrix_learning_rate,
+        weight_decay=recipe.weight_decay,
+    )
 
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:

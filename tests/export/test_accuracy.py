@@ -13,8 +13,8 @@ from export.__main__ import main as export_main
 from lookwhen.command_line import main as lookwhen
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
-from training.evaluate import main as evaluate_main
 from training.evaluation.__main__ import main as together
+from training.evaluation.evaluate import main as evaluate_main
 from training.moving_things.clip import render_clip
 
 

@@ -17,8 +17,8 @@ from model.config import CONFIGS
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
 from training.datasets import DataSet
-from training.datasets.lists import read_store
 from training.loop import TrainingError
+from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
 from training.pretrain import RECIPES
 from training.processes import Processes

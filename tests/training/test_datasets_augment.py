@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from training.close_ups import close_up_box
 from training.datasets import Augmentation, training_batches
 from training.datasets.augment import jitter_colours, jittered_shares, random_box
-from training.datasets.lists import read_store
+from training.datasets.close_ups import close_up_box
+from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
 from video.framing import Frame
 

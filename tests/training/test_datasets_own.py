@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from training.data import MIRROR
 from training.datasets import (
     AnnotationError,
     DataSetError,
@@ -13,8 +12,9 @@ from training.datasets import (
     TopOne,
     read_dataset,
 )
-from training.datasets.lists import read_class_folders, read_index, read_list, read_store
-from training.moving_things.labels import LABELS
+from training.datasets.lists import read_class_folders, read_index, read_list
+from training.moving_things.dataset import read_store
+from training.moving_things.labels import LABELS, MIRROR
 from training.moving_things.store import write_store
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "survfight"

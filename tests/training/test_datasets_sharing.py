@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from training.datasets import DataSet, Entry, Frames, MultiLabel, Seconds, TopOne
 from training.datasets.sharing import SharedEntries
 from training.datasets.views import EntryViews
+from training.moving_things.store import ClipStore
 from training.teachers.crops import Crops, FrameCrops
 
 _NAMES = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), max_size=9)
@@ -31,6 +32,7 @@ _ENTRIES = st.builds(
     group=_NAMES,
     split=_NAMES,
     stored=st.one_of(st.none(), st.integers(0, 1 << 40)),
+    store=st.one_of(st.none(), st.just(ClipStore)),
 )
 
 

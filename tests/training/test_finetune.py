@@ -18,7 +18,17 @@ from model.classifier import LookWhen
 from training.datasets import Augmentation, DataSet, MultiLabel, TooManyLost, TopOne, VerbNoun
 from training.datasets.balance import balanced
 from training.datasets.lists import read_class_folders
-from training.finetune import RECIPES, FineTuning, Recipe, Rows, finetune, plan, run, with_head
+from training.evaluation.validation import Measured, ValidationLog
+from training.finetune import (
+    RECIPES,
+    FineTuning,
+    FineTuningRecipe,
+    Rows,
+    finetune,
+    finetuning_step,
+    run,
+    with_head,
+)
 from training.finetune.__main__ import main
 from training.loop import TrainingError
 from training.mixing import Mixture, draw_mixture, mix
@@ -26,13 +36,12 @@ from training.moving_things.encode import encode
 from training.processes import Processes
 from training.running import Running
 from training.targets import pixel_change
-from training.validation import Measured, ValidationLog
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 SAVING = Running(save_every=2)
 CONFIG = dataclasses.replace(SMALL, frames=4, extractor_depth=2, labels=("some", "thing"))
 # Weights mean nothing yet, so all depths learn alike.
-RECIPE = Recipe(
+RECIPE = FineTuningRecipe(
     epochs=2,
     batch=4,
     learning_rate=1e-2,
@@ -76,7 +85,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def go(recipe: Recipe, start: Path, out: Path, clips: Path, **more: object) -> Path:
+def go(recipe: FineTuningRecipe, start: Path, out: Path, clips: Path, **more: object) -> Path:
     data = read_class_folders(clips)
     return finetune(recipe, start, out, data, processes=ALONE, **more)  # type: ignore[arg-type]
 
@@ -193,13 +202,15 @@ def test_mixtures_follow_from_the_seed() -> None:
 
 def test_steps_take_their_sparsity_from_the_range() -> None:
     recipe = dataclasses.replace(RECIPE, levels=3, dense_share=0.25, dense_rows=0.5)
-    drawn = [plan(recipe, CONFIG, step) for step in range(400)]
+    drawn = [finetuning_step(recipe, CONFIG, step) for step in range(400)]
     assert {round(s, 3) for s, share in drawn if share == 1} == {0.7, 0.825, 0.95}
     dense = [s for s, share in drawn if share == 0.5]
     assert set(dense) == set(recipe.dense_sparsities)
     assert 70 < len(dense) < 130
-    assert drawn == [plan(recipe, CONFIG, step) for step in range(400)]
-    anywhere = [plan(dataclasses.replace(RECIPE, levels=0), CONFIG, s)[0] for s in range(100)]
+    assert drawn == [finetuning_step(recipe, CONFIG, step) for step in range(400)]
+    anywhere = [
+        finetuning_step(dataclasses.replace(RECIPE, levels=0), CONFIG, s)[0] for s in range(100)
+    ]
     assert len(set(anywhere)) > 10
     assert min(anywhere) >= 0.7 - 1 / CONFIG.tokens
 

@@ -20,10 +20,10 @@ from model.resizing import at_size
 from training.baselines.config import DENSE_CONFIGS, DenseConfig
 from training.baselines.dense import DenseViT
 from training.datasets import DataSet
-from training.datasets.lists import read_store
 from training.losses import LossWeights
+from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
-from training.pretrain import Recipe, pretrain
+from training.pretrain import PreTrainingRecipe, pretrain
 from training.pretrain.start import Start, from_backbone
 from training.processes import Processes
 from training.sources import OnTheFly
@@ -127,14 +127,14 @@ def copies() -> LookWhen:
 
 
 def loaded(start: Start, config: ModelConfig) -> LookWhen:
-    model = start.load(Recipe(config=config.name))
+    model = start.load(PreTrainingRecipe(config=config.name))
     assert model is not None
     return model
 
 
 def trained(model: LookWhen, clips: DataSet, out: Path) -> LookWhen:
     """Four steps in which no target tells the frame tokens apart."""
-    recipe = Recipe(
+    recipe = PreTrainingRecipe(
         config=model.config.name,
         steps=4,
         batch=4,

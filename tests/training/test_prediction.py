@@ -21,19 +21,21 @@ from model.config import ModelConfig, get_config
 from model.macs import cost
 from training.baselines.config import get_dense_config
 from training.baselines.dense import DenseViT
-from training.data import Sample
 from training.datasets import Batch, TopOne
 from training.finetune import RECIPES as FINETUNING
 from training.finetune import FineTuning, Rows, with_head
 from training.finetune.__main__ import main as finetune_main
 from training.loop import Objective
 from training.moving_things.store import write_store
+from training.moving_things.supervised import RECIPES as SUPERVISED
+from training.moving_things.supervised import Sample, Supervised
+from training.moving_things.supervised import build as build_supervised
+from training.moving_things.supervised.prediction import predict_supervised
 from training.prediction import (
-    Prediction,
+    Forecast,
     predict_finetuning,
     predict_image_teacher,
     predict_pretraining,
-    predict_supervised,
     predict_video_teacher,
     teacher_shape,
 )
@@ -43,9 +45,6 @@ from training.pretrain import PreTraining
 from training.pretrain.__main__ import main as pretrain_main
 from training.running import recompute_blocks
 from training.sources import OnTheFly
-from training.supervised import RECIPES as SUPERVISED
-from training.supervised import Supervised
-from training.supervised import build as build_supervised
 from training.teachers.__main__ import main as teachers_main
 from training.teachers.crops import CropBatch
 from training.teachers.distillation import IMAGE_RECIPES, Distillation
@@ -135,7 +134,7 @@ def test_a_network_keeps_what_is_predicted(
     assert found.most <= predicted + working + copies <= (1 + MOST) * found.most
 
 
-def pretraining(low: int) -> tuple[Objective, Any, Prediction]:
+def pretraining(low: int) -> tuple[Objective, Any, Forecast]:
     recipe = dataclasses.replace(PRETRAINING["mini"], batch=4, levels=1, hand_over=(0.0, 0.0))
     image, video = Colours(MINI.width), Motion()
     objective = PreTraining(
@@ -152,7 +151,7 @@ def pretraining(low: int) -> tuple[Objective, Any, Prediction]:
     return objective, batch, predicted
 
 
-def finetuning(low: int) -> tuple[Objective, Any, Prediction]:
+def finetuning(low: int) -> tuple[Objective, Any, Forecast]:
     recipe = dataclasses.replace(FINETUNING["own"], batch=4, levels=1, drop_path=0.0)
     model, _ = with_head(LookWhen(MINI), ("a", "b"), recipe)
     frames, small = views(MINI, 4)
@@ -164,7 +163,7 @@ def finetuning(low: int) -> tuple[Objective, Any, Prediction]:
     )
 
 
-def supervised(low: int) -> tuple[Objective, Any, Prediction]:
+def supervised(low: int) -> tuple[Objective, Any, Forecast]:
     recipe = dataclasses.replace(
         SUPERVISED["default"], batch=4, levels=1, sparse_until=0.0, dense_share=0.0
     )
@@ -172,12 +171,12 @@ def supervised(low: int) -> tuple[Objective, Any, Prediction]:
     frames, small = views(MINI, 4)
     sample = Sample(
         frames, small, torch.rand(4, MINI.tokens), torch.rand(4, MINI.tokens) > 0.9,
-        torch.zeros(4, dtype=torch.int64),
+        torch.zeros(4, dtype=torch.int64), torch.arange(4), [],
     )  # fmt: skip
     return Supervised(model, recipe), sample, predict_supervised(recipe, low=low)
 
 
-def video_teacher(low: int) -> tuple[Objective, Any, Prediction]:
+def video_teacher(low: int) -> tuple[Objective, Any, Forecast]:
     recipe = dataclasses.replace(VIDEO_RECIPES["mini16"], batch=4, sparsities=(0.7,))
     backbone = DenseViT(get_dense_config(recipe.config))
     backbone.head = torch.nn.Linear(MINI.width, 2)
@@ -192,7 +191,7 @@ def video_teacher(low: int) -> tuple[Objective, Any, Prediction]:
     )
 
 
-def image_teacher(low: int) -> tuple[Objective, Any, Prediction]:
+def image_teacher(low: int) -> tuple[Objective, Any, Forecast]:
     recipe = dataclasses.replace(IMAGE_RECIPES["mini16"], batch=6)
     crops = recipe.crops
     mask = torch.zeros(6, 64, dtype=torch.bool)
@@ -218,7 +217,7 @@ def image_teacher(low: int) -> tuple[Objective, Any, Prediction]:
     ],
 )
 def test_a_step_of_every_training_takes_what_is_predicted(
-    training: Callable[[int], tuple[Objective, Any, Prediction]], low: int
+    training: Callable[[int], tuple[Objective, Any, Forecast]], low: int
 ) -> None:
     torch.manual_seed(0)
     objective, batch, predicted = training(low)

@@ -21,11 +21,11 @@ from model.dinov3 import WeightsError
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
 from training.datasets import Augmentation, DataSet, training_batches, without_labels
-from training.datasets.lists import read_store
 from training.loop import TrainingError
 from training.losses import LossWeights
+from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
-from training.pretrain import Heads, PreTraining, Recipe, plan, pretrain
+from training.pretrain import Heads, PreTraining, PreTrainingRecipe, pretrain, pretraining_step
 from training.pretrain.__main__ import main
 from training.pretrain.start import Start, from_backbone
 from training.processes import Processes
@@ -34,7 +34,7 @@ from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers.local import save_video_teacher
 
-RECIPE = Recipe(
+RECIPE = PreTrainingRecipe(
     config="small",
     steps=4,
     batch=4,
@@ -72,7 +72,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CONFIGS, "small", SMALL)
 
 
-def run(clips: DataSet, out: Path, recipe: Recipe = RECIPE, **more: Any) -> Path:
+def run(clips: DataSet, out: Path, recipe: PreTrainingRecipe = RECIPE, **more: Any) -> Path:
     sources: dict[str, FeatureSource] = {
         "image": OnTheFly(Colours(), "colours"),
         "video": OnTheFly(Motion(), "motion"),
@@ -238,12 +238,12 @@ def test_heads_have_the_shapes_of_the_targets() -> None:
 
 
 def test_k_is_drawn_from_the_range_or_from_its_levels() -> None:
-    drawn = [plan(RECIPE, SMALL, step, 500).kept for step in range(500)]
+    drawn = [pretraining_step(RECIPE, SMALL, step, 500).kept for step in range(500)]
     assert min(drawn) == pytest.approx(0.05 * 256, abs=2)
     assert max(drawn) == pytest.approx(0.3 * 256, abs=2)
     assert len(set(drawn)) > 40
     levels = dataclasses.replace(RECIPE, levels=3, hand_over=(0.5, 0.5))
-    plans = [plan(levels, SMALL, step, 500) for step in range(500)]
+    plans = [pretraining_step(levels, SMALL, step, 500) for step in range(500)]
     assert {step.kept for step in plans} == {77, 45, 13}
     assert [step.by_target for step in plans] == [True] * 250 + [False] * 250
 
@@ -252,17 +252,17 @@ def test_k_is_drawn_from_the_range_or_from_its_levels() -> None:
 def test_without_a_hand_over_the_selector_selects_from_the_first_step(seed: int) -> None:
     """LookWhere's way, and the paper recipe's: the target is never shown."""
     recipe = dataclasses.replace(RECIPE, seed=seed, hand_over=(0.0, 0.0))
-    assert not any(plan(recipe, SMALL, step, 50).by_target for step in range(50))
+    assert not any(pretraining_step(recipe, SMALL, step, 50).by_target for step in range(50))
     always = dataclasses.replace(RECIPE, seed=seed, hand_over=(1.0, 1.0))
-    assert all(plan(always, SMALL, step, 50).by_target for step in range(50))
+    assert all(pretraining_step(always, SMALL, step, 50).by_target for step in range(50))
     between = dataclasses.replace(RECIPE, seed=seed, hand_over=(0.0, 1.0))
-    drawn = [plan(between, SMALL, step, 400).by_target for step in range(400)]
+    drawn = [pretraining_step(between, SMALL, step, 400).by_target for step in range(400)]
     assert drawn[0]
     assert np.mean(drawn[:100]) > np.mean(drawn[300:]) + 0.4
 
 
 def test_the_selector_selects_in_the_first_step_of_a_run(clips: DataSet, tmp_path: Path) -> None:
-    assert Recipe().hand_over == (0.0, 0.0)
+    assert PreTrainingRecipe().hand_over == (0.0, 0.0)
     run(clips, tmp_path, RECIPE)
     assert [row["by_target"] for row in log_of(tmp_path)] == ["0"] * 4
 

@@ -15,7 +15,7 @@ from test_loop import ALONE, SETTINGS, Regression, Rows, go, rows
 from model.classifier import LookWhen
 from model.layers import Block
 from training import loop, processes, running
-from training.data import spawned_loader
+from training.datasets.loading import spawned_loader
 from training.loop import LoopSettings
 from training.pretrain.__main__ import main
 from training.processes import Processes, TrainingError

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from training.targets import SELECTION_TARGETS, pixel_change, selection_target
 from training.targets.centers import k_center
+from training.targets.from_features import change
 from training.targets.grids import resample_features, resample_map
 from training.targets.nearest import topk_distance
-from training.targets.selection import change
 from training.teachers import TeacherFeatures
 
 GRID = (4, 3, 2)

@@ -16,7 +16,8 @@ from torch import Tensor
 from bundle.sampling import Views
 from model.config import ModelConfig, get_config
 from training.datasets import DataSet, MultiLabel, TooManyLost, evaluation_batches
-from training.datasets.lists import read_store, read_unlabelled
+from training.datasets.lists import read_unlabelled
+from training.moving_things.dataset import read_store
 from training.moving_things.store import ClipStore, write_store
 from training.processes import Processes, precision
 from training.targets import selection_target

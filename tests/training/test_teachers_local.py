@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from training.baselines.config import DENSE_CONFIGS, DenseConfig, Pooling
 from training.baselines.dense import Dense, DenseViT
 from training.datasets import DataSet, MultiLabel, training_batches
-from training.datasets.lists import read_store
+from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
 from training.processes import Processes
 from training.running import Running

@@ -1,16 +1,57 @@
 """What training does to a view besides decoding it: time, crop, flip, colour."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from video.framing import Box
+from bundle.sampling import frame_shares
+from model.config import ModelConfig
+from training.datasets.close_ups import close_up_box
+from training.datasets.decoding import open_clip
+from training.datasets.entries import Entry
+from video.framing import Box, Frame, resize
 
 # What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
 _GREY = (0.299, 0.587, 0.114)
+
+
+class View(NamedTuple):
+    """What training sees of a clip.
+
+    frames uint8 [T, H, W, 3]; labels, of what the view shows; moving bool [N], the tokens that
+    really move, None where nobody knows.
+    """
+
+    frames: NDArray[np.uint8]
+    labels: tuple[int, ...]
+    moving: NDArray[np.bool_] | None = None
+
+
+class Augmenting(Protocol):
+    """What draws training views of clips; it is sent to worker processes."""
+
+    def view(
+        self,
+        entry: Entry,
+        config: ModelConfig,
+        mirror: Mapping[int, int] | None,
+        rng: np.random.Generator,
+    ) -> View:
+        """One view of a clip, a pure function of its arguments.
+
+        Args:
+            config: of the network, whose views these are.
+            mirror: as of the data set, see :class:`~training.datasets.entries.DataSet`.
+
+        Raises:
+            UnreadableClip: it cannot be had.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +97,47 @@ class Augmentation:
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    def view(
+        self,
+        entry: Entry,
+        config: ModelConfig,
+        mirror: Mapping[int, int] | None,
+        rng: np.random.Generator,
+    ) -> View:
+        """See :meth:`Augmenting.view`."""
+        clip, T = open_clip(entry), config.frames
+        chosen = jittered_shares(T, rng) if self.jitter else frame_shares(T, 1)[0]
+        frames = [clip.at(share) for share in chosen.tolist()]
+        first = frames[0]
+        height, width = first.height, first.width
+        close = self.close_ups > 0 and rng.random() < self.close_ups
+
+        def view_of(box: Box) -> NDArray[np.uint8]:
+            cuts = [
+                box.cut(_as_large_as(first, frame), config.size).permute(1, 2, 0)
+                for frame in frames
+            ]
+            view: NDArray[np.uint8] = torch.stack(cuts).numpy()
+            return view
+
+        if close:
+            whole = view_of(Box(0, 0, height, width))
+            box = close_up_box(whole, config.patch, height, width, self.close_up, rng)
+        else:
+            box = random_box(height, width, self, rng)
+        view = view_of(box)
+        labels = entry.labels
+        if self.flip and mirror is not None and rng.integers(2):
+            view = view[:, :, ::-1]
+            labels = tuple(mirror.get(label, label) for label in labels)
+        return View(jitter_colours(np.ascontiguousarray(view), self, rng), labels)
+
+
+def _as_large_as(first: Frame, frame: Frame) -> Frame:
+    """Streams may change their size on the way; all frames are taken as large as the first."""
+    height, width = first.pixels.shape[-2:]
+    return Frame(resize(frame.pixels, height, width), first.stretch)
 
 
 def jittered_shares(view_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:

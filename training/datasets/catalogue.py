@@ -1,5 +1,6 @@
 """Every kind of data set by its name, for command lines and recipes."""
 
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +18,8 @@ from training.datasets.lists import (
     read_class_folders,
     read_index,
     read_list,
-    read_store,
-    read_unlabelled,
 )
 from training.datasets.something_something import read_something_something
-from training.moving_things.store import StoreError
 
 
 class _OfficialReader(Protocol):
@@ -38,7 +36,16 @@ _OFFICIAL: dict[str, _OfficialReader] = {
     "jester": read_jester,
     "charades": read_charades,
 }
-KINDS = (*_OFFICIAL, "list", "folders", "index", "unlabelled", "moving-things")
+# Kinds that are read from a folder alone. Readers by their names are imported when they are asked
+# for: what they stand beside may be built on this package.
+_FOLDERS = {
+    "unlabelled": "training.datasets.lists:read_unlabelled",
+    "moving-things": "training.moving_things.dataset:read_store",
+}
+# Files by which a folder says itself of what kind it is.
+_MARKS = {"meta.json": "moving-things"}
+
+KINDS = (*_OFFICIAL, "list", "folders", "index", *_FOLDERS)
 
 # People's own labelled clips: what a mirror image of one is, they alone know.
 OWN_KINDS = ("list", "folders", "index")
@@ -97,8 +104,6 @@ def read_dataset(
         raise DataSetError(f"{kind} has no splits of its own; split it with split_off or k_fold")
     if kind == "folders":
         return read_class_folders(path)
-    if kind == "unlabelled":
-        return read_unlabelled(path)
     if kind == "list":
         return read_list(
             path,
@@ -107,7 +112,10 @@ def read_dataset(
             labels=labels,
             missing_share=missing_share,
         )
-    try:
-        return read_store(path)
-    except StoreError as error:
-        raise DataSetError(str(error)) from None
+    dataset: DataSet = pkgutil.resolve_name(_FOLDERS[kind])(path)
+    return dataset
+
+
+def kind_of(folder: Path) -> str | None:
+    """The kind of a folder that says so itself, None of any other."""
+    return next((kind for mark, kind in _MARKS.items() if (folder / mark).is_file()), None)

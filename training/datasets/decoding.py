@@ -1,7 +1,6 @@
 """The pictures of an entry: of a video, or of a folder of pictures."""
 
 import os
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from training.datasets.entries import Entry, Frames, Seconds
 from training.datasets.errors import UnreadableClip
-from training.moving_things.store import ClipStore
+from training.datasets.stores import open_store
 from video.errors import ClipRefused, FrameLost
 from video.framing import Frame
 from video.reader import Video
@@ -25,7 +24,7 @@ _REASONS = {
 }
 
 
-class Clip:
+class OpenClip:
     """The frames of an entry's span.
 
     Attributes:
@@ -49,21 +48,21 @@ class Clip:
         return self.at((index + 0.5) / self.count)
 
 
-def open_clip(entry: Entry) -> Clip:
+def open_clip(entry: Entry) -> OpenClip:
     """Open an entry; nothing is decoded yet.
 
     Raises:
         UnreadableClip: there is nothing to read at the path, or nothing within the span.
     """
-    if entry.stored is not None:
-        video = bytearray(_store(entry.path)[entry.stored].video)
+    if entry.store is not None and entry.stored is not None:
+        video = bytearray(open_store(entry.store, entry.path).video(entry.stored))
         return _Video(entry, torch.frombuffer(video, dtype=torch.uint8))
     if os.path.isdir(entry.path):  # noqa: PTH112, pathlib's raises for names that cannot be
         return _Pictures(entry)
     return _Video(entry, entry.path)
 
 
-class _Video(Clip):
+class _Video(OpenClip):
     """A compressed video, read by the code that the service reads clips with.
 
     Whole clips are sampled by time, as the service samples them; spans in frames by the number of
@@ -116,7 +115,7 @@ class _Video(Clip):
             raise UnreadableClip(self._name, _REASONS.get(error.code, str(error))) from None
 
 
-class _Pictures(Clip):
+class _Pictures(OpenClip):
     """A folder of pictures, in the order of their names; nothing else of that kind lies in it."""
 
     def __init__(self, entry: Entry) -> None:
@@ -164,9 +163,3 @@ def _within(entry: Entry, frames: int) -> tuple[int, int]:
 
 def _gone(name: str, error: OSError) -> UnreadableClip:
     return UnreadableClip(name, error.strerror or type(error).__name__)
-
-
-@lru_cache(maxsize=4)
-def _store(path: Path) -> ClipStore:
-    """Opened once in each process that reads."""
-    return ClipStore(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from training.datasets.errors import DataSetError
+from training.datasets.stores import StoreOpener
 from training.datasets.tasks import MultiLabel, Task
 
 # Labels that a sentence names of many.
@@ -47,14 +48,14 @@ class Frames:
 class Entry:
     """One labelled clip.
 
-    path: a video file, a folder of pictures in the order of their names, or, with ``stored``, a
-    store of rendered clips.
+    path: a video file, a folder of pictures in the order of their names, or, with ``store``, the
+    folder of a store.
     labels: class indices as the task wants them: one, (verb, noun), or any number.
     span: the part that is meant, None for all of it.
     group: clips of one group (source video, person) must not be on both sides of a split; "" where
     nothing is known, then the clip stands for itself.
     split: the side of the official split, as its file calls it.
-    stored: number of the clip within a store.
+    stored: number of the clip within the store; store: what opens it.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Entry:
     group: str = ""
     split: str = ""
     stored: int | None = None
+    store: StoreOpener | None = None
 
     @property
     def name(self) -> str:

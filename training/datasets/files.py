@@ -8,6 +8,7 @@ from pathlib import Path
 from training.datasets.entries import Entry, Frames, Seconds
 from training.datasets.errors import DataSetError
 from training.datasets.ledger import Ledger
+from training.datasets.stores import StoreOpener
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
 
@@ -80,13 +81,14 @@ class Gathered:
         group: str = "",
         split: str = "",
         stored: int | None = None,
+        store: StoreOpener | None = None,
     ) -> None:
         """Count the clip: an entry, or missing if ``path`` is None."""
         self._ledger.total += 1
         if path is None:
             self._ledger.add(clip, f"no such clip below {self.clips}")
         else:
-            self.entries.append(Entry(path, labels, span, group, split, stored))
+            self.entries.append(Entry(path, labels, span, group, split, stored, store))
 
     def finish(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
         """(entries, missing clips).

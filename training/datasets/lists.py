@@ -1,18 +1,15 @@
-"""Data sets of one's own: lists of paths and labels, folders, an index, rendered clips."""
+"""Data sets of one's own: lists of paths and labels, folders, an index."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from training.data import MIRROR
 from training.datasets.annotations import Record, csv_records, read_text
 from training.datasets.entries import DataSet, Frames, mirror_by_name
 from training.datasets.errors import AnnotationError, DataSetError
 from training.datasets.files import VIDEO_SUFFIXES, Gathered, check_folder, videos_below
 from training.datasets.ledger import LOST_SHARE
 from training.datasets.tasks import MultiLabel, TopOne
-from training.moving_things.labels import LABELS
-from training.moving_things.store import ClipStore
 
 # What stands in a row of a list. VideoMAE and mmaction2 write "path label" for videos and
 # "path frames label" for folders of pictures; mmaction2 writes "path labels" for several classes.
@@ -224,17 +221,3 @@ def read_unlabelled(root: Path, *, flip: bool = True) -> DataSet:
         gathered.add(str(path), path, ())
     entries, _ = gathered.finish()
     return DataSet(root.name, entries, (), MultiLabel(0), mirror={} if flip else None)
-
-
-def read_store(path: Path) -> DataSet:
-    """Read a store of rendered clips (moving-things). Flips exchange left and right.
-
-    Raises:
-        StoreError: no store, an unfinished one, or one of another renderer.
-    """
-    gathered = Gathered("moving_things", path, 0.0)
-    for number, label in enumerate(ClipStore(path).labels.tolist()):
-        gathered.add(f"clip {number}", path, (label,), stored=number)
-    entries, _ = gathered.finish()
-    mirror = {label: int(other) for label, other in enumerate(MIRROR) if other != label}
-    return DataSet("moving_things", entries, LABELS, TopOne(len(LABELS)), mirror=mirror)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from training.datasets.entries import Entry, Frames, Seconds
+from training.datasets.stores import StoreOpener
 
-# The columns of the table: where an entry's texts and labels end, its span and its number in a
-# store, -1 for none.
-_PATH, _GROUP, _SPLIT, _LABELS, _KIND, _START, _END, _STORED = range(8)
+# The columns of the table: where an entry's texts and labels end, its span, its number in a store
+# and what opens that, -1 for none.
+_PATH, _GROUP, _SPLIT, _LABELS, _KIND, _START, _END, _STORED, _STORE = range(9)
+_COLUMNS = 9
 _WHOLE, _SECONDS, _FRAMES = range(3)
 
 
@@ -24,7 +26,8 @@ class SharedEntries:
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        table = np.empty((len(entries) + 1, 8), np.float64)
+        table = np.empty((len(entries) + 1, _COLUMNS), np.float64)
+        self._openers: list[StoreOpener] = []
         table[0] = 0
         texts = bytearray()
         labels: list[int] = []
@@ -39,7 +42,7 @@ class SharedEntries:
             kind = _WHOLE if span is None else _SECONDS if isinstance(span, Seconds) else _FRAMES
             start, end = (0, 0) if span is None else (span.start, span.end)
             stored = -1 if entry.stored is None else entry.stored
-            table[row] = (*ends, len(labels), kind, start, end, stored)
+            table[row] = (*ends, len(labels), kind, start, end, stored, self._number(entry.store))
         self._count = len(entries)
         # One block for what is bytes and one for what is numbers: each takes a file descriptor.
         self._texts = torch.from_numpy(np.frombuffer(bytes(texts) or b"\0", np.uint8).copy())
@@ -59,8 +62,9 @@ class SharedEntries:
         """
         if not 0 <= index < self._count:
             raise IndexError(f"entry {index} of {self._count}")
-        rows = 8 * (self._count + 1)
-        before, mine = self._numbers[8 * index : 8 * index + 16].reshape(2, 8).tolist()
+        rows = _COLUMNS * (self._count + 1)
+        first = _COLUMNS * index
+        before, mine = self._numbers[first : first + 2 * _COLUMNS].reshape(2, _COLUMNS).tolist()
         path, group, split = (
             os.fsdecode(_bytes(self._texts, start, end))
             for start, end in (
@@ -82,7 +86,15 @@ class SharedEntries:
             group,
             split,
             None if mine[_STORED] < 0 else int(mine[_STORED]),
+            None if mine[_STORE] < 0 else self._openers[int(mine[_STORE])],
         )
+
+    def _number(self, opener: StoreOpener | None) -> int:
+        if opener is None:
+            return -1
+        if opener not in self._openers:
+            self._openers.append(opener)
+        return self._openers.index(opener)
 
 
 def _bytes(texts: Tensor, start: float, end: float) -> bytes:

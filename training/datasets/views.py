@@ -13,20 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from bundle.geometry import downscale
 from bundle.sampling import Views, frame_shares
 from model.config import ModelConfig
-from training.close_ups import close_up_box
-from training.data import Steps, spawned_loader
-from training.datasets.augment import (
-    Augmentation,
-    jitter_colours,
-    jittered_shares,
-    random_box,
-)
-from training.datasets.decoding import Clip, open_clip
-from training.datasets.entries import DataSet, Entry
+from training.datasets.augment import Augmentation, Augmenting
+from training.datasets.decoding import OpenClip, open_clip
+from training.datasets.entries import DataSet
 from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
+from training.datasets.loading import Steps, spawned_loader
 from training.datasets.sharing import SharedEntries
-from video.framing import Box, Frame, cut_views, resize
+from video.framing import cut_views
 
 # How many other clips are tried in the place of an unreadable one before the batch goes without.
 _STAND_INS = 8
@@ -37,7 +31,8 @@ class Batch(NamedTuple):
 
     frames uint8 [B, T, H, W, 3]; clip_small uint8 [B, T/2, H/2, W/2, 3]; target, one per row, as
     the task stacks them; entry int64 [B], the clip's number in the data set; lost, the clips that
-    could not be read on the way, as (name, reason).
+    could not be read on the way, as (name, reason); moving bool [B, N], the tokens that really
+    move, None where the augmentation does not say.
     """
 
     frames: Tensor
@@ -45,15 +40,20 @@ class Batch(NamedTuple):
     target: Tensor
     entry: Tensor
     lost: list[tuple[str, str]]
+    moving: Tensor | None = None
 
 
 class _Item(NamedTuple):
-    """The views of one clip: uint8 [V, T, H, W, 3], or None if there is none to be had."""
+    """The views of one clip: uint8 [V, T, H, W, 3], or None if there is none to be had.
+
+    moving as in :class:`~training.datasets.augment.View`.
+    """
 
     frames: NDArray[np.uint8] | None
     target: Tensor
     entry: int
     lost: list[tuple[str, str]]
+    moving: NDArray[np.bool_] | None = None
 
 
 class EntryViews(Dataset[_Item]):
@@ -70,7 +70,7 @@ class EntryViews(Dataset[_Item]):
         config: ModelConfig,
         *,
         views: Views = Views(1, 1),  # noqa: B008, frozen
-        augmentation: Augmentation = Augmentation(),  # noqa: B008, frozen
+        augmentation: Augmenting = Augmentation(),  # noqa: B008, frozen
         seed: int = 0,
     ) -> None:
         self.name, self.task, self.mirror = dataset.name, dataset.task, dataset.mirror
@@ -88,17 +88,18 @@ class EntryViews(Dataset[_Item]):
             entry = self.entries[index]
             try:
                 if draw < 0:
-                    frames, labels = self._plain(open_clip(entry)), entry.labels
-                else:
-                    frames, labels = self._augmented(entry, rng)
+                    frames, target = self._plain(open_clip(entry)), self.task.target(entry.labels)
+                    return _Item(frames, target, index, lost)
+                view = self.augmentation.view(entry, self.config, self.mirror, rng)
             except UnreadableClip as error:
                 lost.append((error.clip, error.reason))
                 index = int(rng.integers(len(self)))
                 continue
-            return _Item(frames, self.task.target(labels), index, lost)
+            target = self.task.target(view.labels)
+            return _Item(view.frames[None], target, index, lost, view.moving)
         return _Item(None, torch.empty(0), index, lost)
 
-    def _plain(self, clip: Clip) -> NDArray[np.uint8]:
+    def _plain(self, clip: OpenClip) -> NDArray[np.uint8]:
         """Views over time and along the long side: uint8 [V, T, H, W, 3], temporal-major."""
         size = self.config.size
         chosen = frame_shares(self.config.frames, self.views.temporal)
@@ -109,44 +110,6 @@ class EntryViews(Dataset[_Item]):
         views = [torch.stack([crops[share] for share in view], dim=1) for view in chosen.tolist()]
         frames: NDArray[np.uint8] = torch.cat(views).numpy()
         return frames
-
-    def _augmented(
-        self, entry: Entry, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-        """One view, uint8 [1, T, H, W, 3], and its labels: a flip may have changed them."""
-        clip, T, augmentation = open_clip(entry), self.config.frames, self.augmentation
-        chosen = jittered_shares(T, rng) if augmentation.jitter else frame_shares(T, 1)[0]
-        frames = [clip.at(share) for share in chosen.tolist()]
-        first = frames[0]
-        height, width = first.height, first.width
-        close = augmentation.close_ups > 0 and rng.random() < augmentation.close_ups
-
-        def view_of(box: Box) -> NDArray[np.uint8]:
-            cuts = [
-                box.cut(_as_large_as(first, frame), self.config.size).permute(1, 2, 0)
-                for frame in frames
-            ]
-            view: NDArray[np.uint8] = torch.stack(cuts).numpy()
-            return view
-
-        if close:
-            whole = view_of(Box(0, 0, height, width))
-            box = close_up_box(whole, self.config.patch, height, width, augmentation.close_up, rng)
-        else:
-            box = random_box(height, width, augmentation, rng)
-        view = view_of(box)
-        labels = entry.labels
-        if augmentation.flip and self.mirror is not None and rng.integers(2):
-            view = view[:, :, ::-1]
-            labels = tuple(self.mirror.get(label, label) for label in labels)
-        view = jitter_colours(np.ascontiguousarray(view), augmentation, rng)
-        return view[None], labels
-
-
-def _as_large_as(first: Frame, frame: Frame) -> Frame:
-    """Streams may change their size on the way; all frames are taken as large as the first."""
-    height, width = first.pixels.shape[-2:]
-    return Frame(resize(frame.pixels, height, width), first.stretch)
 
 
 class Batches:
@@ -189,7 +152,7 @@ def training_batches(
     first: int,
     last: int,
     workers: int,
-    augmentation: Augmentation | None = Augmentation(),  # noqa: B008, frozen
+    augmentation: Augmenting | None = Augmentation(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
@@ -296,10 +259,12 @@ def _collate(items: list[_Item]) -> Batch:
     clips = [item.frames for item in there if item.frames is not None]
     counts = torch.tensor([len(clip) for clip in clips])
     frames = np.concatenate(clips)
+    moving = [torch.from_numpy(item.moving) for item in there if item.moving is not None]
     return Batch(
         torch.from_numpy(frames),
         torch.from_numpy(downscale(frames)),
         torch.stack([item.target for item in there]).repeat_interleave(counts, dim=0),
         torch.tensor([item.entry for item in there]).repeat_interleave(counts),
         lost,
+        torch.stack(moving) if moving else None,
     )

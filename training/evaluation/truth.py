@@ -1,6 +1,4 @@
-"""The renderer's truth about its own clips: which tokens really move."""
-
-from pathlib import Path
+"""What a store knows of its own clips: which tokens really move."""
 
 import numpy as np
 import torch
@@ -8,42 +6,40 @@ from torch import Tensor
 
 from bundle.sampling import Views, frame_indices
 from model.config import ModelConfig
-from training.data import moving_tokens
 from training.datasets import DataSet, Entry
-from training.moving_things.render import GRID
-from training.moving_things.store import ClipStore
+from training.datasets.stores import moving_tokens, open_store
 
 
 class MovingTokens:
-    """Which tokens of a rendered clip's centre crops show something that moves."""
+    """Which tokens of a stored clip's centre crops show something that moves."""
 
     def __init__(self, config: ModelConfig, views: Views) -> None:
         self.config, self.views = config, views
-        self._stores: dict[Path, ClipStore] = {}
 
     def of(self, entry: Entry) -> Tensor:
         """bool [V, N], a row per temporal view.
 
         Raises:
-            ValueError: the clip was not rendered.
+            ValueError: the clip is of no store.
         """
-        if entry.stored is None:
+        if entry.store is None or entry.stored is None:
             raise ValueError(f"{entry.name}: nobody knows what really moves in it")
-        if entry.path not in self._stores:
-            self._stores[entry.path] = ClipStore(entry.path)
-        clip = self._stores[entry.path][entry.stored]
-        chosen = frame_indices(clip.frames, self.config.frames, self.views.temporal)
-        moving = np.stack([moving_tokens(clip.mask[view], self.config) for view in chosen])
+        mask = open_store(entry.store, entry.path).mask(entry.stored)
+        chosen = frame_indices(len(mask), self.config.frames, self.views.temporal)
+        moving = np.stack([moving_tokens(mask[view], self.config) for view in chosen])
         return torch.from_numpy(moving.reshape(len(chosen), -1))
 
 
 def moving_truth(dataset: DataSet, config: ModelConfig, views: Views) -> MovingTokens | None:
     """The truth about a data set.
 
-    None unless all its clips were rendered, the grid of tokens fits the renderer's, and the only
-    crop is the centre one, which is what the renderer knows.
+    None unless all its clips lie in stores, the grid of tokens fits that of the masks, and the only
+    crop is the centre one, which is what masks are of.
     """
-    rendered = all(entry.stored is not None for entry in dataset.entries)
-    if not rendered or GRID % config.grid[1] or views.spatial != 1:
+    stores = {(entry.store, entry.path) for entry in dataset.entries}
+    for opener, path in stores:
+        if opener is None or open_store(opener, path).cells % config.grid[1]:
+            return None
+    if views.spatial != 1:
         return None
     return MovingTokens(config, views)

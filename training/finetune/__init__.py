@@ -12,8 +12,16 @@ itself goes on to its end, because the rate still falls, and the lowest rates of
 step. Figures of ``best.safetensors`` on these same clips flatter it: test on others.
 """
 
-from training.finetune.objective import FineTuning, Rows, plan, with_head
-from training.finetune.recipes import RECIPES, Recipe
+from training.finetune.objective import FineTuning, Rows, finetuning_step, with_head
+from training.finetune.recipes import RECIPES, FineTuningRecipe
 from training.finetune.run import finetune
 
-__all__ = ["RECIPES", "FineTuning", "Recipe", "Rows", "finetune", "plan", "with_head"]
+__all__ = [
+    "RECIPES",
+    "FineTuning",
+    "FineTuningRecipe",
+    "Rows",
+    "finetune",
+    "finetuning_step",
+    "with_head",
+]

@@ -2,26 +2,24 @@
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from model.checkpoint import CheckpointError, read_config
+from model.checkpoint import read_config
 from startup.console import Command
-from training.command_line import loop_options
-from training.datasets import Augmentation, DataSetError
+from training.command_line import errors_for_people, loop_options, run_training
+from training.datasets import Augmentation
 from training.datasets.command_line import Source, mirror_options, source_arguments
-from training.finetune.recipes import RECIPES, Recipe
+from training.finetune.recipes import RECIPES, FineTuningRecipe
 from training.finetune.run import finetune
-from training.loop import TrainingError
-from training.prediction import Machine, predict_finetuning, predict_options, tell, warn
-from training.processes import join_processes
+from training.prediction import Forecast, Machine, predict_finetuning, predict_options
+from training.processes import Processes
 from training.running import Running
 
-_Settings = TypeVar("_Settings", Recipe, Augmentation)
+_Settings = TypeVar("_Settings", FineTuningRecipe, Augmentation)
 
 _SHARE = click.FloatRange(0, 1)
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -138,7 +136,6 @@ def main(
     The data set is KIND PATH [CLIPS], as for `lookwhen train data check`. torchrun starts
     the command in several processes.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     changes = {
         **turned,
         "train_selector": train_selector,
@@ -152,41 +149,43 @@ def main(
         "close_up": close_up,
         **dict.fromkeys(("brightness", "contrast", "saturation"), colours),
     }
-    try:
+    with errors_for_people():
         chosen = _changed(RECIPES[recipe], changes)
         chosen = dataclasses.replace(chosen, augmentation=_changed(chosen.augmentation, views))
-        train, held = source.read_with_held_out(
+    clips = functools.cache(
+        lambda: source.read_with_held_out(
             split=validation_split, share=validation, seed=chosen.seed
         )
+    )
+
+    def predict(processes: int, low: int) -> Forecast:
+        train, _ = clips()
+        config = dataclasses.replace(read_config(checkpoint), labels=train.labels)
+        return predict_finetuning(chosen, config, len(train), processes=processes, low=low)
+
+    def go(processes: Processes) -> list[str]:
+        train, held = clips()
         steps = chosen.loop(len(train)).steps
-        parent = read_config(checkpoint)
-        config = dataclasses.replace(parent, labels=train.labels)
-        predict = functools.partial(predict_finetuning, chosen, config, len(train))
-        if machine is not None:
-            tell(predict(processes=machine.gpus, low=machine.low), machine, device, parent)
-            return
-        with join_processes(device) as processes:
-            warn(lambda low: predict(processes=processes.world, low=low), processes)
-            written = finetune(
-                chosen,
-                checkpoint,
-                out,
-                train,
-                held,
-                processes=processes,
-                data=f"{train.name}, {source}",
-                validate_at=validate_at,
-                validate_every=max(1, steps // 20) if validate_every is None else validate_every,
-                workers=workers,
-                running=running,
-                lost_share=source.lost_share,
-            )
-    except (CheckpointError, DataSetError, TrainingError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    if processes.first:
-        click.echo(f"wrote {written}")
+        written = finetune(
+            chosen,
+            checkpoint,
+            out,
+            train,
+            held,
+            processes=processes,
+            data=f"{train.name}, {source}",
+            validate_at=validate_at,
+            validate_every=max(1, steps // 20) if validate_every is None else validate_every,
+            workers=workers,
+            running=running,
+            lost_share=source.lost_share,
+        )
+        said = [f"wrote {written}"]
         if held is not None:
-            click.echo(f"best on {len(held)} clips: {out / 'best.safetensors'}")
+            said.append(f"best on {len(held)} clips: {out / 'best.safetensors'}")
+        return said
+
+    run_training(go, predict, lambda: read_config(checkpoint), device=device, machine=machine)
 
 
 def _changed(settings: _Settings, changes: dict[str, Any]) -> _Settings:

@@ -13,13 +13,13 @@ from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.resizing import at_size
 from training.datasets import Task
-from training.finetune.recipes import Recipe
+from training.evaluation.validation import Checks
+from training.finetune.recipes import FineTuningRecipe
 from training.loop import Objective
 from training.losses import map_loss
 from training.mixing import draw_mixture, mix
 from training.optimizers import build_optimizers, layer_scales
 from training.targets import draw_kept
-from training.validation import Checks
 
 
 class Rows(NamedTuple):
@@ -32,7 +32,9 @@ class Rows(NamedTuple):
     change: Tensor
 
 
-def plan(recipe: Recipe, config: ModelConfig, step: int) -> tuple[float, float]:
+def finetuning_step(
+    recipe: FineTuningRecipe, config: ModelConfig, step: int
+) -> tuple[float, float]:
     """The step's sparsity, and the share of its rows that it is learnt from.
 
     A pure function of its arguments, so that all processes and a resumed run draw the same.
@@ -49,14 +51,14 @@ def plan(recipe: Recipe, config: ModelConfig, step: int) -> tuple[float, float]:
 class FineTuning(Objective):
     """The task's loss on the logits, and on the selector's map if that is to adapt."""
 
-    def __init__(self, model: LookWhen, task: Task, recipe: Recipe) -> None:
+    def __init__(self, model: LookWhen, task: Task, recipe: FineTuningRecipe) -> None:
         super().__init__()
         self.model, self.task, self.recipe = model, task, recipe
         self.checks: Checks | None = None
 
     def forward(self, batch: Rows, step: int) -> tuple[Tensor, dict[str, float]]:
         recipe = self.recipe
-        sparsity, share = plan(recipe, self.model.config, step)
+        sparsity, share = finetuning_step(recipe, self.model.config, step)
         rows = max(1, round(share * len(batch.frames)))
         frames, small, target, change = (tensor[:rows] for tensor in batch)
         dense = self.task.dense(target, recipe.label_smoothing)
@@ -79,13 +81,17 @@ class FineTuning(Objective):
             shown["map_loss"] = selector_loss.item()
         return loss, shown
 
+    def begun(self, step: int) -> None:
+        if self.checks is not None:
+            self.checks.begin(step)
+
     def stepped(self, step: int) -> None:
         if self.checks is not None:
             self.checks.after(step + 1, self.model)
 
 
 def with_head(
-    parent: LookWhen, labels: tuple[str, ...], recipe: Recipe
+    parent: LookWhen, labels: tuple[str, ...], recipe: FineTuningRecipe
 ) -> tuple[LookWhen, list[Optimizer]]:
     """The parent's weights under a head for the labels, and the optimisers of the recipe.
 

@@ -8,7 +8,7 @@ from training.loop import LoopSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class FineTuningRecipe:
     """One fine-tuning, whole. The authors publish none of this for their fine-tuning: the defaults
     are what is usual for a video ViT-B.
 
@@ -88,17 +88,17 @@ RECIPES = {
     # A few hundred clips on a laptop, from the built-in checkpoint or one that was pre-trained on
     # clips alike (KIND folders or index, --validation 0.15). 240 clips are seen 24,000 times, about
     # as many views as the built-in model's training has seen in ten minutes on two cores.
-    "own": Recipe(epochs=100, batch=16, mixup=0.2, balance=1.0),
+    "own": FineTuningRecipe(epochs=100, batch=16, mixup=0.2, balance=1.0),
     # 240,000 clips, 2.5 EFLOP. Published: 82.6 at 90 %, 84.6 at 70 % sparsity, 4x3 views.
-    "kinetics": Recipe(),
+    "kinetics": FineTuningRecipe(),
     # 169,000 clips, 1.8 EFLOP. Published: 69.3 at 90 %, 72.0 at 70 % sparsity, 2x3 views.
-    "ssv2": Recipe(),
+    "ssv2": FineTuningRecipe(),
     # 15,000 clips, 0.26 EFLOP. Published: 84.8 at 90 % sparsity.
-    "diving48": Recipe(epochs=50),
+    "diving48": FineTuningRecipe(epochs=50),
     # 67,000 clips, 0.70 EFLOP. Published: 23.8 at 90 % sparsity, of 20,000 clips.
-    "epic-kitchens": Recipe(),
+    "epic-kitchens": FineTuningRecipe(),
     # 119,000 clips, 0.83 EFLOP. Published: 95.2 at 90 % sparsity, of 20,000 clips.
-    "jester": Recipe(epochs=20),
+    "jester": FineTuningRecipe(epochs=20),
     # 8,000 clips, 0.14 EFLOP. Published: mAP 39.3 at 90 % sparsity.
-    "charades": Recipe(epochs=50, mixup=0.2, label_smoothing=0.0),
+    "charades": FineTuningRecipe(epochs=50, mixup=0.2, label_smoothing=0.0),
 }

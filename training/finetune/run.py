@@ -1,30 +1,29 @@
 """A fine-tuning from its first step, or from the one that it was stopped at."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets import LOST_SHARE, DataSet, training_batches
+from training.datasets import LOST_SHARE, Batch, DataSet, training_batches
 from training.datasets.balance import balanced
+from training.datasets.identity import labelled_identity
+from training.evaluation.validation import Checks, Validation
 from training.finetune.objective import FineTuning, Rows, with_head
-from training.finetune.recipes import Recipe
-from training.loop import run_loop
+from training.finetune.recipes import FineTuningRecipe
+from training.frame import Run, carry_out
 from training.processes import Processes
-from training.provenance import current_commit, file_digest
+from training.provenance import file_digest
 from training.running import Running
 from training.targets import pixel_change
-from training.teachers.features import data_digest, labels_digest
-from training.validation import Checks, Validation
 
 
 def finetune(
-    recipe: Recipe,
+    recipe: FineTuningRecipe,
     start: Path,
     out: Path,
     train: DataSet,
@@ -56,24 +55,28 @@ def finetune(
     """
     parent, before = load_checkpoint(start)
     model, optimizers = with_head(parent, train.labels, recipe)
-    settings = recipe.loop(len(train))
     shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
-    commit = current_commit()  # of the code that runs, not of what is there when it ends
-
-    def facts(done: int) -> dict[str, Any]:
-        return {
-            "recipe": dataclasses.asdict(recipe),
-            "name": "training.finetune",
-            "task": type(train.task).__name__,
-            "data": f"{data or train.name}, {len(train)} clips",
-            "mirror": train.mirror_by_label,
-            "commit": commit,
-            "steps": done,
-            "clips_seen": done * recipe.batch + int(before.get("clips_seen", 0)),
-            "continues": before,
-        }
-
-    objective = FineTuning(model, train.task, recipe).to(processes.device)
+    objective = FineTuning(model, train.task, recipe)
+    run = Run(
+        name="training.finetune",
+        recipe=recipe,
+        loop=recipe.loop(len(train)),
+        objective=objective,
+        optimizers=optimizers,
+        batches=lambda share: training_batches(
+            shown,
+            model.config,
+            **share,
+            augmentation=recipe.augmentation,
+            lost_share=lost_share * len(train) / len(shown),
+        ),
+        prepare=partial(_rows, patch=model.config.patch, with_change=recipe.map_weight > 0),
+        identity={"start": file_digest(start), **labelled_identity(train)},
+        data=f"{data or train.name}, {len(train)} clips",
+        save=partial(save_checkpoint, model),
+        continues=before,
+        more={"task": type(train.task).__name__, "mirror": train.mirror_by_label},
+    )
     if held is not None:
         validation = Validation(
             held,
@@ -83,57 +86,16 @@ def finetune(
             workers=workers,
             lost_share=lost_share,
         )
-        objective.checks = Checks(validation, out, validate_every, settings.steps, facts)
-    lost: set[str] = set()
+        objective.checks = Checks(validation, out, validate_every, run.loop.steps, run.facts)
+    return carry_out(run, out, processes=processes, workers=workers, running=running)
 
-    def load(first: int, last: int) -> Iterator[Rows]:
-        if objective.checks is not None:
-            objective.checks.begin(first)
-        batches = training_batches(
-            shown,
-            model.config,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            first=first,
-            last=last,
-            workers=workers,
-            augmentation=recipe.augmentation,
-            lost_share=lost_share * len(train) / len(shown),
-            rank=processes.rank,
-            world=processes.world,
-            pin=processes.pins,
-        )
-        with ThreadPoolExecutor() as pool:
-            for batch in batches:
-                change = torch.empty(len(batch.frames), 0)
-                if recipe.map_weight:
-                    maps = pool.map(
-                        lambda view: pixel_change(view, model.config.patch), batch.frames.numpy()
-                    )
-                    change = torch.from_numpy(np.stack(list(maps)))
-                yield Rows(batch.frames, batch.clip_small, batch.target, change)
-        lost.update(batches.ledger.lost)
 
-    identity = {
-        **dataclasses.asdict(recipe),
-        "start": file_digest(start),
-        "clips": data_digest(train),
-        "labels": labels_digest(train),
-        "mirror": "never" if train.mirror is None else train.mirror_by_label,
-    }
-    checkpoint = out / "checkpoint.safetensors"
-    ran = run_loop(
-        objective,
-        optimizers,
-        load,
-        settings,
-        out,
-        recipe=identity,
-        processes=processes,
-        running=running,
-    )
-    unreadable = len(set().union(*processes.gather(lost)))  # the log has their names
-    if processes.first and (ran or not checkpoint.exists()):
-        save_checkpoint(model, checkpoint, {**facts(settings.steps), "unreadable": unreadable})
-    processes.wait()
-    return checkpoint
+def _rows(batches: Iterable[Batch], *, patch: int, with_change: bool) -> Iterator[Rows]:
+    """What a step learns from; the change in pixels is found by threads, one view each."""
+    with ThreadPoolExecutor() as pool:
+        for batch in batches:
+            change = torch.empty(len(batch.frames), 0)
+            if with_change:
+                maps = pool.map(partial(pixel_change, patch=patch), batch.frames.numpy())
+                change = torch.from_numpy(np.stack(list(maps)))
+            yield Rows(batch.frames, batch.clip_small, batch.target, change)

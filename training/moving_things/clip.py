@@ -20,7 +20,7 @@ SHORT_SIDES = (128, 144, 160, 176)
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class RenderedClip:
     """video: MP4 bytes. label: class index. mask: bool [T, 32, 32] over the central square.
     frames: T."""
 
@@ -30,11 +30,11 @@ class Clip:
     frames: int
 
 
-def render_clip(seed: int, index: int) -> Clip:
+def render_clip(seed: int, index: int) -> RenderedClip:
     """Clip `index` of `seed`, as a training set has it: short side 128-176, 20-36 frames."""
     label = label_of(seed, index)
     rng = np.random.default_rng([seed, index])
     scene = sample_scene(LABELS[label], rng)
     rendered = render(scene, int(rng.choice(SHORT_SIDES)))
     video = encode(rendered.frames, scene.fps, crf=int(rng.integers(18, 35)))
-    return Clip(video, label, mask_grid(rendered.mask), scene.frames)
+    return RenderedClip(video, label, mask_grid(rendered.mask), scene.frames)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from model.writing import whole_file
 from startup.path import spawn_context
-from training.moving_things.clip import RENDERER_VERSION, Clip, render_clip
+from training.moving_things.clip import RENDERER_VERSION, RenderedClip, render_clip
 from training.moving_things.labels import LABELS
 from training.moving_things.render import GRID
 
@@ -95,9 +95,13 @@ def write_store(
 class ClipStore:
     """Read access to a finished store; cheap to open, once in each process that reads.
 
+    A :class:`~training.datasets.stores.Store` for those who read data sets.
+
     Raises:
         StoreError: no store, an unfinished one, or one of another renderer.
     """
+
+    cells = GRID
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -123,7 +127,7 @@ class ClipStore:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> RenderedClip:
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of a store of {len(self)}")
         start, end = self._spans[index]
@@ -131,7 +135,17 @@ class ClipStore:
         data = self._bytes[index // SHARD_CLIPS][start:end]
         split = len(data) - frames * _MASK_BYTES
         mask = np.unpackbits(data[split:]).reshape(frames, GRID, GRID).astype(np.bool_)
-        return Clip(data[:split].tobytes(), int(self.labels[index]), mask, frames)
+        return RenderedClip(data[:split].tobytes(), int(self.labels[index]), mask, frames)
+
+    @property
+    def origin(self) -> list[Any]:
+        return [self.meta["seed"], self.meta["renderer"]]
+
+    def video(self, number: int) -> bytes:
+        return self[number].video
+
+    def mask(self, number: int) -> NDArray[np.bool_]:
+        return self[number].mask
 
 
 def _data_path(path: Path, shard: int) -> Path:

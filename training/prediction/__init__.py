@@ -7,25 +7,23 @@ machine or said by whoever asks.
 
 from training.prediction.memory import Memory
 from training.prediction.recipes import (
-    Prediction,
+    Forecast,
     predict_finetuning,
     predict_image_teacher,
     predict_pretraining,
-    predict_supervised,
     predict_video_teacher,
 )
 from training.prediction.report import Machine, predict_options, tell, warn
 from training.prediction.teachers import teacher_shape
 
 __all__ = [
+    "Forecast",
     "Machine",
     "Memory",
-    "Prediction",
     "predict_finetuning",
     "predict_image_teacher",
     "predict_options",
     "predict_pretraining",
-    "predict_supervised",
     "predict_video_teacher",
     "teacher_shape",
     "tell",

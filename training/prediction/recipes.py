@@ -14,7 +14,7 @@ from model.config import ModelConfig, get_config
 from model.macs import cost
 from training.baselines.config import get_dense_config
 from training.baselines.dense import DenseViT
-from training.finetune.recipes import Recipe as FineTuningRecipe
+from training.finetune.recipes import FineTuningRecipe
 from training.loop import LoopSettings
 from training.losses import GPU_CHUNK
 from training.optimizers import is_inner_matrix
@@ -31,19 +31,17 @@ from training.prediction.memory import (
 )
 from training.prediction.teachers import TeacherShape, stack_macs
 from training.pretrain.objective import Heads
-from training.pretrain.recipes import Recipe as PreTrainingRecipe
-from training.supervised import Recipe as SupervisedRecipe
-from training.supervised import build as build_supervised
+from training.pretrain.recipes import PreTrainingRecipe
 from training.teachers.crops import GLOBAL_CROPS
 from training.teachers.distillation import Distillation, ImageRecipe
 from training.teachers.video import VideoRecipe
 
 # A backward pass multiplies twice as much as the forward pass.
-_TRAINED = 3
+TRAINED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Forecast:
     """What a run takes.
 
     Attributes:
@@ -76,14 +74,14 @@ def predict_pretraining(
     low: int = 2,
     image: TeacherShape | None = None,
     video: TeacherShape | None = None,
-) -> Prediction:
+) -> Forecast:
     """A pre-training on so many clips; a teacher that is None is stored, and looks at nothing.
 
     The memory is that of the step that keeps most tokens.
     """
     config = dataclasses.replace(get_config(recipe.config), labels=())
     loop = recipe.loop(clips)
-    rows = _rows(loop, processes)
+    rows = rows_at_once(loop, processes)
     widths = {"video": video.width if video else 0, "image": image.width if image else 0}
     widths = {name: width or config.width for name, width in widths.items()}
     with torch.device("meta"):
@@ -107,22 +105,22 @@ def predict_pretraining(
             working = max(working, looking)
     copies = 2 if recipe.layer_norm_targets else 1
     targets = grid * (copies - 1) + patches + 3 * rows * config.frames * V * FLOAT
-    weights = _weights([model, heads], recipe.matrix_learning_rate is not None, processes, low)
+    weights = fixed_memory([model, heads], recipe.matrix_learning_rate is not None, processes, low)
     memory = dataclasses.replace(
         weights,
         teachers=sum(teacher.bytes for teacher in (image, video) if teacher),
-        batch=rows * _view(config),
+        batch=rows * view_bytes(config),
         targets=targets,
         activations=kept,
         working=working,
     )
     levels = recipe.levels or 33
     sparsities = np.linspace(config.lowest_sparsity, config.highest_sparsity, levels).tolist()
-    macs = (_TRAINED + recipe.recompute) * _macs(config, sparsities)
+    macs = (TRAINED + recipe.recompute) * mean_macs(config, sparsities)
     macs += sum(teacher.macs for teacher in (image, video) if teacher)
     if "distance" in recipe.selection and image:
         macs += image.patches**2 * image.width
-    return Prediction(memory, processes, rows, loop.steps, loop.batch, macs)
+    return Forecast(memory, processes, rows, loop.steps, loop.batch, macs)
 
 
 def predict_finetuning(
@@ -132,7 +130,7 @@ def predict_finetuning(
     *,
     processes: int = 1,
     low: int = 2,
-) -> Prediction:
+) -> Forecast:
     """A fine-tuning of a network of this configuration, labels included, on so many clips."""
     if recipe.size is not None:
         config = dataclasses.replace(config, size=recipe.size)
@@ -140,56 +138,35 @@ def predict_finetuning(
         lowest, highest = recipe.sparsities
         config = dataclasses.replace(config, lowest_sparsity=lowest, highest_sparsity=highest)
     loop = recipe.loop(clips)
-    rows = _rows(loop, processes)
+    rows = rows_at_once(loop, processes)
     steps = [(config.lowest_sparsity, rows)]
     if recipe.dense_share:
         steps.append((min(recipe.dense_sparsities), max(1, round(recipe.dense_rows * rows))))
-    kept, working = _largest(config, steps, low, recipe.recompute, recipe.train_selector)
+    kept, working = largest_step(config, steps, low, recipe.recompute, recipe.train_selector)
     if recipe.map_weight:
         kept += rows * config.tokens * 4 * FLOAT
     if recipe.mixup:
-        working = max(working, 2 * rows * _view(config) * FLOAT)
+        working = max(working, 2 * rows * view_bytes(config) * FLOAT)
     with torch.device("meta"):
         model = LookWhen(config)
     model.selector.requires_grad_(recipe.train_selector)
     memory = dataclasses.replace(
-        _weights([model], recipe.optimizer == "muon", processes, low),
-        batch=2 * rows * _view(config),
+        fixed_memory([model], recipe.optimizer == "muon", processes, low),
+        batch=2 * rows * view_bytes(config),
         activations=kept,
         working=working,
     )
     sparsities = np.linspace(config.lowest_sparsity, config.highest_sparsity, 33).tolist()
-    macs = (_TRAINED + recipe.recompute) * _macs(config, sparsities)
+    macs = (TRAINED + recipe.recompute) * mean_macs(config, sparsities)
     if not recipe.train_selector:
-        macs -= (_TRAINED + recipe.recompute - 1) * cost(config).selector
-    return Prediction(memory, processes, rows, loop.steps, loop.batch, macs)
+        macs -= (TRAINED + recipe.recompute - 1) * cost(config).selector
+    return Forecast(memory, processes, rows, loop.steps, loop.batch, macs)
 
 
-def predict_supervised(recipe: SupervisedRecipe, *, processes: int = 1, low: int = 2) -> Prediction:
-    """A training of the built-in model by its labels."""
-    with torch.device("meta"):
-        model, _ = build_supervised(recipe)
-    config, rows = model.config, _rows(recipe.loop, processes)
-    dense = max(1, round(recipe.dense_batch * rows))
-    steps = [(config.lowest_sparsity, rows), (min(recipe.dense_sparsities), dense)]
-    kept, working = _largest(config, steps, low, False, recipe.train_selector)
-    memory = dataclasses.replace(
-        _weights([model], True, processes, low),
-        batch=rows * (_view(config) + 5 * config.tokens),
-        activations=kept + rows * config.tokens * 4 * FLOAT,
-        working=working,
-    )
-    sparsities = np.linspace(
-        config.lowest_sparsity, config.highest_sparsity, recipe.levels
-    ).tolist()
-    macs = _TRAINED * _macs(config, sparsities)
-    return Prediction(memory, processes, rows, recipe.steps, recipe.batch, macs)
-
-
-def predict_video_teacher(recipe: VideoRecipe, *, processes: int = 1, low: int = 2) -> Prediction:
+def predict_video_teacher(recipe: VideoRecipe, *, processes: int = 1, low: int = 2) -> Forecast:
     """A training of a local video teacher."""
     config = get_dense_config(recipe.config)
-    rows = _rows(recipe.loop, processes)
+    rows = rows_at_once(recipe.loop, processes)
     with torch.device("meta"):
         model = DenseViT(config)
     dense = max(1, round(recipe.dense_batch * rows))
@@ -201,20 +178,20 @@ def predict_video_teacher(recipe: VideoRecipe, *, processes: int = 1, low: int =
         mine += embedding_kept(shown, tokens, config.patch_values, low)
         kept, working = max(kept, mine), max(working, stack_working(stack, low, False))
     memory = dataclasses.replace(
-        _weights([model], True, processes, low),
-        batch=rows * (_view(config.twin) + config.tokens * FLOAT),
+        fixed_memory([model], True, processes, low),
+        batch=rows * (view_bytes(config.twin) + config.tokens * FLOAT),
         activations=kept,
         working=working,
     )
     sparse = float(np.mean([stack_macs(config.twin, config.depth, 1 + k) for k, _ in each]))
     whole = stack_macs(config.twin, config.depth, 1 + config.tokens) * recipe.dense_batch
-    macs = _TRAINED * (recipe.dense_from * sparse + (1 - recipe.dense_from) * whole)
-    return Prediction(memory, processes, rows, recipe.steps, recipe.batch, macs)
+    macs = TRAINED * (recipe.dense_from * sparse + (1 - recipe.dense_from) * whole)
+    return Forecast(memory, processes, rows, recipe.steps, recipe.batch, macs)
 
 
-def predict_image_teacher(recipe: ImageRecipe, *, processes: int = 1, low: int = 2) -> Prediction:
+def predict_image_teacher(recipe: ImageRecipe, *, processes: int = 1, low: int = 2) -> Forecast:
     """A training of a local image teacher; a row is a picture with all of its crops."""
-    rows = _rows(recipe.loop, processes)
+    rows = rows_at_once(recipe.loop, processes)
     with torch.device("meta"):
         objective = Distillation(recipe)
     config = objective.student.backbone.config
@@ -236,7 +213,7 @@ def predict_image_teacher(recipe: ImageRecipe, *, processes: int = 1, low: int =
     told = (GLOBAL_CROPS * rows + masked) * C * FLOAT
     # Gradients of the logits and of the probabilities; and what evens out the targets.
     working = max(working, stack_looking(whole, low), 2 * head * C * FLOAT, 3 * told)
-    weights = _weights([objective.student], True, processes, low)
+    weights = fixed_memory([objective.student], True, processes, low)
     memory = dataclasses.replace(
         weights,
         teachers=FLOAT * sum(p.numel() for p in objective.teacher.parameters()),
@@ -246,11 +223,11 @@ def predict_image_teacher(recipe: ImageRecipe, *, processes: int = 1, low: int =
         working=working,
     )
     seen = GLOBAL_CROPS * stack_macs(layers, config.depth, whole.length)
-    macs = _TRAINED * (seen + crops.locals * stack_macs(layers, config.depth, small.length)) + seen
-    return Prediction(memory, processes, rows, recipe.steps, recipe.batch, macs)
+    macs = TRAINED * (seen + crops.locals * stack_macs(layers, config.depth, small.length)) + seen
+    return Forecast(memory, processes, rows, recipe.steps, recipe.batch, macs)
 
 
-def _rows(loop: LoopSettings, processes: int) -> int:
+def rows_at_once(loop: LoopSettings, processes: int) -> int:
     """Rows that a process takes at once.
 
     Raises:
@@ -287,7 +264,7 @@ def _student(
     return kept, stack_working(extractor, low, recompute)
 
 
-def _largest(
+def largest_step(
     config: ModelConfig,
     steps: Sequence[tuple[float, int]],
     low: int,
@@ -301,18 +278,18 @@ def _largest(
     return max(kept for kept, _ in each), max(working for _, working in each)
 
 
-def _macs(config: ModelConfig, sparsities: Sequence[float]) -> float:
+def mean_macs(config: ModelConfig, sparsities: Sequence[float]) -> float:
     """Of a view, the mean over sparsities."""
     price = cost(config)
     return float(np.mean([price.at(tokens_to_keep(s, config.tokens)) for s in sparsities]))
 
 
-def _view(config: ModelConfig) -> int:
+def view_bytes(config: ModelConfig) -> int:
     """Bytes of a view and of its smaller copy."""
     return 3 * config.frames * config.size**2 * 9 // 8
 
 
-def _weights(networks: Sequence[nn.Module], muon: bool, processes: int, low: int) -> Memory:
+def fixed_memory(networks: Sequence[nn.Module], muon: bool, processes: int, low: int) -> Memory:
     """The part of the memory that is the same for any batch."""
     named = [named for network in networks for named in network.named_parameters()]
     every = sum(parameter.numel() for _, parameter in named)

@@ -16,7 +16,7 @@ from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.macs import cost
 from training.prediction.memory import Memory
-from training.prediction.recipes import Prediction
+from training.prediction.recipes import Forecast
 from training.processes import Processes, choose_device, precision
 
 _WORDS = {
@@ -108,7 +108,7 @@ def fits(memory: Memory, gigabytes: float) -> bool:
     return memory.total <= gigabytes * 1e9
 
 
-def tell(prediction: Prediction, machine: Machine, device: str, config: ModelConfig) -> None:
+def tell(prediction: Forecast, machine: Machine, device: str, config: ModelConfig) -> None:
     """Print a prediction, and end the command with an error where the run does not fit.
 
     Args:
@@ -147,7 +147,7 @@ def tell(prediction: Prediction, machine: Machine, device: str, config: ModelCon
 _ADVICE = "--recompute keeps less for the backward pass, --accumulate takes a step in parts"
 
 
-def warn(predict: Callable[[int], Prediction], processes: Processes) -> None:
+def warn(predict: Callable[[int], Forecast], processes: Processes) -> None:
     """Say on stderr that a run probably does not fit the GPU that it is about to start on.
 
     Args:

@@ -11,8 +11,8 @@ of processes share a step.
 Source: paper section on pre-training, and LookWhere's losses where the paper is silent.
 """
 
-from training.pretrain.objective import Heads, PreTraining, plan
-from training.pretrain.recipes import RECIPES, Recipe
+from training.pretrain.objective import Heads, PreTraining, pretraining_step
+from training.pretrain.recipes import RECIPES, PreTrainingRecipe
 from training.pretrain.run import pretrain
 
-__all__ = ["RECIPES", "Heads", "PreTraining", "Recipe", "plan", "pretrain"]
+__all__ = ["RECIPES", "Heads", "PreTraining", "PreTrainingRecipe", "pretrain", "pretraining_step"]

@@ -1,39 +1,34 @@
 """``lookwhen train pretrain``: the command line."""
 
 import dataclasses
-import logging
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
-from model.dinov3 import WeightsError
 from startup.console import Command
-from training.command_line import loop_options
+from training.command_line import errors_for_people, loop_options, run_training
 from training.datasets import KINDS, DataSet, DataSetError, without_labels
 from training.datasets.catalogue import OWN_KINDS
 from training.datasets.command_line import Source, source_arguments
-from training.loop import TrainingError
 from training.prediction import (
+    Forecast,
     Machine,
-    Prediction,
     predict_options,
     predict_pretraining,
     teacher_shape,
-    tell,
-    warn,
 )
-from training.pretrain.recipes import BY_CHANCE, RECIPES, Recipe
+from training.pretrain.recipes import BY_CHANCE, RECIPES, PreTrainingRecipe
 from training.pretrain.run import pretrain
 from training.pretrain.start import Start
-from training.processes import join_processes
+from training.processes import Processes
 from training.running import Running
 from training.sources import open_sources
 from training.targets.nearest import METRICS
-from training.teachers import TEACHERS, TeacherError
+from training.teachers import TEACHERS
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -125,7 +120,6 @@ def main(
 
     Options without a default here have the recipe's.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     changes = {name: value for name, value in turned.items() if value is not None}
     chosen = RECIPES[recipe]
     targets = dataclasses.replace(chosen.targets, **dict.fromkeys(without_target, False))
@@ -142,62 +136,52 @@ def main(
     for name, given, stored in (("image", image, image_store), ("video", video, video_store)):
         if given and stored:
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
-    try:
+    with errors_for_people():
         begin = Start(start, dinov3, backbone)
-        if machine is not None:
-            clips = len(_read(source, also, []))
-            predicted = _predict(chosen, clips, machine.gpus, machine.low, image, video)
-            tell(predicted, machine, device, get_config(chosen.config))
-            return
-        with join_processes(device) as processes:
-            stores = [path for path in (image_store, video_store) if path is not None]
-            dataset = _read(source, also, stores)
-            sources, dataset = open_sources(
-                {"image": image, "video": video},
-                {"image": image_store, "video": video_store},
-                dataset,
-                get_config(chosen.config),
-                processes.device,
-            )
-            warn(
-                lambda low: _predict(chosen, len(dataset), processes.world, low, image, video),
-                processes,
-            )
-            checkpoint = pretrain(
-                chosen,
-                dataset,
-                out,
-                processes=processes,
-                **sources,
-                workers=workers,
-                running=running,
-                lost_share=source.lost_share,
-                start=begin.load(chosen),
-                facts={"image": image and image[0], "video": video and video[0]},
-            )
-    except KeyError as error:
-        raise click.ClickException(error.args[0]) from None
-    except (
-        CheckpointError,
-        DataSetError,
-        TeacherError,
-        TrainingError,
-        ValueError,
-        WeightsError,
-    ) as error:
-        raise click.ClickException(str(error)) from None
-    if processes.first:
-        click.echo(f"wrote {checkpoint}")
+    stores = {"image": image_store, "video": video_store}
+    clips = functools.cache(
+        lambda: _read(source, also, [path for path in stores.values() if path is not None])
+    )
+
+    def go(processes: Processes) -> list[str]:
+        sources, dataset = open_sources(
+            {"image": image, "video": video},
+            stores,
+            clips(),
+            get_config(chosen.config),
+            processes.device,
+        )
+        checkpoint = pretrain(
+            chosen,
+            dataset,
+            out,
+            processes=processes,
+            **sources,
+            workers=workers,
+            running=running,
+            lost_share=source.lost_share,
+            start=begin.load(chosen),
+            facts={"image": image and image[0], "video": video and video[0]},
+        )
+        return [f"wrote {checkpoint}"]
+
+    run_training(
+        go,
+        lambda processes, low: _predict(chosen, len(clips()), processes, low, image, video),
+        lambda: get_config(chosen.config),
+        device=device,
+        machine=machine,
+    )
 
 
 def _predict(
-    recipe: Recipe,
+    recipe: PreTrainingRecipe,
     clips: int,
     gpus: int,
     low: int,
     image: tuple[str, str] | None,
     video: tuple[str, str] | None,
-) -> Prediction:
+) -> Forecast:
     """What a run with these teachers takes; those whose features are stored look at nothing."""
     view = get_config(recipe.config)
     shapes = {

@@ -18,21 +18,23 @@ from training.datasets import Batch
 from training.hand_over import target_selects
 from training.loop import Objective
 from training.losses import extractor_losses, map_loss
-from training.pretrain.recipes import Recipe
+from training.pretrain.recipes import PreTrainingRecipe
 from training.sources import FeatureSource
 from training.targets import ExtractorTargets, selection_target
 from training.targets.nearest import METRICS
 
 
 @dataclass(frozen=True, slots=True)
-class StepPlan:
+class PreTrainingStep:
     """What chance decides for one step, as a pure function of seed and step."""
 
     kept: int
     by_target: bool
 
 
-def plan(recipe: Recipe, config: ModelConfig, step: int, steps: int) -> StepPlan:
+def pretraining_step(
+    recipe: PreTrainingRecipe, config: ModelConfig, step: int, steps: int
+) -> PreTrainingStep:
     """Draw the step's K, and whether the target selects; every process draws the same."""
     rng = np.random.default_rng((recipe.seed, 1, step))
     low, high = config.lowest_sparsity, config.highest_sparsity
@@ -41,7 +43,7 @@ def plan(recipe: Recipe, config: ModelConfig, step: int, steps: int) -> StepPlan
     else:
         sparsity = rng.choice(np.linspace(low, high, recipe.levels))
     by_target = target_selects(recipe.hand_over, step / steps, rng)
-    return StepPlan(tokens_to_keep(float(sparsity), config.tokens), by_target)
+    return PreTrainingStep(tokens_to_keep(float(sparsity), config.tokens), by_target)
 
 
 class Heads(nn.Module):
@@ -95,7 +97,7 @@ class PreTraining(Objective):
     def __init__(
         self,
         model: LookWhen,
-        recipe: Recipe,
+        recipe: PreTrainingRecipe,
         steps: int,
         *,
         image: FeatureSource | None,
@@ -146,7 +148,7 @@ class PreTraining(Objective):
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         recipe, config = self.recipe, self.model.config
-        drawn = plan(recipe, config, step, self.steps)
+        drawn = pretraining_step(recipe, config, step, self.steps)
         with torch.no_grad():
             said = self._said(batch)
             target = self._selection_target(batch, said) if self.wants_target else None

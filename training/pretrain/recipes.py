@@ -14,7 +14,7 @@ BY_CHANCE = "random"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PreTrainingRecipe:
     """One pre-training, whole. Defaults: the paper's, or LookWhere's where it is silent.
 
     Attributes:
@@ -67,7 +67,7 @@ class Recipe:
                 f"the map loss must weigh 0, got {self.weights.map:g}"
             )
 
-    def by_chance(self) -> "Recipe":
+    def by_chance(self) -> "PreTrainingRecipe":
         """The same, but chance selects from the first step to the last: the rival to all targets.
 
         The selector gives the context all the same, and learns through it. It has no map to learn,
@@ -94,9 +94,9 @@ RECIPES = {
     #     K400/clips --split train --also ssv2 SSV2 SSV2/clips train
     #     --image dinov3_vitb16 DINOV3.pth --video internvideo2_b14 B14.bin --dinov3 DINOV3.pth
     # In two parts, 64 clips at once on each of eight GPUs, it takes 45 GB of each (--predict).
-    "paper": Recipe(accumulate=2),
+    "paper": PreTrainingRecipe(accumulate=2),
     # Small enough for two cores: local teachers, moving-things, from random weights.
-    "mini": Recipe(
+    "mini": PreTrainingRecipe(
         config="lookwhen_mini16",
         epochs=2.0,
         batch=32,
@@ -111,7 +111,7 @@ RECIPES = {
         augmentation=Augmentation(area=(0.8, 1.0)),
     ),
     # And from a network that knows such clips already (--start), at lower rates.
-    "mini-continued": Recipe(
+    "mini-continued": PreTrainingRecipe(
         config="lookwhen_mini16",
         epochs=1.2,
         batch=32,

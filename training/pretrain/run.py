@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,19 @@ import torch
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import get_config
-from training.datasets import LOST_SHARE, Batch, Batches, DataSet, training_batches
-from training.loop import run_loop
-from training.optimizers import build_optimizers
+from training.datasets import LOST_SHARE, DataSet, training_batches
+from training.datasets.identity import data_digest
+from training.frame import Run, carry_out
+from training.optimizers import optimizers_of
 from training.pretrain.objective import PreTraining
-from training.pretrain.recipes import Recipe
+from training.pretrain.recipes import PreTrainingRecipe
 from training.processes import Processes
-from training.provenance import current_commit
 from training.running import Running
 from training.sources import FeatureSource
-from training.teachers.features import data_digest
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: PreTrainingRecipe,
     dataset: DataSet,
     out: Path,
     *,
@@ -57,75 +56,36 @@ def pretrain(
     if start is not None:
         weights = start.state_dict()
         model.load_state_dict({n: w for n, w in weights.items() if not n.startswith("head.")})
-    commit = current_commit()
     loop = recipe.loop(len(dataset))
     objective = PreTraining(model, recipe, loop.steps, image=image, video=video)
     objective.to(processes.device)
-    optimizers = build_optimizers(
-        objective,
-        learning_rate=recipe.learning_rate,
-        matrix_learning_rate=recipe.matrix_learning_rate,
-        weight_decay=recipe.weight_decay,
-    )
     plain = any(source is not None and source.plain_views_only for source in (image, video))
-    seen: list[Batches] = []
-
-    def load(first: int, last: int) -> Iterable[Batch]:
-        seen.append(
-            training_batches(
-                dataset,
-                config,
-                batch=recipe.batch,
-                seed=recipe.seed,
-                first=first,
-                last=last,
-                workers=workers,
-                augmentation=None if plain else recipe.augmentation,
-                lost_share=lost_share,
-                rank=processes.rank,
-                world=processes.world,
-                pin=processes.pins,
-            )
-        )
-        return seen[-1]
-
-    identity = {
-        **dataclasses.asdict(recipe),
-        "steps": loop.steps,
-        "clips": data_digest(dataset),
-        "image": image and image.identity,
-        "video": video and video.identity,
-        "start": _digest(start),
-    }
-    checkpoint = out / "checkpoint.safetensors"
-    ran = run_loop(
-        objective,
-        optimizers,
-        load,
-        loop,
-        out,
-        recipe=identity,
-        processes=processes,
-        running=running,
+    run = Run(
+        name="training.pretrain",
+        recipe=recipe,
+        loop=loop,
+        objective=objective,
+        optimizers=optimizers_of(recipe, objective),
+        batches=lambda share: training_batches(
+            dataset,
+            config,
+            **share,
+            augmentation=None if plain else recipe.augmentation,
+            lost_share=lost_share,
+        ),
+        identity={
+            "steps": loop.steps,
+            "clips": data_digest(dataset),
+            "image": image and image.identity,
+            "video": video and video.identity,
+            "start": _digest(start),
+        },
+        data=f"{dataset.name}, {len(dataset)} clips",
+        save=lambda path, facts: save_checkpoint(model.cpu(), path, facts),
+        name_lost=True,
+        more=facts or {},
     )
-    mine = {name for batches in seen for name in batches.ledger.lost}
-    lost = sorted(set().union(*processes.gather(mine)))
-    if processes.first and (ran or not checkpoint.exists()):
-        save_checkpoint(
-            model.cpu(),
-            checkpoint,
-            {
-                "recipe": dataclasses.asdict(recipe),
-                "name": "training.pretrain",
-                "data": f"{dataset.name}, {len(dataset)} clips",
-                "clips_seen": loop.steps * recipe.batch,
-                "unreadable": lost,
-                "commit": commit,
-                **(facts or {}),
-            },
-        )
-    processes.wait()
-    return checkpoint
+    return carry_out(run, out, processes=processes, workers=workers, running=running)
 
 
 def _digest(start: LookWhen | None) -> str | None:

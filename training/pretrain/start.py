@@ -11,7 +11,7 @@ from model.classifier import LookWhen
 from model.config import ModelConfig, get_config
 from model.dinov3 import WeightsError, initialise_from_dinov3
 from training.baselines.dense import DenseViT
-from training.pretrain.recipes import Recipe
+from training.pretrain.recipes import PreTrainingRecipe
 from training.teachers.local import load_video_teacher
 from training.teachers.weights import read_weights
 
@@ -35,7 +35,7 @@ class Start:
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} both say where the weights come from")
 
-    def load(self, recipe: Recipe) -> LookWhen | None:
+    def load(self, recipe: PreTrainingRecipe) -> LookWhen | None:
         """The network to start from, or None for random weights.
 
         Raises:

@@ -16,9 +16,9 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.writing import whole_file
 from training.datasets import LOST_SHARE, Batch, DataSet, DataSetError, Ledger, evaluation_batches
+from training.datasets.identity import data_digest
 from training.processes import precision
 from training.progress import Counter, uncounted
-from training.teachers.features import data_digest
 
 # Clips of one file: what is computed again at most after a stop.
 SHARD = 256

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
+from bundle.tokens import tokens_to_keep
 from training.targets.nearest import Metric, exact_products, prepare
+
+# As many centers as tokens are kept at the lowest sparsity of training.
+_SPARSITY = 0.70
+
+
+def default_centers(features: Tensor) -> int:
+    """How many of the patches of features [B, N, D] become centers."""
+    return max(2, tokens_to_keep(_SPARSITY, features.shape[1]))
 
 
 @torch.no_grad()

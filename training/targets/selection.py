@@ -14,31 +14,37 @@ the paper's, InternVideo2's top1_distance and attention are among its rivals.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bundle.tokens import tokens_to_keep
-from model.layers import patchify
-from training.targets.centers import k_center
-from training.targets.grids import Grid, resample_map
-from training.targets.nearest import METRICS, Metric, topk_distance
-from training.targets.pixels import pixel_change
+from training.targets.definition import Definition, Evidence
+from training.targets.from_features import ATTENTION, ATTENTION_CHANGE, K_CENTER, TOPK_DISTANCE
+from training.targets.from_pixels import K_CENTER_PIXELS, PIXEL_CHANGE, RANDOM
+from training.targets.grids import Grid
+from training.targets.nearest import METRICS, Metric
 from training.teachers.teacher import TeacherFeatures
 
-# As many centers as tokens are kept at the lowest sparsity of training.
-_CENTERS_SPARSITY = 0.70
+# A K in a name stands for any number from 1 on.
+_DEFINITIONS: dict[str, Definition] = {
+    "topK_distance": TOPK_DISTANCE,
+    "attention": ATTENTION,
+    "attention_change": ATTENTION_CHANGE,
+    "k_center": K_CENTER,
+    "k_center_pixels": K_CENTER_PIXELS,
+    "random": RANDOM,
+    "pixel_change": PIXEL_CHANGE,
+}
+SELECTION_TARGETS = ("top1_distance", *_DEFINITIONS)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a target can be made from: ``clip`` uint8 [B, T, H, W, 3], and what it asked for."""
+class UnknownTarget(KeyError):
+    """There is no such target; the text lists the known ones."""
 
-    clip: Tensor
-    features: TeacherFeatures
-    seeds: Sequence[int]
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,9 @@ class SelectionTarget:
     name: str
     grid: Grid
     needs: frozenset[str]
-    _compute: Callable[[Evidence], Tensor]
+    _definition: Definition
+    _metric: Metric
+    _number: int
 
     @torch.no_grad()
     def __call__(
@@ -81,12 +89,8 @@ class SelectionTarget:
         for part in sorted(self.needs):
             if getattr(features, part) is None:
                 raise ValueError(f"{self.name} needs a teacher's {part}")
-        if seeds is None:
-            if self.name == "random":
-                raise ValueError("random needs a seed for each clip")
-            seeds = ()
-        scores = self._compute(Evidence(clip, features, seeds))
-        return scores.float()
+        given = Evidence(clip, features, seeds, self.grid, self._metric, self._number)
+        return self._definition.scores(given).float()
 
 
 def selection_target(name: str, grid: Grid, *, metric: Metric = "cosine") -> SelectionTarget:
@@ -98,117 +102,13 @@ def selection_target(name: str, grid: Grid, *, metric: Metric = "cosine") -> Sel
         metric: of distances between features, ``cosine`` or ``l2``; pixels are compared by L2.
 
     Raises:
-        KeyError: no such target; the text lists the known ones.
+        UnknownTarget: no such target.
         ValueError: no such metric.
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-
-    def target(needs: set[str], compute: Callable[[Evidence], Tensor]) -> SelectionTarget:
-        return SelectionTarget(name, grid, frozenset(needs), compute)
-
-    if match := re.fullmatch(r"top([1-9]\d*)_distance", name):
-        k = int(match[1])
-        return target({"patches"}, lambda given: _topk_distance(given, grid, k, metric))
-    match name:
-        case "attention":
-            return target({"attention"}, lambda given: resample_map(_attention(given), grid))
-        case "attention_change":
-            return target(
-                {"attention"}, lambda given: resample_map(change(_attention(given)), grid)
-            )
-        case "k_center":
-            return target({"patches"}, lambda given: _k_center(given, grid, metric))
-        case "k_center_pixels":
-            return target(set(), lambda given: _k_center_pixels(given, grid))
-        case "random":
-            return target(set(), lambda given: _random(given, grid))
-        case "pixel_change":
-            return target(set(), lambda given: _pixel_change(given, grid))
-    raise KeyError(f"no selection target {name!r}; known: {', '.join(SELECTION_TARGETS)}")
-
-
-# K may be any number.
-SELECTION_TARGETS = (
-    "top1_distance",
-    "topK_distance",
-    "attention",
-    "attention_change",
-    "k_center",
-    "k_center_pixels",
-    "random",
-    "pixel_change",
-)
-
-
-def change(attention: Tensor) -> Tensor:
-    """How much each patch's attention differs from the frame before: [B, t, h, w] -> the same.
-
-    Raises:
-        ValueError: there is only one frame.
-
-    Source: the paper compares with the change of attention between successive frames. Absolute
-    values, and that the first frame takes the difference to the second, are our choice.
-    """
-    if attention.shape[1] < 2:
-        raise ValueError("change of attention needs at least two frames")
-    differences = attention.diff(dim=1).abs()
-    return torch.cat([differences[:, :1], differences], dim=1)
-
-
-def _attention(given: Evidence) -> Tensor:
-    assert given.features.attention is not None
-    return given.features.attention
-
-
-def _patches(given: Evidence) -> Tensor:
-    assert given.features.patches is not None
-    return given.features.patches
-
-
-def _topk_distance(given: Evidence, grid: Grid, k: int, metric: Metric) -> Tensor:
-    patches = _patches(given)
-    distances = topk_distance(patches.flatten(1, 3), k, metric=metric)
-    return resample_map(distances.reshape(patches.shape[:4]), grid)
-
-
-def _k_center(given: Evidence, grid: Grid, metric: Metric) -> Tensor:
-    patches = _patches(given)
-    features = patches.flatten(1, 3)
-    scores = k_center(features, _centers(features), metric=metric)
-    return resample_map(scores.reshape(patches.shape[:4]), grid)
-
-
-def _k_center_pixels(given: Evidence, grid: Grid) -> Tensor:
-    pixels = patchify(given.clip, _patch(given.clip, grid)).float() / 255
-    return k_center(pixels, _centers(pixels), metric="l2")
-
-
-def _centers(features: Tensor) -> int:
-    return max(2, tokens_to_keep(_CENTERS_SPARSITY, features.shape[1]))
-
-
-def _random(given: Evidence, grid: Grid) -> Tensor:
-    if len(given.seeds) != len(given.clip):
-        raise ValueError(f"{len(given.seeds)} seeds for {len(given.clip)} clips")
-    tokens = grid[0] * grid[1] * grid[2]
-    # On the CPU: a clip's scores depend on its seed alone, not on its batch or device.
-    rows = [
-        torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) for seed in given.seeds
-    ]
-    return torch.stack(rows).to(given.clip.device)
-
-
-def _pixel_change(given: Evidence, grid: Grid) -> Tensor:
-    patch = _patch(given.clip, grid)
-    scores = [torch.from_numpy(pixel_change(one.cpu().numpy(), patch)) for one in given.clip]
-    return torch.stack(scores).to(given.clip.device)
-
-
-def _patch(clip: Tensor, grid: Grid) -> int:
-    """Pixels of a token's side."""
-    T, H, W = clip.shape[1:4]
-    patch = H // grid[1]
-    if (T, patch * grid[1], patch * grid[2]) != (grid[0], H, W):
-        raise ValueError(f"a clip of {T} x {H} x {W} does not divide into {grid} square tokens")
-    return patch
+    for pattern, definition in _DEFINITIONS.items():
+        if match := re.fullmatch(pattern.replace("K", r"([1-9]\d*)"), name):
+            number = int(match[1]) if match.groups() else 0
+            return SelectionTarget(name, grid, definition.needs, definition, metric, number)
+    raise UnknownTarget(f"no selection target {name!r}; known: {', '.join(SELECTION_TARGETS)}")

@@ -7,6 +7,8 @@ create_teacher("local_image", file)   # from lookwhen train teachers image
 create_teacher("local_video", file)   # from lookwhen train teachers video
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from training.teachers.dinov3 import SHAPES, load_dinov3
@@ -20,7 +22,15 @@ from training.teachers.local import (
 )
 from training.teachers.teacher import Teacher, TeacherError, TeacherFeatures
 
-TEACHERS = (*SHAPES, "internvideo2_b14", "huggingface", LOCAL_IMAGE, LOCAL_VIDEO)
+# From weights and the name of DINOv3's backend to a teacher, by the teacher's name.
+_LOADERS: dict[str, Callable[[str | Path, str], Teacher]] = {
+    **{name: partial(load_dinov3, name) for name in SHAPES},
+    "internvideo2_b14": lambda weights, _: load_internvideo2(Path(weights)),
+    "huggingface": lambda weights, _: load_huggingface(str(weights)),
+    LOCAL_IMAGE: lambda weights, _: load_image_teacher(Path(weights)),
+    LOCAL_VIDEO: lambda weights, _: load_video_teacher(Path(weights)),
+}
+TEACHERS = tuple(_LOADERS)
 
 __all__ = ["TEACHERS", "Teacher", "TeacherError", "TeacherFeatures", "create_teacher"]
 
@@ -37,14 +47,6 @@ def create_teacher(name: str, weights: str | Path, *, backend: str = "transforme
     Raises:
         TeacherError: no such teacher, a package is missing, or the weights do not fit.
     """
-    if name in SHAPES:
-        return load_dinov3(name, Path(weights), backend)
-    if name == "internvideo2_b14":
-        return load_internvideo2(Path(weights))
-    if name == "huggingface":
-        return load_huggingface(str(weights))
-    if name == LOCAL_IMAGE:
-        return load_image_teacher(Path(weights))
-    if name == LOCAL_VIDEO:
-        return load_video_teacher(Path(weights))
-    raise TeacherError(f"no teacher {name!r}; known: {', '.join(TEACHERS)}")
+    if name not in _LOADERS:
+        raise TeacherError(f"no teacher {name!r}; known: {', '.join(TEACHERS)}")
+    return _LOADERS[name](weights, backend)

@@ -10,28 +10,23 @@ from typing import Any
 import click
 from rich.console import Console
 
-from model.checkpoint import CheckpointError
 from model.config import CONFIGS, get_config
 from startup.console import Group
 from training.baselines.config import DENSE_CONFIGS
-from training.command_line import loop_options
-from training.datasets import DataSetError
+from training.command_line import errors_for_people, loop_options, run_training
 from training.datasets.command_line import Source, mirror_options, source_arguments
-from training.loop import TrainingError
 from training.prediction import (
+    Forecast,
     Machine,
-    Prediction,
     predict_image_teacher,
     predict_options,
     predict_video_teacher,
-    tell,
-    warn,
 )
-from training.processes import join_processes
+from training.processes import Processes, join_processes
 from training.progress import progress_bar
 from training.running import Running
 from training.targets import SELECTION_TARGETS
-from training.teachers import TEACHERS, TeacherError, create_teacher
+from training.teachers import TEACHERS, create_teacher
 from training.teachers.distillation import IMAGE_RECIPES
 from training.teachers.features import PARTS
 from training.teachers.image import IMAGE_CONFIGS
@@ -137,7 +132,7 @@ def train_video_command(
 
 def _train(
     run: Callable[..., Path],
-    predict: Callable[..., Prediction],
+    predict: Callable[..., Forecast],
     recipe: Any,
     out: Path,
     source: Source,
@@ -148,29 +143,30 @@ def _train(
     turned: dict[str, Any],
 ) -> None:
     changes = {name: value for name, value in turned.items() if value is not None}
-    try:
+    with errors_for_people():
         recipe = dataclasses.replace(recipe, **changes)
-        if machine is not None:
-            predicted = predict(recipe, processes=machine.gpus, low=machine.low)
-            # What a GPU or a CPU does in a second depends little on which small ViT it is.
-            tell(predicted, machine, device, get_config("lookwhen_mini16"))
-            return
-        with join_processes(device) as processes:
-            warn(lambda low: predict(recipe, processes=processes.world, low=low), processes)
-            path = run(
-                recipe,
-                source.read(),
-                out,
-                processes=processes,
-                data=str(source),
-                workers=workers,
-                running=running,
-                lost_share=source.lost_share,
-            )
-            if processes.first:
-                click.echo(f"wrote {path}")
-    except (CheckpointError, DataSetError, TeacherError, TrainingError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+
+    def go(processes: Processes) -> list[str]:
+        path = run(
+            recipe,
+            source.read(),
+            out,
+            processes=processes,
+            data=str(source),
+            workers=workers,
+            running=running,
+            lost_share=source.lost_share,
+        )
+        return [f"wrote {path}"]
+
+    run_training(
+        go,
+        lambda processes, low: predict(recipe, processes=processes, low=low),
+        # What a GPU or a CPU does in a second depends little on which small ViT it is.
+        lambda: get_config("lookwhen_mini16"),
+        device=device,
+        machine=machine,
+    )
 
 
 @main.command()
@@ -241,37 +237,32 @@ def store(
     wide takes 1.5 kB, 25 kB, 4.8 MB, and 12.5 kB: of Kinetics-400 the patches alone are 1.2 TB, a
     ready-made top1_distance is 3 GB.
     """
-    try:
-        with join_processes(device) as processes:
-            dataset, chosen = source.read(), get_config(config)
-            network = create_teacher(teacher, weights, backend=backend).to(processes.device)
-            fingerprint = fingerprint_of(
-                teacher, weights, dataset, chosen,
-                parts=parts or (network.gives - {"patches"}), targets=targets, shard=shard,
+    with errors_for_people(), join_processes(device) as processes:
+        dataset, chosen = source.read(), get_config(config)
+        network = create_teacher(teacher, weights, backend=backend).to(processes.device)
+        fingerprint = fingerprint_of(
+            teacher, weights, dataset, chosen,
+            parts=parts or (network.gives - {"patches"}), targets=targets, shard=shard,
+        )  # fmt: skip
+        console = Console(stderr=True)
+        each = clip_bytes(network, chosen, fingerprint)
+        if processes.first:
+            kept = ", ".join((*fingerprint.parts, *fingerprint.targets))
+            console.print(
+                f"{kept} of {len(dataset)} clips: "
+                f"{each / 1e3:.1f} kB a clip, {each * len(dataset) / 1e9:.2f} GB in all"
+            )
+        with progress_bar(console=console, disable=not processes.first) as bar:
+            task = bar.add_task("storing", total=clips_of(fingerprint, processes))
+            lost = store_features(
+                network, dataset, chosen, fingerprint, out,
+                processes=processes, batch=batch, workers=workers,
+                lost_share=source.lost_share, progress=lambda n: bar.advance(task, n),
             )  # fmt: skip
-            console = Console(stderr=True)
-            each = clip_bytes(network, chosen, fingerprint)
-            if processes.first:
-                kept = ", ".join((*fingerprint.parts, *fingerprint.targets))
-                console.print(
-                    f"{kept} of {len(dataset)} clips: "
-                    f"{each / 1e3:.1f} kB a clip, {each * len(dataset) / 1e9:.2f} GB in all"
-                )
-            with progress_bar(console=console, disable=not processes.first) as bar:
-                task = bar.add_task("storing", total=clips_of(fingerprint, processes))
-                lost = store_features(
-                    network, dataset, chosen, fingerprint, out,
-                    processes=processes, batch=batch, workers=workers,
-                    lost_share=source.lost_share, progress=lambda n: bar.advance(task, n),
-                )  # fmt: skip
-            unreadable = len(lost)
-            if processes.first:
-                said = f", {unreadable} unreadable clips marked" if unreadable else ""
-                click.echo(f"wrote {out}{said}")
-    except KeyError as error:
-        raise click.ClickException(str(error.args[0])) from None
-    except (DataSetError, TeacherError, TrainingError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+        unreadable = len(lost)
+        if processes.first:
+            said = f", {unreadable} unreadable clips marked" if unreadable else ""
+            click.echo(f"wrote {out}{said}")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.data import Steps, spawned_loader
 from training.datasets import LOST_SHARE, Augmentation, Batches, DataSet, Ledger, UnreadableClip
 from training.datasets.augment import jitter_colours, random_box
 from training.datasets.decoding import open_clip
+from training.datasets.loading import Steps, spawned_loader
 from training.datasets.sharing import SharedEntries
 from video.framing import Frame
 

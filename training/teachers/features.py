@@ -15,7 +15,6 @@ are small, and a softmax over thousands of tokens is below float16's normal rang
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from training.datasets import DataSet
-from training.moving_things.store import ClipStore
+from training.datasets.identity import data_digest
 from training.provenance import file_digest
 from training.teachers.teacher import TeacherError, TeacherFeatures
 
@@ -251,34 +250,6 @@ def view_of(config: ModelConfig) -> dict[str, int]:
 
 def _words(view: dict[str, int]) -> str:
     return f"{view['frames']} x {view['size']} x {view['size']}, patch {view['patch']}"
-
-
-def data_digest(dataset: DataSet) -> str:
-    """SHA-256 over the clips in their order.
-
-    Their names below the folder they share, so that a data set may be moved, and their spans; of
-    rendered clips seed, renderer and number. Labels do not matter: no teacher sees them.
-    """
-    paths = [os.path.abspath(entry.path) for entry in dataset.entries]  # noqa: PTH100
-    above = os.path.commonpath({os.path.dirname(path) for path in paths})  # noqa: PTH120
-    rendered: dict[Path, list[Any]] = {}
-    digest = hashlib.sha256()
-    for entry, path in zip(dataset.entries, paths, strict=True):
-        if entry.stored is None:
-            identity: list[Any] = [os.path.relpath(path, above), str(entry.span)]
-        else:
-            if entry.path not in rendered:
-                meta = ClipStore(entry.path).meta
-                rendered[entry.path] = [meta["seed"], meta["renderer"]]
-            identity = [*rendered[entry.path], entry.stored]
-        digest.update(json.dumps(identity).encode())
-    return digest.hexdigest()
-
-
-def labels_digest(dataset: DataSet) -> str:
-    """SHA-256 over the labels' names and those of each clip, in their order."""
-    labels = [dataset.labels, [entry.labels for entry in dataset.entries]]
-    return hashlib.sha256(json.dumps(labels).encode()).hexdigest()
 
 
 def weights_digest(weights: str | Path) -> str:

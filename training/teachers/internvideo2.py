@@ -58,7 +58,7 @@ class RmsNorm(nn.Module):
         return self.weight * normed.to(x.dtype)
 
 
-class Attention(nn.Module):
+class InternVideo2Attention(nn.Module):
     """Self-attention without biases of q, k, v; q and k are normed over all heads together."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -90,11 +90,11 @@ def weights_of(q: Tensor, k: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1).mean(dim=1)
 
 
-class Block(nn.Module):
+class InternVideo2Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm1 = RmsNorm(width)
-        self.attn = Attention(width, heads)
+        self.attn = InternVideo2Attention(width, heads)
         self.ls1 = LayerScale(width, 1e-5)
         self.norm2 = RmsNorm(width)
         self.mlp = Mlp(width, 4 * width)
@@ -156,7 +156,7 @@ class Pooler(nn.Module):
         return pooled[:, 0]
 
 
-class PatchEmbedding(nn.Module):
+class InternVideo2Embedding(nn.Module):
     def __init__(self, shape: InternVideo2Shape) -> None:
         super().__init__()
         kernel = (1, shape.patch, shape.patch)
@@ -174,10 +174,12 @@ class InternVideo2(nn.Module):
     def __init__(self, shape: InternVideo2Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.patch_embed = PatchEmbedding(shape)
+        self.patch_embed = InternVideo2Embedding(shape)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, shape.width))
         self.pos_embed = nn.Parameter(position_table(shape))
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(
+            InternVideo2Block(shape.width, shape.heads) for _ in range(shape.depth)
+        )
         self.clip_projector = Pooler(shape)
         self.apply(initialise)
         nn.init.trunc_normal_(self.cls_token, std=0.02)

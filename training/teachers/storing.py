@@ -15,6 +15,7 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.writing import whole_file
 from training.datasets import LOST_SHARE, DataSet, Ledger, evaluation_batches
+from training.datasets.identity import data_digest
 from training.processes import Processes, precision
 from training.targets import SelectionTarget, selection_target
 from training.teachers.features import (
@@ -26,7 +27,6 @@ from training.teachers.features import (
     FeatureStore,
     FeatureStoreError,
     Fingerprint,
-    data_digest,
     read_fingerprint,
     shard_path,
     view_of,

@@ -1,7 +1,7 @@
 """Runs the recipes of the local teachers."""
 
 import dataclasses
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from model.classifier import LookWhen
 from training.baselines.config import get_dense_config
 from training.baselines.dense import DenseViT
 from training.datasets import LOST_SHARE, DataSet, training_batches
-from training.loop import run_loop
-from training.optimizers import build_optimizers
+from training.datasets.identity import data_digest, labelled_identity
+from training.frame import Run, carry_out
+from training.optimizers import optimizers_of
 from training.processes import Processes
-from training.provenance import current_commit, file_digest
+from training.provenance import file_digest
 from training.running import Running
 from training.teachers.crops import crop_batches
 from training.teachers.distillation import Distillation, ImageRecipe
-from training.teachers.features import data_digest, labels_digest
 from training.teachers.local import check_class_token, save_image_teacher, save_video_teacher
 from training.teachers.teacher import TeacherError
 from training.teachers.video import FindChange, VideoObjective, VideoRecipe
@@ -51,54 +51,25 @@ def train_image(
         KeyError: no such configuration.
         ValueError: crops that do not divide into patches.
     """
-    commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     torch.manual_seed(recipe.seed)
-    objective = Distillation(recipe).to(processes.device)
-    patch = objective.teacher.backbone.config.patch
-
-    def load(first: int, last: int) -> Iterable[Any]:
-        return crop_batches(
-            dataset,
-            recipe.crops,
-            patch,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            first=first,
-            last=last,
-            workers=workers,
-            lost_share=lost_share,
-            rank=processes.rank,
-            world=processes.world,
-            pin=processes.pins,
-        )
-
-    path = out / "teacher.safetensors"
-    ran = run_loop(
-        objective,
-        build_optimizers(
-            objective.student,
-            learning_rate=recipe.learning_rate,
-            matrix_learning_rate=recipe.matrix_learning_rate,
-            weight_decay=recipe.weight_decay,
+    objective = Distillation(recipe)
+    teacher = objective.teacher.backbone
+    run = Run(
+        name="training.teachers train-image",
+        recipe=recipe,
+        loop=recipe.loop,
+        objective=objective,
+        optimizers=optimizers_of(recipe, objective.student),
+        batches=lambda share: crop_batches(
+            dataset, recipe.crops, teacher.config.patch, **share, lost_share=lost_share
         ),
-        load,
-        recipe.loop,
-        out,
-        recipe={**dataclasses.asdict(recipe), "clips": data_digest(dataset)},
-        processes=processes,
-        running=running,
+        identity={"clips": data_digest(dataset)},
+        data=data or dataset.name,
+        save=partial(save_image_teacher, teacher),
+        file="teacher.safetensors",
+        rows="pictures",
     )
-    if processes.first and (ran or not path.exists()):
-        facts = {
-            "name": "training.teachers train-image",
-            "recipe": dataclasses.asdict(recipe),
-            "data": data or dataset.name,
-            "pictures_seen": recipe.steps * recipe.batch,
-            "commit": commit,
-        }
-        save_image_teacher(objective.teacher.backbone, path, facts)
-    processes.wait()
-    return path
+    return carry_out(run, out, processes=processes, workers=workers, running=running)
 
 
 def train_video(
@@ -133,7 +104,6 @@ def train_video(
     """
     if not dataset.labels:
         raise TeacherError(f"{dataset.name}: a video teacher learns from labels, there are none")
-    commit = current_commit()
     torch.manual_seed(recipe.seed)
     config = get_dense_config(recipe.config)
     check_class_token(config)
@@ -143,59 +113,31 @@ def train_video(
     if start is not None:
         parent, before = load_checkpoint(start)
         take_extractor(backbone, parent)
-    objective = VideoObjective(backbone, dataset.task, recipe).to(processes.device)
-
-    def load(first: int, last: int) -> Iterable[Any]:
-        return training_batches(
+    objective = VideoObjective(backbone, dataset.task, recipe)
+    run = Run(
+        name="training.teachers train-video",
+        recipe=recipe,
+        loop=recipe.loop,
+        objective=objective,
+        optimizers=optimizers_of(recipe, objective),
+        batches=lambda share: training_batches(
             dataset,
             twin,
-            batch=recipe.batch,
-            seed=recipe.seed,
-            first=first,
-            last=last,
-            workers=workers,
+            **share,
             augmentation=recipe.augmentation,
             lost_share=lost_share,
-            rank=processes.rank,
-            world=processes.world,
-            pin=processes.pins,
             finish=FindChange(twin.patch, config.tubelet),
-        )
-
-    path = out / "teacher.safetensors"
-    ran = run_loop(
-        objective,
-        build_optimizers(
-            objective,
-            learning_rate=recipe.learning_rate,
-            matrix_learning_rate=recipe.matrix_learning_rate,
-            weight_decay=recipe.weight_decay,
         ),
-        load,
-        recipe.loop,
-        out,
-        recipe={
-            **dataclasses.asdict(recipe),
-            "clips": data_digest(dataset),
-            "labels": labels_digest(dataset),
-            "mirror": "never" if dataset.mirror is None else dataset.mirror_by_label,
+        identity={
+            **labelled_identity(dataset),
             "start": None if start is None else file_digest(start),
         },
-        processes=processes,
-        running=running,
+        data=data or dataset.name,
+        save=partial(save_video_teacher, backbone),
+        file="teacher.safetensors",
+        continues=before,
     )
-    if processes.first and (ran or not path.exists()):
-        facts = {
-            "name": "training.teachers train-video",
-            "recipe": dataclasses.asdict(recipe),
-            "data": data or dataset.name,
-            "clips_seen": recipe.steps * recipe.batch + int(before.get("clips_seen", 0)),
-            "continues": before,
-            "commit": commit,
-        }
-        save_video_teacher(backbone, path, facts)
-    processes.wait()
-    return path
+    return carry_out(run, out, processes=processes, workers=workers, running=running)
 
 
 def take_extractor(backbone: DenseViT, parent: LookWhen) -> None:

@@ -13,35 +13,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rendered import decode_view
 from safetensors import safe_open
 from small_network import SMALL
 
 from bundle.geometry import downscale
+from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS
-from training.data import (
-    BACKWARDS,
-    MIRROR,
-    TURNING,
-    CloseUps,
-    Sample,
-    Steps,
-    StoreViews,
-    decode_view,
-    train_loader,
-)
+from training.datasets.loading import Steps
+from training.datasets.views import EntryViews, evaluation_batches
+from training.evaluation.truth import MovingTokens
 from training.loop import TrainingError
 from training.losses import map_loss
-from training.moving_things.labels import LABELS
-from training.moving_things.store import write_store
+from training.moving_things.dataset import read_store
+from training.moving_things.labels import BACKWARDS, LABELS, MIRROR, TURNING
+from training.moving_things.store import ClipStore, write_store
+from training.moving_things.supervised import (
+    CloseUps,
+    RenderedAugmentation,
+    Sample,
+    Supervised,
+    SupervisedRecipe,
+    build,
+    supervised_batches,
+    supervised_step,
+    train,
+)
 from training.optimizers import set_rate
 from training.processes import Processes
 from training.running import Running
-from training.supervised import Recipe, Supervised, build, plan, train
 from training.targets import pixel_change
 
-RECIPE = Recipe(config="small", batch=4, steps=4)
+RECIPE = SupervisedRecipe(config="small", batch=4, steps=4)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,9 @@ def losses_of(out: Path) -> list[str]:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
-def run(clips: Path, out: Path, recipe: Recipe = RECIPE, start: Path | None = None) -> Path:
+def run(
+    clips: Path, out: Path, recipe: SupervisedRecipe = RECIPE, start: Path | None = None
+) -> Path:
     alone = Processes(0, 1, torch.device("cpu"))
     return train(recipe, clips, out, processes=alone, running=Running(save_every=2), start=start)
 
@@ -95,7 +102,7 @@ def test_a_signal_to_the_whole_group_saves_the_state(clips: Path, tmp_path: Path
     options = ["--steps", "10000", "--batch", "2", "--workers", "1", "--device", "cpu"]
     run = subprocess.Popen(
         [*command, *options],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -132,18 +139,31 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(clips: Path, tmp_path:
 
 
 def test_processes_share_a_batch(clips: Path) -> None:
+    dataset = read_store(clips)
     both = [
         next(
             iter(
-                train_loader(
-                    clips, SMALL, batch=4, seed=0, first=2, last=3, workers=0, rank=r, world=2
+                supervised_batches(
+                    dataset,
+                    SMALL,
+                    batch=4,
+                    seed=0,
+                    first=2,
+                    last=3,
+                    workers=0,
+                    rank=r,
+                    world=2,
+                    pin=False,
                 )
             )
         )
         for r in range(2)
     ]
-    (whole,) = train_loader(clips, SMALL, batch=4, seed=0, first=2, last=3, workers=0)
-    for mine, all_of_them in zip(zip(*both, strict=True), whole, strict=True):
+    (whole,) = supervised_batches(
+        dataset, SMALL, batch=4, seed=0, first=2, last=3, workers=0, rank=0, world=1, pin=False
+    )
+    assert whole.lost == []
+    for mine, all_of_them in zip(zip(*both, strict=True), whole[:-1], strict=False):
         assert torch.equal(torch.stack(mine, dim=1).flatten(0, 1), all_of_them)
 
 
@@ -184,19 +204,19 @@ def test_training_learns(clips: Path, tmp_path: Path) -> None:
 
 
 def test_the_target_hands_over_to_the_selector() -> None:
-    recipe = Recipe(steps=1000, hand_over=(0.1, 0.5))
-    plans = [plan(recipe, SMALL, step) for step in range(1000)]
+    recipe = SupervisedRecipe(steps=1000, hand_over=(0.1, 0.5))
+    plans = [supervised_step(recipe, SMALL, step) for step in range(1000)]
     assert all(drawn.by_target for drawn in plans[:100])
     assert not any(drawn.by_target for drawn in plans[500:])
     middle = [drawn.by_target for drawn in plans[250:350]]
     assert 0.3 < np.mean(middle) < 0.7
-    assert plans == [plan(recipe, SMALL, step) for step in range(1000)]
+    assert plans == [supervised_step(recipe, SMALL, step) for step in range(1000)]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_without_a_hand_over_the_selector_selects_from_the_first_step(seed: int) -> None:
-    recipe = Recipe(seed=seed, steps=50, hand_over=(0.0, 0.0))
-    assert not any(plan(recipe, SMALL, step).by_target for step in range(50))
+    recipe = SupervisedRecipe(seed=seed, steps=50, hand_over=(0.0, 0.0))
+    assert not any(supervised_step(recipe, SMALL, step).by_target for step in range(50))
 
 
 def test_the_map_loss_can_be_switched_off(
@@ -205,7 +225,7 @@ def test_the_map_loss_can_be_switched_off(
     def never(*_: object, **__: object) -> object:
         raise AssertionError("computed")
 
-    monkeypatch.setattr("training.supervised.map_loss", never)
+    monkeypatch.setattr("training.moving_things.supervised.objective.map_loss", never)
     recipe = dataclasses.replace(RECIPE, map_weight=0.0)
     before = build(recipe)[0].selector.state_dict()
     model, _ = load_checkpoint(run(clips, tmp_path, recipe))
@@ -214,8 +234,8 @@ def test_the_map_loss_can_be_switched_off(
 
 
 def test_sparsities_cover_the_trained_range_and_sometimes_less() -> None:
-    recipe = Recipe(steps=2000, dense_share=0.1, sparse_until=0.5, levels=5)
-    plans = [plan(recipe, SMALL, step) for step in range(2000)]
+    recipe = SupervisedRecipe(steps=2000, dense_share=0.1, sparse_until=0.5, levels=5)
+    plans = [supervised_step(recipe, SMALL, step) for step in range(2000)]
     drawn = np.array([step.sparsity for step in plans])
     share = np.array([step.share for step in plans])
     inside = drawn >= SMALL.lowest_sparsity
@@ -256,14 +276,16 @@ def test_batches_are_a_pure_function_of_the_step() -> None:
 
 
 def test_a_mirrored_or_reversed_view_has_the_label_of_what_it_shows(clips: Path) -> None:
-    views = StoreViews(clips, SMALL, seed=0)
+    dataset, truth = read_store(clips), MovingTokens(SMALL, Views(1, 1))
+    views = EntryViews(dataset, SMALL, augmentation=RenderedAugmentation())
     seen = set()
     for index in range(18):
-        plain = views[index, -1]
-        theirs = plain.moving.reshape(SMALL.grid).float()
+        plain = dataset.entries[index]
+        theirs = truth.of(plain).reshape(SMALL.grid).float()
         for draw in range(8):
             drawn = views[index, draw]
-            ours = drawn.moving.reshape(SMALL.grid).float()
+            assert drawn.moving is not None
+            ours = torch.from_numpy(drawn.moving).reshape(SMALL.grid).float()
             # Which of the four it is, by what moves where; a clip alike in two ways tells nothing.
             distance = {
                 (flip, backwards): (ours - shown).abs().mean().item()
@@ -274,33 +296,38 @@ def test_a_mirrored_or_reversed_view_has_the_label_of_what_it_shows(clips: Path)
             if distance[second] < 2 * distance[nearest] + 0.02:
                 continue
             flip, backwards = nearest
-            label = int(plain.label)
+            (label,) = plain.labels
             label = MIRROR[label] if flip else label
             label = BACKWARDS[label] if backwards else label
-            assert drawn.label == label, (index, draw)
+            assert drawn.target == label, (index, draw)
             seen.add(nearest)
-            assert not (backwards and LABELS[int(plain.label)] in ("falling", "bouncing"))
+            assert not (backwards and LABELS[plain.labels[0]] in ("falling", "bouncing"))
     assert len(seen) == 4
     for table in (MIRROR, BACKWARDS):
         assert [LABELS[i] for i in table[table]] == list(LABELS)
 
 
 def test_turning_things_are_shown_more_often_and_from_nearer(clips: Path) -> None:
-    plain = StoreViews(clips, SMALL, seed=0)
-    labels = np.array([int(plain[index, -1].label) for index in range(18)])
+    dataset = read_store(clips)
+    labels = np.array([entry.labels[0] for entry in dataset.entries])
     turning = np.flatnonzero(np.isin(labels, sorted(TURNING)))
     assert len(turning) == 2
 
-    views = StoreViews(clips, SMALL, seed=0, close_ups=CloseUps(repeat=3, share=1.0))
-    assert list(views.shown[np.isin(views.shown, turning)]) == sorted([*turning] * 3)
-    assert len(views.shown) == 16 + 2 * 3
-    alone = StoreViews(clips, SMALL, seed=0, close_ups=CloseUps(others=False))
-    assert list(alone.shown) == list(turning)
+    close_ups = CloseUps(repeat=3, share=1.0)
+    shown = close_ups.shown(labels)
+    assert list(shown[np.isin(shown, turning)]) == sorted([*turning] * 3)
+    assert len(shown) == 16 + 2 * 3
+    assert list(CloseUps(others=False).shown(labels)) == list(turning)
+    often = dataset.subset(shown.tolist())
+    views = EntryViews(often, SMALL, augmentation=RenderedAugmentation(close_ups))
     # A repeated clip is augmented anew, and what is turned by a quarter turns the same way.
-    items = [int(item) for item in np.flatnonzero(views.shown == turning[0])]
-    assert not torch.equal(views[items[0], 0].frames, views[items[1], 0].frames)
-    assert {int(views[item, draw].label) for item in items for draw in range(4)} <= set(TURNING)
-    assert views[items[0], 0].frames.shape == plain[0, 0].frames.shape
+    items = [int(item) for item in np.flatnonzero(shown == turning[0])]
+    one, other = (views[item, 0].frames for item in items[:2])
+    assert one is not None
+    assert other is not None
+    assert not np.array_equal(one, other)
+    assert {int(views[item, draw].target) for item in items for draw in range(4)} <= set(TURNING)
+    assert one.shape == (1, SMALL.frames, SMALL.size, SMALL.size, 3)
 
 
 def test_a_selector_may_stay_as_it_is() -> None:
@@ -340,11 +367,11 @@ def test_which_way_is_a_question_of_its_own() -> None:
 
 
 def test_an_evaluated_view_is_the_services(clips: Path) -> None:
-    views = StoreViews(clips, SMALL, seed=0)
-    sample, clip = views[0, -1], views.store[0]
+    batch = next(iter(evaluation_batches(read_store(clips), SMALL, batch=1, workers=0)))
+    clip = ClipStore(clips)[0]
     frames = decode_view(clip.video, np.arange(16) * clip.frames // 16, SMALL.size)
-    assert sample.frames.shape == frames.shape
-    assert np.array_equal(sample.clip_small.numpy(), downscale(sample.frames.numpy()[None])[0])
+    assert batch.frames[0].shape == frames.shape
+    assert np.array_equal(batch.clip_small.numpy(), downscale(batch.frames.numpy()))
 
 
 def test_pixel_change_finds_a_moving_square_under_a_shaking_camera() -> None:

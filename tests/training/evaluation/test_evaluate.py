@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rendered import decode_view
 from small_networks import CLIPS, DENSE, SMALL, loud
 from torchcodec.decoders import VideoDecoder
 
@@ -17,12 +18,13 @@ from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.layers import patchify
 from model.macs import cost
-from training import evaluate as evaluation
 from training.baselines import RLT, DenseViT
-from training.data import StoreViews, decode_view, moving_tokens
 from training.datasets import DataSet, Entry, MultiLabel, TooManyLost, VerbNoun, read_dataset
+from training.datasets.stores import moving_tokens
 from training.evaluation import BaselineMethod, LookWhenMethod, measure, parse_baseline, result_of
+from training.evaluation import evaluate as evaluation
 from training.evaluation.predictions import PredictionsError, read_predictions, write_predictions
+from training.evaluation.truth import MovingTokens
 from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
 from video.framing import Frame, cut_views
@@ -121,21 +123,25 @@ def test_the_selector_runs_once_per_view_and_the_extractor_once_per_sparsity(
 def test_recall_is_the_share_of_moving_tokens_that_were_kept(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
-    views = StoreViews(clips, SMALL, seed=0)
+    truth = MovingTokens(SMALL, Views(1, 1))
     dense, sparse = measure(LookWhenMethod(model, [0.0, 0.9]), store).outcomes
     kept = tokens_to_keep(0.9, SMALL.tokens)
     for clip in range(CLIPS):
-        sample = views[clip, -1]
+        (view,) = view_of(clips, clip)
+        (where,) = truth.of(store.entries[clip])
         with torch.inference_mode():
-            scores, _ = model.selector(sample.clip_small[None])
+            scores, _ = model.selector(torch.from_numpy(downscale(view.numpy())))
         chosen = scores[0].topk(kept).indices
-        moving = sample.moving.sum().item()
+        moving = where.sum().item()
         if not moving:  # nothing moves, or the camera alone
-            assert LABELS[sample.label] in ("nothing moves", "only the camera moves")
+            assert LABELS[store.entries[clip].labels[0]] in (
+                "nothing moves",
+                "only the camera moves",
+            )
             assert np.isnan([dense.recall[clip], sparse.recall[clip]]).all()
             continue
         assert dense.recall[clip] == 1
-        assert sparse.recall[clip] == pytest.approx(sample.moving[chosen].sum().item() / moving)
+        assert sparse.recall[clip] == pytest.approx(where[chosen].sum().item() / moving)
     by = {
         name: measure(LookWhenMethod(model, [0.9], by=name), store).outcomes[0]
         for name in ("target", "random")
@@ -169,7 +175,7 @@ def test_other_tasks_are_measured_by_their_own_figures(
     names = tuple(f"class {i}" for i in range(5))
     model = LookWhen(ModelConfig(**{**config_fields(), "labels": names})).eval()
     loud(model)
-    entries = tuple(Entry(clips, own, stored=i) for i, own in enumerate(labels))
+    entries = tuple(Entry(clips, own, stored=i, store=ClipStore) for i, own in enumerate(labels))
     dataset = DataSet("other", entries, names, task)
     measured = measure(LookWhenMethod(model, [0.5]), dataset)
     result = result_of(measured.outcomes[0], dataset, measured.entries)

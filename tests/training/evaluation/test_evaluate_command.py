@@ -14,8 +14,8 @@ from small_networks import SMALL
 
 from export.accuracy import read_accuracy
 from model.checkpoint import load_checkpoint
-from training import evaluate as evaluation
 from training.datasets import DataSet, DataSetError, Entry, TopOne, VerbNoun, read_dataset
+from training.evaluation import evaluate as evaluation
 from training.evaluation.__main__ import main as together
 from training.moving_things.labels import LABELS
 from training.provenance import file_digest

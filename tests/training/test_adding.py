@@ -1,0 +1,94 @@
+"""CONTRIBUTING shows how to add to training; what it shows is done here to a copy, and used."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(
+    r"```python\n# (?P<file>training/\S+?\.py)(?:, (?P<where>[^\n]+))?\n(?P<text>.*?)```", re.S
+)
+
+USED = """
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from model.config import get_config
+from training.datasets import read_dataset
+from training.finetune.__main__ import main
+from training.finetune.recipes import RECIPES
+from training.targets import SELECTION_TARGETS, selection_target
+from training.teachers import TEACHERS, create_teacher
+
+clip = torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8)
+clip[:, :, 16:, 16:] = 200
+scores = selection_target("brightness", (2, 2, 2))(clip)
+assert scores.tolist() == [[0, 0, 0, 200] * 2], scores
+assert "brightness" in SELECTION_TARGETS
+
+assert "colours" in TEACHERS
+features = create_teacher("colours", "no weights")(clip)
+assert features.patches.shape == (1, 2, 2, 2, 3)
+assert selection_target("top1_distance", (2, 2, 2))(clip, features).shape == (1, 8)
+
+clips = Path("clapping")
+clips.mkdir()
+(clips / "train.csv").write_text("clip,hands\\na.mp4,1\\nb.mp4,2\\n")
+for name in ("a.mp4", "b.mp4"):
+    (clips / name).write_bytes(b"clip")
+dataset = read_dataset("clapping", clips, clips=clips, split="train")
+assert [entry.labels for entry in dataset.entries] == [(0,), (1,)]
+
+assert RECIPES["clapping"].epochs == 40
+recipe = next(option for option in main.params if option.name == "recipe")
+assert "clapping" in recipe.type.choices
+kind = next(argument for argument in main.params if argument.name == "kind")
+assert "clapping" in kind.type.choices
+print("used")
+"""
+
+
+def add(root: Path, file: str, where: str | None, text: str) -> None:
+    """Do what a block of CONTRIBUTING says to a copy of the repository."""
+    path = root / file
+    if where is None:
+        assert not path.exists(), file
+        path.write_text(text)
+        return
+    source = path.read_text()
+    if where == "with the imports":
+        at = re.search(r"^from training\.", source, re.M)
+    else:
+        assert where.startswith("in "), where
+        at = re.search(rf"^{where.removeprefix('in ')}\b[^\n]*\{{\n", source, re.M)
+    assert at is not None, f"{file} has no such place: {where}"
+    place = at.start() if where == "with the imports" else at.end()
+    path.write_text(source[:place] + text + source[place:])
+
+
+@pytest.mark.slow
+def test_a_target_a_teacher_a_data_set_and_a_recipe_are_added_as_contributing_says(
+    tmp_path: Path,
+) -> None:
+    for package in ("bundle", "model", "startup", "training", "video"):
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / package,
+            ignore=shutil.ignore_patterns("__pycache__", "*.onnx"),
+        )
+    blocks = list(_BLOCK.finditer((ROOT / "CONTRIBUTING.md").read_text()))
+    assert len(blocks) == 10
+    for block in blocks:
+        add(tmp_path, block["file"], block["where"], block["text"])
+    script = tmp_path / "use.py"
+    script.write_text(USED)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "used\n", done.stderr
