@@ -140,7 +140,7 @@ def test_prometheus_scrapes_what_compose_starts(compose: Any, scrape: Any) -> No
 
 
 def test_the_service_answers_at_the_path_that_is_scraped(scrape: Any) -> None:
-    routes = (ROOT / "service" / "routes.py").read_text(encoding="utf-8")
+    routes = (ROOT / "service" / "http" / "routes.py").read_text(encoding="utf-8")
     assert f'"{scrape["metrics_path"]}"' in routes
 
 

@@ -229,7 +229,7 @@ def test_the_limits_are_named() -> None:
             read([body], "multipart/form-data; boundary=b", limits=ROOM)
         return caught.value
 
-    documented = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    documented = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
     assert f"A part's headers may have {MAX_HEADER_BYTES:,} bytes" in documented
 
     fixed = len(named('filename=""')) - len(lines("--b", "", "", CLIP, "--b--", ""))

@@ -14,7 +14,7 @@ from service_server import Server
 from service import errors
 from service.sparsity.parameters import Parameters, names
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "clips"
 
 

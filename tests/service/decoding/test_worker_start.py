@@ -10,7 +10,7 @@ import pytest
 from service.decoding import last_words
 from service.decoding.process import DecodeProcess, WorkerStartError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

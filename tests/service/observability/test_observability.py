@@ -15,7 +15,7 @@ from service.observability import logs
 from service.observability.metrics import OUTCOMES, Metrics, outcome_of
 from service.observability.timing import STAGES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

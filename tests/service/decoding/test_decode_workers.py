@@ -171,7 +171,7 @@ def test_no_worker_outlives_its_parent(sig: int) -> None:
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=root)
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())

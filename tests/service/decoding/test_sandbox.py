@@ -17,7 +17,7 @@ import pytest
 from service.decoding.process import DecodeProcess, WorkerStartError
 from service.decoding.sandbox import landlock, seccomp
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # Confines itself as a worker does, by the layers it is told, then tries what a decoder that a clip
 # has taken over would. Prints what each attempt came to: "done", or the name of the error.

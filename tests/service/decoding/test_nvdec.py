@@ -109,6 +109,6 @@ def test_a_process_whose_driver_is_gone_ends(tmp_path: Path) -> None:
         f"decode(Path({str(clip)!r}), nvdec.decode_views, device='cuda:0')\n"
         "sys.exit(7)"
     )
-    code = code.replace("sys.path = [", f"sys.path = [{str(Path(__file__).parent)!r}, ")
+    code = code.replace("sys.path = [", f"sys.path = [{str(Path(__file__).parents[1])!r}, ")
     ended = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True)
     assert (ended.returncode, ended.stderr) == (1, b"")
