@@ -1,6 +1,7 @@
 """Imports run one way, and the serving process stays free of torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -181,3 +182,20 @@ print("clean")
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.stdout == "clean\n", done.stderr
+
+
+def test_the_tour_tells_the_truth() -> None:
+    """CONTRIBUTING names files that exist, and of each group of the service what it may import."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    tour = text.partition("## The ten-minute tour")[2].partition("## Layout")[0]
+    files = re.findall(r"^\d\. `([^`]+)`", tour, re.MULTILINE)
+    assert len(files) == 5
+    assert all((ROOT / file).is_file() for file in files)
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", tour, re.MULTILINE)
+    above: set[str] = set()
+    for group, may in rows:
+        named = set(re.findall(r"`(\w+)`", may))
+        allowed = above - named if "all above" in may else named
+        assert allowed == SERVICE_GROUPS[group], group
+        above.add(group)
+    assert above == set(SERVICE_GROUPS)
