@@ -152,3 +152,12 @@ def test_torchrun_says_it_once_and_decode_workers_never() -> None:
     assert run("-m", "training.moving_things", "--help", LOCAL_RANK="1").stderr == ""
     # Without its socket a worker ends; what matters is what it says.
     assert "lookwhen" not in run("-m", "service.decoding.worker").stderr
+
+
+def test_classify_has_an_option_for_each_request_parameter() -> None:
+    from lookwhen.classify import classify
+    from service.sparsity.parameters import Parameters, SweepParameters, names
+
+    options = {parameter.name for parameter in classify.params}
+    # Its own name, because it asks another address.
+    assert {*names(Parameters), *names(SweepParameters)} - {"sparsities"} | {"sweep"} <= options
