@@ -21,8 +21,12 @@ find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)
 bootstrap = $(find_python) && \
 	"$$python" -m deploy.bootstrap $(VENV) --editable . --requirements
 
+# Two at a time, each file in one process: many tests wait for another process, and few machines
+# have fewer cores.
+run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help run training test lint types pytest fuzz soak drain format lock audit image check-image \
+.PHONY: help run training check test test-real lint types pytest fuzz soak drain format lock audit image check-image \
 	check-prometheus openvino \
 	train-default clean
 
@@ -37,7 +41,14 @@ training: $(TRAINING)  ## install what training, export and plots need as well
 	@echo 'Now type:  . $(VENV)/bin/activate'
 	@echo 'docs/tutorial.md goes on from there.'
 
-test: lint types pytest  ## lint, types and all tests
+check: lint types  ## lint, types and the tests that are over at once
+	$(run_tests) -m 'not slow and not real' $(ARGS)
+
+test: lint types  ## lint, types and all tests that need nothing but Python and FFmpeg
+	$(run_tests) -m 'not real' $(ARGS)
+
+test-real: $(DEVELOPMENT)  ## the tests with a browser, nginx, Prometheus, OpenVINO, where they are installed
+	$(run_tests) -m real $(ARGS)
 
 lint: $(DEVELOPMENT)  ## ruff: rules and formatting
 	$(VENV)/bin/ruff check $(PROJECT)
@@ -47,10 +58,8 @@ types: $(DEVELOPMENT)  ## mypy, strict
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy -p deploy
 
-# Two at a time, each file in one process: many tests wait for another process, and few machines
-# have fewer cores.
 pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(run_tests) $(ARGS)
 
 fuzz: $(DEVELOPMENT)  ## post 3,000 damaged clips to a service; ARGS='--mutants 100000 --seed 1'
 	$(VENV)/bin/python -m benchmarks.safety.fuzz $(ARGS)

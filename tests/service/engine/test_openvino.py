@@ -15,6 +15,8 @@ from bundle.reader import default_bundle_path
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine.options import OPENVINO
 
+pytestmark = pytest.mark.real
+
 BESIDE = ROOT / "build" / "openvino"
 PROVIDERS = f"{OPENVINO},CPUExecutionProvider"
 

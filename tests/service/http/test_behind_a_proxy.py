@@ -19,7 +19,7 @@ from test_cli import lookwhen
 
 from service.settings import Settings
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx")
+pytestmark = [pytest.mark.real, pytest.mark.skipif(NGINX is None, reason="needs nginx")]
 
 MiB = 1024 * 1024
 PROBLEM = "application/problem+json"

@@ -9,7 +9,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from service_server import Server
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [pytest.mark.real, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 
 QUERY, FORM = "[data-param-name]", ".opblock-section-request-body"

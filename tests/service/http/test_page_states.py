@@ -11,7 +11,7 @@ from service_server import Server
 
 from service.http.keys import make_key
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [pytest.mark.real, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 # One without a place to break it, one of many words, one from the right to the left.
 LABELS = (

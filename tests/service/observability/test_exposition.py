@@ -210,6 +210,7 @@ def sample_exemplars(text: str, name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("port", ["its own", "apart"])
+@pytest.mark.real
 def test_a_real_prometheus_stores_the_traces(
     ports: dict[str, tuple[Server, str]], port: str, white: Path, tmp_path: Path
 ) -> None:
