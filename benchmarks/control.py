@@ -216,7 +216,7 @@ def _show(rows: Sequence[dict[str, Any]], clips: int) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("network", type=click.Path(exists=True, path_type=Path))
 @click.argument("store", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--clips", type=click.IntRange(2), help="So many of them. Default: all.")
+@click.option("--clips", type=click.IntRange(2), help="How many of them. Default: all.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @out_option("control")
 def main(network: Path, store: Path, clips: int | None, threads: int, out: Path) -> None:

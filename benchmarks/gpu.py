@@ -194,7 +194,7 @@ async def load(
     callers: int,
     seconds: float,
 ) -> float:
-    """Clips per second that so many callers get, each asking again as soon as it is answered."""
+    """Clips per second that this number of callers get; each asks again once it is answered."""
     until, answered = time.monotonic() + seconds, 0
 
     async def call(number: int) -> None:

@@ -1,6 +1,6 @@
 """``python -m benchmarks.odd_clips``: do clips of odd shapes cost more than their pixels?
 
-Whoever sends clips chooses their shape, and a few kilobytes can hold any. Each odd clip is turned
+Clients choose the shape of their clips, and a few kilobytes can hold any. Each odd clip is turned
 into views beside a 1080p clip of the same codec, in turns and in this process, and its CPU time is
 given as a multiple of what 1080p costs for as many decoded pixels, and of the 1080p clip's as a
 whole. One of the two has to stay below 3.

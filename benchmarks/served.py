@@ -62,7 +62,7 @@ class Server:
         if path := os.pathsep.join(filter(None, paths)):
             safe["PYTHONPATH"] = path
         with log.open("wb") as stderr:
-            # A group of its own: Ctrl-C is for whoever started it, and ends it in good order.
+            # A group of its own: Ctrl-C reaches its parent, which ends it in good order.
             self.process = subprocess.Popen(
                 [*command],
                 cwd=ROOT,

@@ -1,6 +1,6 @@
 """An evaluation's figures, for the bundle of the checkpoint that was evaluated.
 
-Whoever chooses a sparsity goes by them, so they must be of what the bundle does by itself: its own
+Users choose a sparsity by them, so they must be of what the bundle does by itself: its own
 views, its own selector, its own labels, float32, one class per clip.
 """
 

@@ -23,4 +23,4 @@ class FrameLost(Exception):
 
 
 class DecodingCancelled(Exception):
-    """Whoever asked no longer wants the clip."""
+    """The caller no longer wants the clip."""

@@ -42,7 +42,7 @@ class Meter:
         self.check(self._pixels)
 
     def check(self, pixels: int) -> None:
-        """Raise ClipRefused if so many decoded pixels are too many."""
+        """Raise ClipRefused if this number of decoded pixels is too large."""
         if pixels > self._limits.max_decoded_pixels:
             raise ClipRefused("too_much_decoding", pixels, self._limits.max_decoded_pixels)
 

@@ -120,7 +120,7 @@ class Video:
         # The first frame shown has the first time stamp if it is a key frame. Else what comes
         # before the first key frame may not decode, and only decoding tells.
         self._first_key_frame = self._key_frames[0] if self._key_frames else self.count
-        # Frames that an edit list hides are decoded all the same, by whoever walks.
+        # Frames that an edit list hides are decoded all the same by walking.
         in_header = (metadata.num_frames_from_header or 0) if self._iso_media else 0
         self._hidden = max(0, in_header - self.count) if self._first_key_frame else 0
         self._zero = self._begin
@@ -135,7 +135,7 @@ class Video:
             if error.code != "undecodable" or not self._undated:
                 raise
         # Having read all packets, torchcodec goes back to the beginning by a time, and some
-        # program streams have no packet there. Whoever walks needs neither.
+        # program streams have no packet there. Walking needs neither.
         try:
             return "approximate", self._open("approximate")
         except ClipRefused:

@@ -1,6 +1,6 @@
 """One contender in a process of its own, so that its peak of memory is its own.
 
-The parent asks the processes in turns; whoever is not asked sleeps.
+The parent asks the processes in turns; a process that is not asked sleeps.
 """
 
 import contextlib

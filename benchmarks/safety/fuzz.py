@@ -68,7 +68,7 @@ class Findings:
         return self.answered.total()
 
     def growth(self) -> list[Growth]:
-        """Of the serving process; ValueError if too few samples say nothing."""
+        """The serving process's growth; ValueError if there are too few samples to tell."""
         return growth(self.samples, _LIMITS)
 
 

@@ -279,7 +279,7 @@ def measure(
 
 
 def _cpu_seconds_per_clip(found: dict[str, Any] | None, seconds: float) -> float | None:
-    """Of a server at its capacity; None where that was not measured."""
+    """CPU time a clip of a server at its capacity; None where that was not measured."""
     if found is None or not found["goodput_per_second"]:
         return None
     return float(found["cpu_seconds"] / (found["goodput_per_second"] * seconds))

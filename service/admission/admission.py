@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Of all views and extractions together."""
+        """Tokens of all views and extractions together."""
         return sum(self.kept) * self.views
 
 
@@ -147,7 +147,7 @@ class Admission:
     def _choose(self, costs: Sequence[Cost], held: Cost | None) -> tuple[int, Bound | None]:
         """The best way there is room for, and what keeps it from being the first.
 
-        ``held`` was reserved before, and is not counted now: what is no more always fits.
+        ``held`` was reserved before and is not counted now: a cost that does not exceed it fits.
         """
         spared = self._spared_seconds()
         load, nearest = self._load(spared)

@@ -2,7 +2,7 @@
 
 # Of the answers that make up the pace: the last twenty or so.
 _FORGETTING = 0.95
-# A first guess counts as much as so many answers.
+# A first guess weighs as much as this number of answers.
 _GUESS = 4
 
 
@@ -18,7 +18,7 @@ class Pace:
         self._passed = self._priced = self._tokens = 0.0
 
     def guess(self, priced: float, tokens: int) -> None:
-        """Requests of this price and so many tokens are taken to come at a pace of 1."""
+        """Requests of this price and this number of tokens are taken to come at a pace of 1."""
         self._passed = self._priced = _GUESS * priced
         self._tokens = float(_GUESS * tokens)
 

@@ -17,7 +17,7 @@ class Storm:
     than one, so that readiness does not flap with every death.
 
     Args:
-        deaths: so many within the window are a storm.
+        deaths: this number within the window is a storm.
         window_seconds: how far back deaths are counted.
         calm_seconds: without a death for so long it is over.
         clock: seconds, steady: the wall clock may jump.

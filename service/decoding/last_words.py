@@ -17,7 +17,7 @@ _LEFT_BYTES = 1 << 20
 
 
 class LastWords:
-    """The end of what comes out of a pipe; whoever writes into it never waits for long.
+    """The end of what comes out of a pipe. The process that writes into it never waits for long.
 
     Of the event loop in which it is made. It holds the pipe open until :meth:`close`.
     """

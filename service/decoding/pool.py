@@ -54,7 +54,7 @@ class PoolLimits:
 
     @property
     def address_space_bytes(self) -> int | None:
-        """Of one clip; a driver takes far more of it than of memory, so that it tells nothing."""
+        """Address space of one clip; a driver takes far more of it than of memory."""
         return self.memory_bytes if self.device == "cpu" else None
 
 

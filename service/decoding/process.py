@@ -257,7 +257,7 @@ class DecodeProcess:
         await asyncio.wait({self._listening})
 
     async def _listen(self) -> None:
-        """Hand replies to whoever waits; when the socket ends, so does the worker."""
+        """Hand replies to the caller that waits; when the socket ends, so does the worker."""
         try:
             await self._read_replies()
         except ProtocolError:

@@ -2,7 +2,7 @@
 
 A block has no name, so that there is nothing to unlink: it is gone when the last descriptor is,
 however the processes that held it ended. Its size is sealed where the system can do that, because
-a file that another process may shrink kills whoever reads the mapping.
+a file that another process may shrink kills the process that reads the mapping.
 """
 
 import copy

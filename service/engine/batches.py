@@ -19,7 +19,7 @@ class BatchRules:
     Attributes:
         max_tokens: rows times the longest row, padding included; a single row may exceed it.
         max_padding_ratio: share of these tokens that may be padding.
-        max_rows: rows of so many tokens that are worth running together.
+        max_rows: by tokens of a row, how many such rows are worth running together.
     """
 
     max_tokens: int
@@ -27,7 +27,7 @@ class BatchRules:
     max_rows: Callable[[int], int]
 
     def room(self, longest: int) -> int:
-        """How many rows fit when the longest has so many tokens; at least one."""
+        """How many rows fit when the longest has this number of tokens; at least one."""
         return max(1, min(self.max_rows(longest), self.max_tokens // longest))
 
 

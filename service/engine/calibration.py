@@ -16,14 +16,14 @@ from service.engine.work import Work
 # Rows of one run that are tried.
 _ROWS = (1, 2, 4, 8)
 # Rows run together only where that takes at least a tenth less time per row: all of them have to
-# wait for the last, so that a smaller gain is none to whoever waits. Our choice.
+# wait for the last, so that callers do not notice a smaller gain. Our choice.
 _WORTHWHILE = 0.9
 # Numbers of kept tokens that are timed one by one, and with several rows.
 _SINGLE_LEVELS, _BATCH_LEVELS = 7, 3
 # A shape is not timed when one run of it would take more than this share of the time there is.
 _LARGEST_SHARE = 0.2
 
-# Times that each shape is run at most: the shortest of so many is hardly ever a bad one.
+# Times that each shape is run at most: the shortest of them is hardly ever a bad one.
 _TURNS = 5
 
 Table = dict[int, dict[int, float]]

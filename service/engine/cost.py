@@ -174,7 +174,7 @@ class DecodingCost:
 
     @property
     def usual_seconds(self) -> float:
-        """Of the last clips, on average."""
+        """The mean over the last clips."""
         return self._y / self._weight if self.clips else 0.0
 
     def line(self) -> tuple[float, float]:

@@ -64,7 +64,7 @@ class Scheduler:
     Args:
         stage: what is run.
         limit: tokens of one run.
-        max_rows: rows of so many tokens that are worth running together.
+        max_rows: by tokens of a row, how many such rows are worth running together.
         max_padding_ratio: see :class:`BatchRules`.
         max_wait_seconds: how long a job waits for company that is on its way.
     """

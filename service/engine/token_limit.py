@@ -19,10 +19,10 @@ class TokenLimit:
         self.tokens = configured
 
     def failed(self, tokens: int) -> None:
-        """A run of so many tokens found no memory."""
+        """A run of this number of tokens found no memory."""
         self.tokens = max(self._smallest, min(self.tokens, tokens) // 2)
 
     def succeeded(self, tokens: int) -> None:
-        """A run of so many tokens went well; only one near the limit says anything about it."""
+        """A run of this number of tokens went well; only one near the limit says much about it."""
         if self.tokens < self._configured and tokens > self.tokens // 2:
             self.tokens = min(self._configured, self.tokens + self._step)

@@ -61,7 +61,7 @@ class ServiceError(Exception):
 
         Args:
             request_id: repeated in the document.
-            root_path: the prefix below which whoever asked reaches the service.
+            root_path: the prefix below which the caller reaches the service.
         """
         return {
             **self.members,

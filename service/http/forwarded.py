@@ -124,7 +124,7 @@ def _address(text: str) -> Address | None:
 
 
 def _without_port(hop: str) -> str:
-    """Of `1.2.3.4:567` and `[::1]:567`, as some proxies write it."""
+    """The address in `1.2.3.4:567` or `[::1]:567`, as some proxies write it."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop

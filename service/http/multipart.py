@@ -131,7 +131,7 @@ class MultipartReader:
         self._read = self._skip if found[1] else self._read_headers
 
     def _tell(self, count: int) -> None:
-        """Hand on so many of the bytes held, but for the empty line before the content."""
+        """Hand on this number of the bytes held, but for the empty line before the content."""
         blank = min(self._blank, count)
         self._blank -= blank
         if count > blank:

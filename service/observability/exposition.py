@@ -38,7 +38,7 @@ def expose(
 ) -> tuple[dict[str, str], bytes]:
     """The metrics in the format and encoding that a request asks for.
 
-    Text format 0.0.4 is for whoever asks for nothing that is offered: every scraper reads it.
+    Text format 0.0.4 is for clients that ask for nothing that is offered: every scraper reads it.
     Exemplars are in OpenMetrics alone.
 
     Args:
@@ -117,7 +117,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever scrapes has gone; the library would print a traceback into the log."""
+        """The scraper has gone; the library would print a traceback into the log."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         url = urlsplit(self.path)
         headers, body = {"content-type": "text/plain"}, b""
-        if url.path != "/favicon.ico":  # whoever looks with a browser
+        if url.path != "/favicon.ico":  # asked by a browser
             headers, body = expose(
                 self.server.registry,
                 ",".join(self.headers.get_all("accept", [])),

@@ -78,14 +78,14 @@ class _Flight(Generic[_T]):
 class SingleFlight(Generic[_K, _T]):
     """The same work, asked for by several at once, is done once.
 
-    The work belongs to all who wait for it: it goes on when some of them leave, whoever was first,
+    The work belongs to all who wait for it: it goes on when some of them leave, also the first,
     and is cancelled when the last has left.
     """
 
     _flights: dict[_K, _Flight[_T]] = field(default_factory=dict)
 
     async def run(self, key: _K, work: Callable[[], Coroutine[Any, Any, _T]]) -> tuple[_T, bool]:
-        """Do the work, or wait for whoever does it already.
+        """Do the work, or wait for the caller that does it already.
 
         Args:
             work: called at once when there is something to do, and not at all otherwise.

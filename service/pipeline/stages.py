@@ -134,7 +134,7 @@ class Stages:
             clip.close()
             return ClipWork(self, known, key, times, "partial")
         began = time.perf_counter()
-        # Shared, because whoever is first may leave before the others and close the clip.
+        # Shared, because the first may leave before the others and close the clip.
         selection, first = await self._selections.run(
             key, lambda: self._select_and_keep(key, clip.share(), times)
         )

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
 
-# 0.3 + 0.6 is a hair below 0.9; whoever computes a level that way still means it. Likewise a share
-# of the mass that was summed up token by token.
+# 0.3 + 0.6 is a hair below 0.9; a client that computes a level that way still means it. The same
+# holds for a share of the mass that was summed up token by token.
 _REPRESENTATION_ERROR = 1e-9
 
 # Each step of a cascade looks at three times the tokens of the last: of the ladders compared in
@@ -49,7 +49,7 @@ class SparsityPolicy:
     def level(self, asked: float) -> Level:
         """The nearest level that is not sparser than asked: never fewer tokens than asked for.
 
-        Our choice: whoever asks for 0.93 has judged 0.93 to be good enough, not 0.95.
+        Our choice: a client that asks for 0.93 has judged 0.93 to be good enough, not 0.95.
         """
         if self.levels:
             index = bisect.bisect_right(self.levels, asked + _REPRESENTATION_ERROR) - 1

@@ -222,7 +222,7 @@ _LEARNING = (
         "--subset",
         type=click.IntRange(1),
         metavar="CLIPS",
-        help="Learn from so many clips, with the same mixture of classes, such as 20000.",
+        help="Learn from this number of clips, with the same mixture of classes, such as 20000.",
     ),
     click.option(
         "--subset-seed",

@@ -147,7 +147,7 @@ def _source(data: Sequence[Path], **chosen: Any) -> Source:
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @reading_options
-@click.option("--clips", type=click.IntRange(1), help="So many of them. Default: all.")
+@click.option("--clips", type=click.IntRange(1), help="How many of them. Default: all.")
 @click.option(
     "--sparsity",
     "sparsities",

@@ -58,7 +58,7 @@ class Statistic(Protocol):
 
     @property
     def value(self) -> float:
-        """Of the clips as they are."""
+        """The figure of the clips as they are."""
 
     def resampled(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
         """Of resamples, int64 [R, n] how often each clip was drawn: [R], NaN where undefined."""

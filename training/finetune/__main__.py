@@ -84,7 +84,7 @@ def _options() -> Iterator[click.Option]:
     type=(str, click.FloatRange(1)),
     multiple=True,
     metavar="LABEL TIMES",
-    help="Show a label so many times as often; may be repeated.",
+    help="Show a label this number of times as often; may be repeated.",
 )
 @click.option("--keep-head", is_flag=True, help="Go on with the checkpoint's head.")
 @click.option(

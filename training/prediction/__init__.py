@@ -2,7 +2,7 @@
 
 Memory is counted from shapes, by what autograd keeps for the backward pass, and held against what
 it really keeps by tests. Time is multiply-accumulates over a throughput, which is measured on this
-machine or said by whoever asks.
+machine or said by the user.
 """
 
 from training.prediction.memory import Memory

@@ -119,12 +119,12 @@ def stack_looking(stack: Stack, low: int) -> float:
 
 
 def embedding_kept(rows: int, tokens: int, values: int, low: int) -> float:
-    """Of patches to tokens: the pixels as they are multiplied, and places."""
+    """What patches to tokens keep: the pixels as they are multiplied, and places."""
     return rows * tokens * (values * low + 16)
 
 
 def mlp_kept(rows: int, width: int, hidden: int, low: int) -> float:
-    """Of an MLP with one hidden layer, what it gives not counted."""
+    """What an MLP with one hidden layer keeps, its output not counted."""
     return rows * low * (width + 2 * hidden)
 
 

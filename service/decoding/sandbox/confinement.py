@@ -127,7 +127,7 @@ def limit_job(memory_bytes: int | None, cpu_seconds: float) -> None:
 
 def limit_worker(pid: int, address_space_bytes: int) -> None:
     """Cap the address space of another process of ours for good: it can lower its own soft limit
-    and raise it again up to this, whoever has taken it over.
+    and raise it again up to this, also after it was taken over.
 
     Where the system has no such call, each job's own limit is all there is.
     """
