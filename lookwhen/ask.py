@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.errors import BodyTooLarge, ServiceError
 from service.http import responses, schemas
 from service.http.body import ClipSink
@@ -96,7 +96,7 @@ class _FileSource:
         self._path, self._max_bytes = path, settings.max_body_bytes
         self._containers = settings.containers
 
-    async def read_clip(self, block: Block) -> Received:
+    async def read_clip(self, block: SharedBlock) -> Received:
         sink = ClipSink(block, self._containers)
         with self._path.open("rb") as file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):

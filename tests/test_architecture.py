@@ -106,9 +106,9 @@ def test_training_knows_nothing_of_the_renderer() -> None:
 
 
 def test_no_two_public_classes_of_one_name() -> None:
-    """In training and the network: what a name means does not depend on where it is read."""
+    """Of those that serve and train: what a name means does not depend on where it is read."""
     found: dict[str, str] = {}
-    for package in ("model", "training"):
+    for package in ("bundle", "export", "model", "service", "training", "video"):
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):

@@ -27,7 +27,7 @@ _SPARED_SHARE = 0.25
 Bound = Literal["requests", "tokens", "wait"]
 
 
-class Cost(NamedTuple):
+class RequestCost(NamedTuple):
     """What a request takes.
 
     Attributes:
@@ -47,7 +47,7 @@ class Cost(NamedTuple):
 
 
 # Seconds that a cost takes a service that has nothing else to do.
-Price = Callable[[Cost], float]
+Price = Callable[[RequestCost], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class Admission:
         self.pace = Pace()
         self._seconds = 0.0
         self.price: Price = _by_tokens
-        self._large = Cost(())
+        self._large = RequestCost(())
         self._working = 0
         self._measured_from = 0.0
 
-    def use(self, price: Price, usual: Cost, large: Cost) -> None:
+    def use(self, price: Price, usual: RequestCost, large: RequestCost) -> None:
         """How requests are priced from now on.
 
         Args:
@@ -122,7 +122,7 @@ class Admission:
         large = self.pace.seconds(self.price(self._large))
         return min(large, _SPARED_SHARE * self._limits.max_wait_seconds)
 
-    def admit(self, costs: Sequence[Cost]) -> "Reservation":
+    def admit(self, costs: Sequence[RequestCost]) -> "Reservation":
         """Reserve a slot and a cost, or refuse.
 
         Args:
@@ -144,7 +144,9 @@ class Admission:
         seconds = math.ceil(self.wait_seconds)
         return Overloaded(min(max(1, seconds), _LONGEST_RETRY_SECONDS), reason)
 
-    def _choose(self, costs: Sequence[Cost], held: Cost | None) -> tuple[int, Bound | None]:
+    def _choose(
+        self, costs: Sequence[RequestCost], held: RequestCost | None
+    ) -> tuple[int, Bound | None]:
         """The best way there is room for, and what keeps it from being the first.
 
         ``held`` was reserved before and is not counted now: a cost that does not exceed it fits.
@@ -167,12 +169,12 @@ class Admission:
         assert degraded_by is not None
         raise self.overloaded(degraded_by)
 
-    def _is_held(self, cost: Cost, held: Cost | None) -> bool:
+    def _is_held(self, cost: RequestCost, held: RequestCost | None) -> bool:
         if held is None or cost.tokens > held.tokens:
             return False
         return self.price(cost) <= self.price(held)
 
-    def _short_of(self, cost: Cost, held: Cost | None, spared: float) -> Bound | None:
+    def _short_of(self, cost: RequestCost, held: RequestCost | None, spared: float) -> Bound | None:
         """What there is too little of for this much more, of ``spared`` seconds at least; None when
         it fits."""
         limits = self._limits
@@ -199,7 +201,7 @@ class Admission:
             self._measured_from = time.monotonic()
         self._working += 1
 
-    def _end(self, taken: Cost, tokens: int | None) -> None:
+    def _end(self, taken: RequestCost, tokens: int | None) -> None:
         """Measure the pace from answer to answer, while there is something to do.
 
         Args:
@@ -214,7 +216,7 @@ class Admission:
             self._measured_from = now
 
 
-def _by_tokens(cost: Cost) -> float:
+def _by_tokens(cost: RequestCost) -> float:
     """Before there is an engine, which prices better."""
     return float(cost.tokens)
 
@@ -230,7 +232,7 @@ class Reservation:
     """
 
     def __init__(
-        self, admission: Admission, cost: Cost, way: int, degraded_by: Bound | None
+        self, admission: Admission, cost: RequestCost, way: int, degraded_by: Bound | None
     ) -> None:
         self._admission = admission
         self.way, self.degraded_by = way, degraded_by
@@ -243,11 +245,11 @@ class Reservation:
     def tokens(self) -> int:
         return self.cost.tokens
 
-    def _hold(self, cost: Cost) -> None:
+    def _hold(self, cost: RequestCost) -> None:
         self.cost = cost
         self.seconds = self._admission.price(cost)
 
-    def decide_again(self, costs: Sequence[Cost]) -> None:
+    def decide_again(self, costs: Sequence[RequestCost]) -> None:
         """Hold what fits now, when the form fields are known and the upload has taken its time.
 
         Raises:
@@ -262,13 +264,13 @@ class Reservation:
         finally:
             admission._take(self)
 
-    def shrink(self, cost: Cost) -> None:
+    def shrink(self, cost: RequestCost) -> None:
         """Give back all but this, when it is known that no more is needed."""
         if cost.tokens < self.tokens:
             self._taken = cost
             self.advance(cost)
 
-    def advance(self, left: Cost) -> None:
+    def advance(self, left: RequestCost) -> None:
         """Give back all but what is left, because the rest is done: it counts for the pace."""
         self._admission._give_back(self)
         self._hold(left)

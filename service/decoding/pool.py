@@ -25,7 +25,7 @@ from service.decoding.process import (
 )
 from service.decoding.protocol import SANDBOXES, Decoded, DecodeJob, Failed, Refused, Reply, Sandbox
 from service.decoding.sandbox.confinement import SandboxPolicy
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
@@ -144,7 +144,9 @@ class DecodePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
 
-    async def decode(self, clip: Block, plan: ViewPlan) -> tuple[NDArray[np.uint8], ClipFacts]:
+    async def decode(
+        self, clip: SharedBlock, plan: ViewPlan
+    ) -> tuple[NDArray[np.uint8], ClipFacts]:
         """Decode the frames of a clip that its views need.
 
         Args:
@@ -158,7 +160,7 @@ class DecodePool:
             InternalError: we are.
         """
         clip.seal_content()
-        with Block("frames", size=int(np.prod(plan.shape))) as frames:
+        with SharedBlock("frames", size=int(np.prod(plan.shape))) as frames:
             frames.seal_size()
             job = DecodeJob(
                 clip_bytes=clip.size,
@@ -171,7 +173,7 @@ class DecodePool:
             facts = await self._run(job, clip, frames)
             return frames.array(plan.shape), facts
 
-    async def _run(self, job: DecodeJob, clip: Block, frames: Block) -> ClipFacts:
+    async def _run(self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock) -> ClipFacts:
         worker, reply, seconds = await self._reply(job, clip, frames)
         match reply:
             case Decoded(facts):
@@ -187,7 +189,7 @@ class DecodePool:
                 raise DecoderCrashed
 
     async def _reply(
-        self, job: DecodeJob, clip: Block, frames: Block
+        self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock
     ) -> tuple[DecodeProcess, Reply, float]:
         """A worker's reply, and the seconds it took from when it had the clip."""
         async with contextlib.AsyncExitStack() as held:

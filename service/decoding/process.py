@@ -25,7 +25,7 @@ from service.decoding.protocol import (
 )
 from service.decoding.replies import decode_reply
 from service.decoding.sandbox.confinement import SandboxPolicy, limit_worker
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from startup.path import child_environment, python_command
 
 # Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
@@ -192,7 +192,7 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: DecodeJob, clip: Block, frames: Block) -> Reply:
+    async def run(self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock) -> Reply:
         """Have the worker decode one clip.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see

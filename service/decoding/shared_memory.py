@@ -25,7 +25,7 @@ except (ImportError, AttributeError):  # not Linux: the blocks work, unsealed
     _SEAL_SIZE = _SEAL_CONTENT = 0
 
 
-class Block:
+class SharedBlock:
     """A descriptor of anonymous memory; closing it gives the memory back."""
 
     _descriptor = -1
@@ -63,7 +63,7 @@ class Block:
         """The first ``count`` bytes, or all there are."""
         return os.pread(self.fileno(), count, 0)
 
-    def share(self) -> "Block":
+    def share(self) -> "SharedBlock":
         """The same memory by a descriptor of its own, which outlives this one."""
         descriptor = os.dup(self.fileno())  # first: a copy without one of its own closes ours
         other = copy.copy(self)

@@ -27,7 +27,7 @@ def _run_options() -> ort.RunOptions:
 
 
 @dataclass(eq=False, slots=True)
-class Batch:
+class PlannedRun:
     """Rows of one or several jobs in one run.
 
     Attributes:
@@ -81,7 +81,7 @@ class Scheduler:
         self._max_rows, self._max_padding_ratio = max_rows, max_padding_ratio
         self._max_wait_seconds = max_wait_seconds
         self._queue: list[Job] = []
-        self._retries: list[Batch] = []
+        self._retries: list[PlannedRun] = []
         self._preparing = 0
         self._expected_until = 0.0
 
@@ -135,7 +135,7 @@ class Scheduler:
             return until
         return max(now, min(until, self._expected_until))
 
-    def take(self) -> Batch:
+    def take(self) -> PlannedRun:
         """Form the next batch; what is to be retried goes first."""
         if self._retries:
             return self._retries.pop(0)
@@ -143,7 +143,7 @@ class Scheduler:
         self._queue = [job for job in self._queue if job.left]
         return self._batch(parts)
 
-    def retry(self, batch: Batch) -> None:
+    def retry(self, batch: PlannedRun) -> None:
         """Run it again in halves, before anything else."""
         for parts in _halves([part for part in batch.parts if not part.job.done.done()]):
             half = self._batch(parts)
@@ -174,9 +174,9 @@ class Scheduler:
             work += Work(share, row.rows * job.left, row.tokens * job.left, row.pairs * job.left)
         return self.stage.predict(work, shared=shared)
 
-    def _batch(self, parts: list[Part]) -> Batch:
+    def _batch(self, parts: list[Part]) -> PlannedRun:
         work = Work.of_run([part.job.tokens for part in parts for _ in range(part.rows)])
-        return Batch(self, parts, work)
+        return PlannedRun(self, parts, work)
 
 
 class Device:
@@ -194,7 +194,7 @@ class Device:
     def __init__(self, schedulers: Sequence[Scheduler], turns: int) -> None:
         self.turns = turns
         self._schedulers = schedulers
-        self._running: set[Batch] = set()
+        self._running: set[PlannedRun] = set()
         self._threads = [ThreadPoolExecutor(1, f"inference-{number}") for number in range(turns)]
         self._scheduled: asyncio.Handle | None = None
         self._scheduled_at = 0.0
@@ -307,7 +307,7 @@ class Device:
             _, scheduler = min(due, key=lambda entry: entry[0])
             self._start(scheduler.take(), now)
 
-    def _start(self, batch: Batch, now: float) -> None:
+    def _start(self, batch: PlannedRun, now: float) -> None:
         stage = batch.scheduler.stage
         # Always the first thread that is free: work that comes one by one stays on one thread,
         # whose caches and CPU are still warm.
@@ -327,7 +327,7 @@ class Device:
         batch.ended = future
         future.add_done_callback(lambda ended: self._ended(batch, ended))
 
-    def _ended(self, batch: Batch, ended: "asyncio.Future[tuple[Outputs, float]]") -> None:
+    def _ended(self, batch: PlannedRun, ended: "asyncio.Future[tuple[Outputs, float]]") -> None:
         self._running.discard(batch)
         for part in batch.parts:
             part.job.ended(time.monotonic())
@@ -341,7 +341,7 @@ class Device:
             self._succeeded(batch, outputs, seconds)
         self._dispatch_at(time.monotonic())
 
-    def _succeeded(self, batch: Batch, outputs: Outputs, seconds: float) -> None:
+    def _succeeded(self, batch: PlannedRun, outputs: Outputs, seconds: float) -> None:
         scheduler, first = batch.scheduler, 0
         scheduler.limit.succeeded(batch.padded_tokens)
         scheduler.stage.measured(batch.work, seconds, shared=batch.shared)
@@ -354,7 +354,7 @@ class Device:
         if after < len(self._schedulers):
             self._schedulers[after].expect(now)
 
-    def _failed(self, batch: Batch, error: BaseException) -> None:
+    def _failed(self, batch: PlannedRun, error: BaseException) -> None:
         if not batch.wanted:
             return  # it was ended, and says so
         if is_out_of_memory(error):

@@ -6,7 +6,7 @@ from functools import partial
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
-from service.admission.admission import Admission, AdmissionLimits, Cost
+from service.admission.admission import Admission, AdmissionLimits, RequestCost
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, Sandbox
 from service.engine import Engine, EngineError
@@ -148,8 +148,10 @@ class Pipeline:
         engine.calibrate(self.policy.warm_levels(), usual)
         self.admission.use(
             lambda cost: engine.cost.clip_seconds(*cost),
-            usual=Cost((usual,)),
-            large=Cost((self.manifest.geometry.tokens,), Views.parse(self.default_views).count),
+            usual=RequestCost((usual,)),
+            large=RequestCost(
+                (self.manifest.geometry.tokens,), Views.parse(self.default_views).count
+            ),
         )
         return engine
 

@@ -13,7 +13,7 @@ from bundle.sampling import Views
 from bundle.schema import Manifest
 from bundle.tokens import rank
 from service.decoding.pool import DecodePool
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.engine import DeadlinePassed, Engine
 from service.errors import RequestTimeout
 from service.observability.timing import Trace
@@ -115,7 +115,9 @@ class Stages:
         self._selections: SingleFlight[ClipKey, SelectedClip] = SingleFlight()
         self._extractions: SingleFlight[tuple[ClipKey, int], Extraction] = SingleFlight()
 
-    async def select(self, clip: Block, views: Views, times: Times, *, store: bool) -> "ClipWork":
+    async def select(
+        self, clip: SharedBlock, views: Views, times: Times, *, store: bool
+    ) -> "ClipWork":
         """Decode a clip and select from it, or take what is known of it.
 
         Args:
@@ -144,12 +146,12 @@ class Stages:
         times.trace.add("queue", time.perf_counter() - began)
         return ClipWork(self, selection, key, times, "partial")
 
-    async def _select_and_keep(self, key: ClipKey, clip: Block, times: Times) -> SelectedClip:
+    async def _select_and_keep(self, key: ClipKey, clip: SharedBlock, times: Times) -> SelectedClip:
         selection = await self._select(clip, key.views, times)
         self.cache.put(key, selection, selection.bytes)
         return selection
 
-    async def _select(self, clip: Block, views: Views, times: Times) -> SelectedClip:
+    async def _select(self, clip: SharedBlock, views: Views, times: Times) -> SelectedClip:
         geometry = self.manifest.geometry
         plan = ViewPlan(
             temporal=views.temporal,

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from service.admission.admission import Admission, Cost, Reservation
+from service.admission.admission import Admission, RequestCost, Reservation
 from service.decoding.containers import Container
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.engine import OutOfMemory
 from service.errors import (
     ClientDisconnected,
@@ -52,10 +52,10 @@ class Received:
     form: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Source(Protocol):
+class ClipSource(Protocol):
     """Where a clip comes from."""
 
-    async def read_clip(self, block: Block) -> Received:
+    async def read_clip(self, block: SharedBlock) -> Received:
         """Put the clip's bytes into ``block``."""
         ...
 
@@ -76,7 +76,7 @@ class Call:
         store: False passes the cache by, if there is one.
     """
 
-    source: Source
+    source: ClipSource
     query: Sequence[tuple[str, str]]
     request_id: str
     trace: Trace = field(default_factory=Trace)
@@ -154,7 +154,7 @@ class Way:
                     raise NotReady(reason)
                 plan = question.plan(call.query)
                 reservation = self.admission.admit(plan.costs)
-            with reservation, Block("clip") as clip:
+            with reservation, SharedBlock("clip") as clip:
                 # Upload: the clip's bytes, and a form's fields, which belong to the parameters.
                 with call.trace.stage("upload"):
                     received = await call.source.read_clip(clip)
@@ -177,7 +177,7 @@ class Way:
         question: Question[_Plan, _T],
         plan: _Plan,
         call: Call,
-        clip: Block,
+        clip: SharedBlock,
         arrival: Arrival,
         reservation: Reservation,
     ) -> Answered[_Plan, _T]:
@@ -200,10 +200,10 @@ class Way:
             while True:
                 kept = look.level.kept
                 if look.left is not None:
-                    reservation.shrink(Cost((kept, *look.left), views.count))
+                    reservation.shrink(RequestCost((kept, *look.left), views.count))
                 extractions[kept] = await work.extract(kept)
                 if look.left:
-                    reservation.advance(Cost(look.left, views.count, selected=True))
+                    reservation.advance(RequestCost(look.left, views.count, selected=True))
                 seen = Seen(extractions[kept].logits, _predict(plan, work, arrival))
                 try:
                     look = rule.send(seen)

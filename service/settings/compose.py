@@ -7,11 +7,11 @@ from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.decoding.containers import CONTAINERS
-from service.settings.decoding import Cache, Decoding
-from service.settings.limits import Admission, Deadlines, Limits
-from service.settings.model import Engine, Model
+from service.settings.decoding import CacheSettings, DecodingSettings
+from service.settings.limits import AdmissionSettings, DeadlinesSettings, LimitsSettings
+from service.settings.model import EngineSettings, ModelSettings
 from service.settings.proxies import clean_prefix, trusted_network
-from service.settings.server import Keys, Server
+from service.settings.server import KeysSettings, ServerSettings
 
 if TYPE_CHECKING:
     from service.engine import EngineOptions
@@ -21,7 +21,16 @@ ENVIRONMENT_PREFIX = "LOOKWHEN_"
 
 # The last base comes first among the fields: in docs/settings.md, and where values are judged.
 class Settings(
-    Decoding, Cache, Admission, Deadlines, Limits, Engine, Model, Keys, Server, BaseSettings
+    DecodingSettings,
+    CacheSettings,
+    AdmissionSettings,
+    DeadlinesSettings,
+    LimitsSettings,
+    EngineSettings,
+    ModelSettings,
+    KeysSettings,
+    ServerSettings,
+    BaseSettings,
 ):
     """The service's settings; see ``docs/settings.md`` for the same as a table."""
 

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from service.settings.group import Group, MiB, Seconds, setting
+from service.settings.group import MiB, Seconds, SettingsGroup, setting
 
 
-class Cache(Group):
+class CacheSettings(SettingsGroup):
     """What is kept of clips after their answer."""
 
     cache_bytes: int = setting(
@@ -19,7 +19,7 @@ class Cache(Group):
     )
 
 
-class Decoding(Group):
+class DecodingSettings(SettingsGroup):
     """The processes that decode clips."""
 
     decode_workers: int = setting(

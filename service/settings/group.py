@@ -9,7 +9,7 @@ MiB = 1024 * 1024
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """Settings that belong together; the class names their part of ``docs/settings.md``."""
 
 

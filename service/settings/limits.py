@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic_settings import NoDecode
 
 from service.decoding.containers import CONTAINERS, Container
-from service.settings.group import Group, MiB, Seconds, setting
+from service.settings.group import MiB, Seconds, SettingsGroup, setting
 
 
-class Limits(Group):
+class LimitsSettings(SettingsGroup):
     """What a clip and a request may be at most."""
 
     max_body_bytes: int = setting(
@@ -69,7 +69,7 @@ class Limits(Group):
     )  # fmt: skip
 
 
-class Deadlines(Group):
+class DeadlinesSettings(SettingsGroup):
     """How long each part of a request may take."""
 
     upload_timeout_seconds: Seconds = setting(
@@ -90,7 +90,7 @@ class Deadlines(Group):
     )
 
 
-class Admission(Group):
+class AdmissionSettings(SettingsGroup):
     """How much may be under way at the same time, and when it is served sparser."""
 
     max_requests_in_flight: int = setting(

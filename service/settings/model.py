@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic_settings import NoDecode
 
-from service.settings.group import Group, MiB, setting
+from service.settings.group import MiB, SettingsGroup, setting
 
 DEFAULT_LEVELS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95,
                   0.97, 0.98, 0.99)  # fmt: skip
 
 
-class Model(Group):
+class ModelSettings(SettingsGroup):
     """What is served, and where it computes."""
 
     bundle: Path | None = setting(
@@ -33,7 +33,7 @@ class Model(Group):
     )
 
 
-class Engine(Group):
+class EngineSettings(SettingsGroup):
     """How the graphs are run."""
 
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting(

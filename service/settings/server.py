@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic_settings import NoDecode
 
-from service.settings.group import Group, Seconds, setting
+from service.settings.group import Seconds, SettingsGroup, setting
 
 
-class Server(Group):
+class ServerSettings(SettingsGroup):
     """How the service listens, ends, logs and is watched."""
 
     host: str = setting(
@@ -78,7 +78,7 @@ class Server(Group):
     )
 
 
-class Keys(Group):
+class KeysSettings(SettingsGroup):
     """Who may ask, and how much of it."""
 
     api_keys_file: Path | None = setting(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.settings.compose import ENVIRONMENT_PREFIX, Settings
-from service.settings.group import Group
+from service.settings.group import SettingsGroup
 
 
 def settings_markdown() -> str:
@@ -17,9 +17,14 @@ def settings_markdown() -> str:
         "This page is generated: `python -m service.settings > docs/settings.md`.",
     ]
     for group in reversed(Settings.__bases__):
-        if not issubclass(group, Group):
+        if not issubclass(group, SettingsGroup):
             continue
-        lines += ["", f"## {group.__name__}", "", "| variable | default | limits | meaning |"]
+        lines += [
+            "",
+            f"## {group.__name__.removesuffix('Settings')}",
+            "",
+            "| variable | default | limits | meaning |",
+        ]
         lines += ["|---|---|---|---|"]
         for name, field in group.model_fields.items():
             variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"

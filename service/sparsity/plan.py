@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from service.admission.admission import Cost
+from service.admission.admission import RequestCost
 from service.errors import ContradictoryParameters
 from service.sparsity.levels import Level, SparsityPolicy, ladder
 from service.sparsity.parameters import AUTO, Parameters, SweepParameters
@@ -55,7 +55,7 @@ class Plan:
         return frozenset(level.kept for level in (*self.steps, *self.ceilings))
 
     @property
-    def costs(self) -> tuple[Cost, ...]:
+    def costs(self) -> tuple[RequestCost, ...]:
         """What has to be reserved under each ceiling, best first; see :meth:`Admission.admit`.
 
         A cascade may have to go through its whole ladder.
@@ -67,7 +67,7 @@ class Plan:
             ]
         else:
             of_view = [(self.under(ceiling)[0].kept,) for ceiling in self.ceilings]
-        return tuple(Cost(kept, self.asked.views.count) for kept in of_view)
+        return tuple(RequestCost(kept, self.asked.views.count) for kept in of_view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class SweepPlan:
         return frozenset(level.kept for level in self.levels.values())
 
     @property
-    def costs(self) -> tuple[Cost, ...]:
+    def costs(self) -> tuple[RequestCost, ...]:
         """What has to be reserved; a sweep has one way to be served."""
-        return (Cost(self.kept, self.asked.views.count),)
+        return (RequestCost(self.kept, self.asked.views.count),)
 
 
 def plan_sweep(policy: SparsityPolicy, asked: SweepParameters) -> SweepPlan:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.decoding.pool import DecodePool, PoolLimits
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 Frames = NDArray[np.uint8]
@@ -55,6 +55,6 @@ async def pool_of(
 async def decode_in(
     pool: DecodePool, clip: Path | bytes, plan: ViewPlan = PLAN
 ) -> tuple[Frames, ClipFacts]:
-    with Block("clip") as block:
+    with SharedBlock("clip") as block:
         block.append(clip if isinstance(clip, bytes) else clip.read_bytes())
         return await pool.decode(block, plan)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission.admission import Admission, AdmissionLimits, Cost, Reservation
+from service.admission.admission import Admission, AdmissionLimits, RequestCost, Reservation
 from service.admission.throughput import Pace
 from service.errors import Overloaded
 
@@ -16,17 +16,17 @@ def admission_of(
     return Admission(AdmissionLimits(max_requests, max_tokens, max_wait_seconds, **marks))
 
 
-def costs(*tokens: int) -> list[Cost]:
-    return [Cost((count,)) for count in tokens]
+def costs(*tokens: int) -> list[RequestCost]:
+    return [RequestCost((count,)) for count in tokens]
 
 
 def at_tokens_per_second(admission: Admission, rate: float) -> None:
     """Price tokens alone, and forget what was measured."""
     admission.pace = Pace()
-    admission.use(lambda cost: cost.tokens / rate, Cost((100,)), Cost(()))
+    admission.use(lambda cost: cost.tokens / rate, RequestCost((100,)), RequestCost(()))
 
 
-def fill(admission: Admission, ways: list[Cost]) -> list[Reservation]:
+def fill(admission: Admission, ways: list[RequestCost]) -> list[Reservation]:
     """Admit the same request until it is refused."""
     held = []
     while True:
@@ -88,7 +88,7 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
     admission = admission_of(100, 100_000, 5)
     at_tokens_per_second(admission, 100)
 
-    admission.use(admission.price, Cost((100,)), large=Cost((80,)))
+    admission.use(admission.price, RequestCost((100,)), large=RequestCost((80,)))
     held = fill(admission, costs(8))
     assert admission.wait_seconds == pytest.approx(5 - 0.8, abs=0.08)
     with pytest.raises(Overloaded) as caught:
@@ -100,7 +100,7 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
     for reservation in held:
         reservation.__exit__(None, None, None)
 
-    admission.use(admission.price, Cost((100,)), large=Cost((1000,)))
+    admission.use(admission.price, RequestCost((100,)), large=RequestCost((1000,)))
     fill(admission, costs(8))
     # No more than a quarter of the wait is left for what hardly fits at all.
     assert admission.wait_seconds == pytest.approx(5 - 1.25, abs=0.08)
@@ -109,7 +109,7 @@ def test_small_requests_get_in_no_easier_than_a_large_one() -> None:
 def test_what_is_kept_for_large_requests_is_no_room_that_degrading_waits_for() -> None:
     admission = admission_of(100, 100_000, 5, degrade_from_load=0.5, degrade_full_load=1.0)
     at_tokens_per_second(admission, 100)
-    admission.use(admission.price, Cost((100,)), large=Cost((100,)))
+    admission.use(admission.price, RequestCost((100,)), large=RequestCost((100,)))
     held = fill(admission, costs(10, 5))
     assert (held[0].way, held[-1].way) == (0, 1)
     assert admission.load == (pytest.approx(1, abs=0.02), "wait")
@@ -166,7 +166,9 @@ def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> N
     now = 0.0
     monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(10_000, 10**9, 10**9)
-    admission.use(lambda cost: 0.02 * cost.views + cost.tokens / 10_000, Cost((100,)), Cost(()))
+    admission.use(
+        lambda cost: 0.02 * cost.views + cost.tokens / 10_000, RequestCost((100,)), RequestCost(())
+    )
     queue = [admission.admit(costs(50))]
     queue[0].begin()
     ratios = []
@@ -270,9 +272,9 @@ def test_what_was_admitted_is_not_refused_later() -> None:
 def test_what_is_not_needed_is_given_back() -> None:
     admission = admission_of(99, 1000, 60)
     with admission.admit(costs(600)) as reservation:
-        reservation.shrink(Cost((50,)))
+        reservation.shrink(RequestCost((50,)))
         assert admission.tokens == 50
-        reservation.shrink(Cost((70,)))
+        reservation.shrink(RequestCost((70,)))
         assert admission.tokens == 50, "it never grows by shrinking"
     assert admission.tokens == 0
 
@@ -285,10 +287,10 @@ def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.Mon
     for _ in range(120):
         with admission.admit(costs(900)) as reservation:
             reservation.begin()
-            reservation.shrink(Cost((600,)))  # it turns out that no more are needed
+            reservation.shrink(RequestCost((600,)))  # it turns out that no more are needed
             for left in ((200,), ()):
                 now += 1.0
-                reservation.advance(Cost(left))
+                reservation.advance(RequestCost(left))
                 assert admission.tokens == sum(left)
             reservation.answered(600)
     assert admission.pace.seconds(6) == pytest.approx(2, rel=0.01)
@@ -323,7 +325,7 @@ def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> 
         if then == "again":
             reservation.decide_again(costs(most if reservation.way == 0 else least))
         if then == "shrink":
-            reservation.shrink(Cost((least // 2,)))
+            reservation.shrink(RequestCost((least // 2,)))
         assert admission.tokens == sum(held.tokens for held in inside) <= 500
         assert admission.requests == len(inside) <= 8
 
@@ -333,7 +335,7 @@ def test_a_price_that_rises_changes_nothing_in_the_wait(monkeypatch: pytest.Monk
     now, decoding = 0.0, 0.0
     monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(100, 10**6, 60)
-    admission.use(lambda cost: decoding + cost.tokens / 5000, Cost((100,)), Cost(()))
+    admission.use(lambda cost: decoding + cost.tokens / 5000, RequestCost((100,)), RequestCost(()))
     queue: list[Reservation] = []
     for _ in range(300):
         while len(queue) < 32:
@@ -360,10 +362,12 @@ def test_what_keeps_from_the_best_way_is_told() -> None:
 
 def test_fewer_tokens_of_more_views_are_no_less() -> None:
     admission = admission_of(99, 1_000_000, 10)
-    admission.use(lambda cost: cost.views + cost.tokens / 1000, Cost((1000,)), Cost(()))
+    admission.use(
+        lambda cost: cost.views + cost.tokens / 1000, RequestCost((1000,)), RequestCost(())
+    )
     with admission.admit(costs(4000)), admission.admit(costs(1000)) as reservation:
         with pytest.raises(Overloaded) as caught:
-            reservation.decide_again([Cost((75,), views=12)])
+            reservation.decide_again([RequestCost((75,), views=12)])
         assert caught.value.reason == "wait"
         assert (admission.requests, admission.tokens) == (2, 5000)
         reservation.decide_again(costs(900))

@@ -19,7 +19,7 @@ from decode_pools import H264, MiB, decode_in, pool_of
 from service.decoding.process import DecodeProcess, WorkerStartError
 from service.decoding.protocol import ProtocolError
 from service.decoding.replies import decode_reply
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.errors import DecodeMemoryExceeded, DecoderCrashed, DecodeTimeout
 from video.facts import ViewPlan
 
@@ -250,14 +250,14 @@ def test_workers_decode_on_the_gpu(tmp_path: Path) -> None:
 
 
 def test_blocks_cannot_be_changed_or_shrunk() -> None:
-    with Block("clip") as block:
+    with SharedBlock("clip") as block:
         block.append(b"abc")
         block.seal_content()
         with pytest.raises(PermissionError):
             os.pwrite(block.fileno(), b"x", 0)
         with pytest.raises(PermissionError):
             os.ftruncate(block.fileno(), 1)
-    with Block("frames", size=12) as block:
+    with SharedBlock("frames", size=12) as block:
         block.seal_size()
         with pytest.raises(PermissionError):
             os.ftruncate(block.fileno(), 1)

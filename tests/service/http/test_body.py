@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -83,7 +83,7 @@ def read(
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         body = RequestBody({"content-type": content_type, **named}, receive, limits, memory)
         try:
-            with Block("clip") as block:
+            with SharedBlock("clip") as block:
                 received = await body.read_clip(block)
                 return block.read(block.size), received
         finally:

@@ -28,7 +28,7 @@ from service.decoding.protocol import (
     encode_reply,
 )
 from service.decoding.replies import decode_reply
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.http.server import _listen
 from video.errors import ClipRefused
 from video.facts import MOST_FPS, ViewPlan
@@ -102,7 +102,7 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("video.views.decode_views", refuse)
     monkeypatch.setattr("service.decoding.sandbox.confinement.limit_job", lambda *_: None)
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
-    with here, there, Block("clip") as clip, Block("frames", size=12) as frames:
+    with here, there, SharedBlock("clip") as clip, SharedBlock("frames", size=12) as frames:
         clip.append(worker.WARM_UP_CLIP.read_bytes())
         job = DecodeJob(clip.size, plan, LIMITS, 1, 1.0, 0)
         prober = Prober(torch.ops.loaded_libraries)
@@ -142,7 +142,7 @@ def test_a_block_that_cannot_be_shared_stays_open(monkeypatch: pytest.MonkeyPatc
     def dup(descriptor: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    with Block("clip") as block:
+    with SharedBlock("clip") as block:
         block.append(b"abc")
         monkeypatch.setattr(os, "dup", dup)
         with pytest.raises(OSError, match="Too many open files"):

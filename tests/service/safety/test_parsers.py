@@ -24,7 +24,7 @@ from service.decoding.protocol import (
     encode_reply,
 )
 from service.decoding.replies import decode_reply
-from service.decoding.shared_memory import Block
+from service.decoding.shared_memory import SharedBlock
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
 from service.sparsity.parameters import (
@@ -140,7 +140,7 @@ def test_any_body_is_taken_or_refused(
         return {"type": "http.request", "body": body, "more_body": bool(pieces)}
 
     async def read() -> None:
-        with Block("clip") as block, suppress(ServiceError):
+        with SharedBlock("clip") as block, suppress(ServiceError):
             received = await RequestBody(headers, receive, LIMITS).read_clip(block)
             assert block.size <= LIMITS.max_body_bytes
             assert len(received.form) < LIMITS.max_form_fields

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
-from service.admission.admission import Cost
+from service.admission.admission import RequestCost
 from service.errors import ContradictoryParameters
 from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve, ladder
@@ -192,10 +192,10 @@ def tokens_of(made: Plan) -> tuple[int, ...]:
 
 def test_costs_are_the_worst_case_under_each_ceiling() -> None:
     assert tokens_of(planned(sparsity=0.7)) == (300,)
-    assert planned(sparsity=0.7, views=Views(2, 3)).costs == (Cost((300,), views=6),)
+    assert planned(sparsity=0.7, views=Views(2, 3)).costs == (RequestCost((300,), views=6),)
     assert tokens_of(planned(sparsity=0.9, max_sparsity=0.95)) == (100, 75, 50)
     assert tokens_of(planned(sparsity="auto", coverage=0.5)) == (300,)
-    assert planned(margin=0.5).costs == (Cost((50, 150, 300)),)
+    assert planned(margin=0.5).costs == (RequestCost((50, 150, 300)),)
     assert tokens_of(planned(sparsity=0.9, margin=0.5, max_sparsity=0.95)) == (
         50 + 100,
         50 + 75,
