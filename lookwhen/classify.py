@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 )
 @click.option("--max-sparsity", metavar="S", help="Allow a busy service to be sparser, up to this.")
 @click.option(
-    "--strict", is_flag=True, default=None, help="Rather be refused than served sparser than asked."
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="Rather be refused than served sparser because the service is busy.",
 )
 @click.option(
     "--sweep", metavar="S,S,...", help="Show several sparsities of one selection instead."
@@ -96,4 +99,6 @@ def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     except ContradictoryParameters as error:
         raise click.UsageError(error.detail) from None
     except InvalidParameter as error:
-        raise click.UsageError(f"--{error.detail}") from None
+        field = str(error.members["field"])
+        option = "sweep" if field == "sparsities" else field.replace("_", "-")
+        raise click.UsageError("--" + error.detail.replace(field, option, 1)) from None

@@ -1,4 +1,4 @@
-"""``python -P -m training.evaluate``: the command of :mod:`training.evaluation.evaluate`."""
+"""The old place of ``lookwhen train evaluate``, which is :mod:`training.evaluation.evaluate`."""
 
 from training.evaluation.evaluate import main
 

@@ -1,4 +1,4 @@
-"""``python -P -m training.supervised``: see :mod:`training.moving_things.supervised`."""
+"""The old place of ``lookwhen train builtin``: :mod:`training.moving_things.supervised`."""
 
 from training.moving_things.supervised.command import main
 

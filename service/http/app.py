@@ -10,7 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.staticfiles import StaticFiles
 
 from bundle.reader import Bundle
 from service import __version__
@@ -18,6 +17,7 @@ from service.decoding.protocol import SANDBOXES
 from service.errors import ServiceError
 from service.http import openapi
 from service.http.access import Authentication, BrowserRules
+from service.http.assets import Assets
 from service.http.body import UploadMemory
 from service.http.forwarded import Forwarded
 from service.http.head import HeadAsGet
@@ -93,7 +93,7 @@ def create_app(
     app.include_router(router)
     if settings.metrics_port is None:
         app.include_router(metrics_router)
-    app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
+    app.mount("/assets", Assets(directory=ASSETS), name="assets")
     app.add_exception_handler(ServiceError, answer_problem)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(HTTPException, answer_http_error)

@@ -18,7 +18,7 @@ from service.http.forwarded import local_path, root_path
 from service.observability import exemplars, logs
 from service.observability.metrics import ROUTES, UNMATCHED, Metrics
 
-logger = logging.getLogger("service.http.access")
+logger = logging.getLogger("service.access")
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 _UNLOGGED = ("/livez", "/readyz", "/metrics")

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
@@ -99,7 +100,7 @@ _Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("t
 class ClipParameters(BaseModel):
     """What all requests about a clip may say. :func:`bounded` adds the bounds of a service."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     top: Annotated[int, BeforeValidator(_whole_number)] = DEFAULT_TOP
     views: Annotated[Views, BeforeValidator(_views), WithJsonSchema({})] = Views(1, 1)
@@ -168,8 +169,9 @@ class Parameters(ClipParameters):
     )
     strict: _Boolean = Field(
         False,
-        description="Be refused rather than served sparser than asked, also where the service "
-        "does that by default. False when it is not given.",
+        description="Be refused rather than served sparser because the service is busy, also where "
+        "the service does that by default. A `budget_ms` may still choose a sparser level. False "
+        "when it is not given.",
         examples=[True],
     )
 
@@ -260,6 +262,7 @@ def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
             raise ValueError("too many views")
         return views
 
+    examples = [text for text in ("1x1", "4x3") if Views.parse(text).count <= bounds.max_views]
     top = Field(
         bounds.default_top,
         ge=1,
@@ -273,11 +276,11 @@ def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
         description="TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
         f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number. "
         f"{bounds.default_views} when it is not given.",
-        examples=["1x1", "4x3"],
+        examples=examples,
     )
     a_number = Accepts(f"a whole number from 1 to {bounds.max_top}")
     some_views = Accepts(
-        "TEMPORALxSPATIAL, such as 1x1 or 4x3, with 1 or 3 spatial views and at most "
+        f"TEMPORALxSPATIAL, such as {' or '.join(examples)}, with 1 or 3 spatial views and at most "
         f"{bounds.max_views} in all"
     )
     schema = WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,3}x[13]$"})
@@ -306,36 +309,43 @@ def read(kind: type[_P], pairs: Iterable[tuple[str, str]]) -> _P:
         InvalidParameter: names the parameter and what it accepts.
         ContradictoryParameters: each value is accepted, but not all of them together.
     """
-    texts = collect(pairs, names(kind))
+    texts = collect(kind, pairs)
     try:
         return kind.model_validate(texts)
     except ValidationError as error:
         name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
-        (accepts,) = (
-            entry for entry in kind.model_fields[name].metadata if isinstance(entry, Accepts)
-        )
-        raise InvalidParameter(name, texts[name], accepts.text) from None
+        raise _invalid(kind, name, texts[name]) from None
 
 
-def collect(pairs: Iterable[tuple[str, str]], allowed: tuple[str, ...]) -> dict[str, str]:
-    """Check the names, and that what is given more than once is the same each time.
+def collect(kind: type[ClipParameters], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Check the names, and that what is given more than once has the same value each time.
 
     Raises:
-        UnknownParameter, ConflictingParameter.
+        UnknownParameter, InvalidParameter, ConflictingParameter.
     """
     found: dict[str, str] = {}
-    for name, value in pairs:
-        if name not in allowed:
-            raise UnknownParameter(name, list(allowed))
-        if not _same(found.setdefault(name, value), value):
+    for name, text in pairs:
+        if name not in kind.model_fields:
+            raise UnknownParameter(name, list(names(kind)))
+        before = found.setdefault(name, text)
+        if text != before and _value(kind, name, text) != _value(kind, name, before):
             raise ConflictingParameter(name)
     return found
 
 
-def _same(one: str, other: str) -> bool:
-    if _DECIMAL.fullmatch(one) and _DECIMAL.fullmatch(other):
-        return float(one) == float(other)
-    return one.lower() == other.lower()
+def _value(kind: type[ClipParameters], name: str, text: str) -> object:
+    field = kind.model_fields[name]
+    adapter: TypeAdapter[object] = TypeAdapter(field.rebuild_annotation())
+    try:
+        return adapter.validate_python(text)
+    except ValidationError:
+        raise _invalid(kind, name, text) from None
+
+
+def _invalid(kind: type[ClipParameters], name: str, text: str) -> InvalidParameter:
+    metadata = kind.model_fields[name].metadata
+    (accepts,) = (entry for entry in metadata if isinstance(entry, Accepts))
+    return InvalidParameter(name, text, accepts.text)
 
 
 def schemas(kind: type[ClipParameters]) -> dict[str, dict[str, Any]]:

@@ -142,7 +142,7 @@ def plan_classification(
             "max_sparsity",
             "sparsity",
             f"max_sparsity {asked.max_sparsity:g} is less than the sparsity {densest.sparsity:g} "
-            + ("asked for" if asked.sparsity is not None else "of requests that name none"),
+            + _origin(asked, chooses),
         )
     sparsest = _sparser(densest, policy.highest) if chooses else densest
     if most is not None and most.kept > sparsest.kept:
@@ -158,6 +158,13 @@ def plan_classification(
         steps=policy.between(densest, sparsest),
         ceilings=policy.between(densest, floor),
     )
+
+
+def _origin(asked: Parameters, chooses: bool) -> str:
+    """Where the densest level of a plan comes from, in words for the caller."""
+    if isinstance(asked.sparsity, float):
+        return "asked for"
+    return "from which on the service chooses" if chooses else "of requests that name none"
 
 
 def _sparser(one: Level, other: Level) -> Level:

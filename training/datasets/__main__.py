@@ -21,7 +21,8 @@ from training.progress import tracked
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @source_arguments
 @click.option("--decode", is_flag=True, help="Decode a view of every clip.")
-@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
+              help="Processes that decode.")  # fmt: skip
 def main(source: Source, decode: bool, workers: int) -> None:
     """Say what a data set holds and, with --decode, whether every clip of it decodes.
 

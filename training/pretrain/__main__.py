@@ -64,7 +64,7 @@ from training.teachers import TEACHERS
     help="Local video teacher that selector and extractor start from.",
 )
 @click.option("--config", type=click.Choice(list(CONFIGS)), help="Shape of the network.")
-@click.option("--seed", type=int, help="Of weights, order and augmentation.")
+@click.option("--seed", type=click.IntRange(0), help="Of weights, order and augmentation.")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Passes over the clips.")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps, instead of epochs.")
 @click.option("--batch", type=click.IntRange(1), help="Clips per step, of all processes.")

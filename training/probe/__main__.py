@@ -65,8 +65,15 @@ from training.provenance import current_commit, file_digest
     show_default=True,
     help="Of each classifier, however few clips there are.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of splits and of the clips' order.")
-@click.option("--workers", default=2, show_default=True, help="Processes that decode.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of splits and of the clips' order.",
+)
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
+              help="Processes that decode.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda.")
 def main(
     checkpoint: Path,

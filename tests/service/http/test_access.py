@@ -158,6 +158,8 @@ def test_browsers_are_kept_in_bounds(app: FastAPI) -> None:
             app, "GET", f"/assets/{asset}", headers={"if-none-match": found.headers["etag"]}
         )
         assert again.status_code == 304
+        for wrong in (f"/assets/{asset}/", f"/assets//{asset}"):
+            assert ask(app, "GET", wrong, headers=headers).status_code == 404, wrong
     description = ask(app, "GET", "/docs")
     scripts = re.search("script-src ([^;]*)", description.headers["content-security-policy"])
     assert scripts is not None

@@ -62,22 +62,31 @@ def test_values_are_read_as_languages_write_them() -> None:
 
 
 def test_the_same_twice_is_no_conflict() -> None:
-    names = parameters.names(CLASSIFY)
     for name, one, other in (
         ("top", "3", "3"), ("sparsity", "0.9", "0.90"), ("sparsity", ".5", "5e-1"),
-        ("strict", "true", "True"), ("sparsity", "auto", "auto"),
+        ("strict", "true", "True"), ("sparsity", "auto", "auto"), ("cascade", "true", "1"),
+        ("views", "1x1", "01x1"),
     ):  # fmt: skip
-        assert parameters.collect([(name, one), (name, other)], names) == {name: one}
+        assert parameters.collect(CLASSIFY, [(name, one), (name, other)]) == {name: one}
     for name, one, other in (
         ("top", "3", "4"), ("sparsity", "auto", "0.9"), ("sparsity", "0.9", "auto"),
-        ("strict", "true", "false"), ("views", "1x1", "1x3"), ("top", "", "3"),
+        ("strict", "true", "false"), ("views", "1x1", "1x3"),
     ):  # fmt: skip
         with pytest.raises(ConflictingParameter):
-            parameters.collect([(name, one), (name, other)], names)
+            parameters.collect(CLASSIFY, [(name, one), (name, other)])
+    # A value that is none is wrong whichever comes first.
+    for name, one, other in (
+        ("sparsity", "auto", "AUTO"),
+        ("views", "1x1", "1X1"),
+        ("top", "", "3"),
+    ):
+        for pair in ((one, other), (other, one)):
+            with pytest.raises(InvalidParameter):
+                parameters.collect(CLASSIFY, [(name, text) for text in pair])
     with pytest.raises(UnknownParameter):
-        parameters.collect([("sparcity", "0.5")], names)
+        parameters.collect(CLASSIFY, [("sparcity", "0.5")])
     with pytest.raises(UnknownParameter):
-        parameters.collect([("sparsity", "0.5")], parameters.names(SWEEP))
+        parameters.collect(SWEEP, [("sparsity", "0.5")])
 
 
 def read(**texts: str) -> Parameters:
