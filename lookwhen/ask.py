@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,9 +129,11 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
         answer: schemas.Classification | schemas.Sweep
         try:
             if asked == "sweep":
-                answer = responses.sweep(bundle.manifest, await pipeline.sweep(call))
+                answer = await pipeline.sweep(call, partial(responses.sweep, bundle.manifest))
             else:
-                answer = responses.classification(bundle.manifest, await pipeline.classify(call))
+                answer = await pipeline.classify(
+                    call, partial(responses.classification, bundle.manifest)
+                )
         except ServiceError as error:
             raise FileError(f"{error.detail} ({error.code})") from None
         except OSError as error:

@@ -1,11 +1,11 @@
 """``python -m service`` was the command ``lookwhen``, and starts it for one more release."""
 
-import runpy
+import importlib
 
 from startup.command import begin, name_successor
 
 if __name__ == "__main__":
     begin("lookwhen")
     name_successor("service")
-    # Not imported: the service does not depend on the command that starts it.
-    runpy.run_module("lookwhen", run_name="__main__", alter_sys=True)
+    # By its name, because the service does not depend on the command that starts it.
+    importlib.import_module("lookwhen.command_line").main(prog_name="lookwhen")

@@ -162,7 +162,9 @@ async def main():
     app = create_app(read_bundle(default_bundle_path()), settings)
     pipeline = app.state.pipeline
     await pipeline.start()
-    answer = await pipeline.classify(Call(Source(), [("sparsity", "0.9")], "id"))
+    answer = await pipeline.classify(
+        Call(Source(), [("sparsity", "0.9")], "id"), lambda answered: answered
+    )
     assert len(answer.outcome.steps) == 1
     await pipeline.stop()
 

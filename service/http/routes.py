@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,15 +25,13 @@ from service.http.forwarded import root_path
 from service.http.openapi import problem_response, problem_responses
 from service.observability.exposition import expose
 from service.pipeline.pipeline import Pipeline
-from service.pipeline.way import Answered, Call
-from service.sparsity.plan import Plan, SweepPlan
+from service.pipeline.way import Call
 
 router = APIRouter()
 # Apart, because metrics may have a port of their own.
 metrics_router = APIRouter()
 
-_Plan = TypeVar("_Plan", bound=Plan | SweepPlan)
-_T = TypeVar("_T")
+_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
 
 PAGES = Path(__file__).parents[1] / "pages"
 ASSETS = PAGES / "assets"
@@ -81,8 +80,11 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
     `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'localhost:8000/classify'`
     """
     pipeline = _pipeline(request)
-    done = await _about_a_clip(request, response, pipeline.classify)
-    answer = responses.classification(pipeline.manifest, done)
+    answer = await _about_a_clip(
+        request,
+        response,
+        partial(pipeline.classify, say=partial(responses.classification, pipeline.manifest)),
+    )
     request.state.log |= {
         "sparsity": answer.sparsity.used,
         "degraded": answer.sparsity.reason,
@@ -111,8 +113,9 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
     `curl -F file=@clip.mp4 'localhost:8000/sweep?sparsities=0,0.5,0.9'`
     """
     pipeline = _pipeline(request)
-    done = await _about_a_clip(request, response, pipeline.sweep)
-    answer = responses.sweep(pipeline.manifest, done)
+    answer = await _about_a_clip(
+        request, response, partial(pipeline.sweep, say=partial(responses.sweep, pipeline.manifest))
+    )
     request.state.log |= {
         "sparsities": [point.used for point in answer.points],
         "tokens": sum(point.tokens for point in answer.points),
@@ -124,8 +127,8 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
 async def _about_a_clip(
     request: Request,
     response: Response,
-    ask: Callable[[Call], Awaitable[Answered[_Plan, _T]]],
-) -> Answered[_Plan, _T]:
+    ask: Callable[[Call], Awaitable[_Answer]],
+) -> _Answer:
     body = _body(request)
     call = Call(
         source=body,
@@ -135,7 +138,7 @@ async def _about_a_clip(
     )
     trace = call.trace
     try:
-        done = await ask(call)
+        answer = await ask(call)
     except ServiceError as error:
         error.headers.setdefault("server-timing", trace.server_timing())
         if not await body.drain():
@@ -145,10 +148,10 @@ async def _about_a_clip(
         body.release()
         stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
         request.state.log = {"stages": stages}
-    request.state.log["cache"] = done.work.cache
+    request.state.log["cache"] = answer.cache
     response.headers["server-timing"] = trace.server_timing()
-    response.headers["cache-status"] = _cache_status(done.work.cache, call.store)
-    return done
+    response.headers["cache-status"] = _cache_status(answer.cache, call.store)
+    return answer
 
 
 def _directives(cache_control: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""The way of a clip: admit, upload, decode, select, queue, extract."""
+"""The way of a clip: admit, upload, decode, select, choose K, extract, answer."""

@@ -1,8 +1,9 @@
 """The parts of the service, put together: made once, started once, stopped once."""
 
 import asyncio
-import logging
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
@@ -23,7 +24,7 @@ from service.sparsity.parameters import Bounds, Parameters, SweepParameters, bou
 from service.sparsity.plan import Plan, SweepPlan, plan_classification, plan_sweep
 from video.facts import ClipFacts
 
-logger = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 # Predictions scatter: a request that is expected to be answered later than at this share of the
 # deadline may be late, and would then have been work for nothing.
@@ -126,21 +127,32 @@ class Pipeline:
             await asyncio.to_thread(self.engine.close)
             self.engine = None
 
-    async def classify(self, call: Call) -> Answered[Plan, rules.Classified]:
-        """Take one clip all the way.
+    async def classify(
+        self, call: Call, say: Callable[[Answered[Plan, rules.Classified]], _Answer]
+    ) -> _Answer:
+        """Take one clip all the way; ``say`` makes the answer of what was found.
 
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
         """
-        done = await self.way.take(self._classification, call)
-        count_classification(self.metrics, done.plan.asked, done.outcome, done.spent_seconds)
-        return done
 
-    async def sweep(self, call: Call) -> Answered[SweepPlan, rules.Swept]:
+        def count_and_say(done: Answered[Plan, rules.Classified]) -> _Answer:
+            asked, spent = done.plan.asked, done.spent_seconds
+            count_classification(self.metrics, asked, done.outcome, spent)
+            return say(done)
+
+        return await self.way.take(self._classification, call, count_and_say)
+
+    async def sweep(
+        self, call: Call, say: Callable[[Answered[SweepPlan, rules.Swept]], _Answer]
+    ) -> _Answer:
         """Take one clip through several sparsities; everything else as in :meth:`classify`."""
-        done = await self.way.take(self._sweep, call)
-        self.metrics.rules.labels("sweep").inc()
-        return done
+
+        def count_and_say(done: Answered[SweepPlan, rules.Swept]) -> _Answer:
+            self.metrics.rules.labels("sweep").inc()
+            return say(done)
+
+        return await self.way.take(self._sweep, call, count_and_say)
 
     def _load_engine(self) -> Engine:
         engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)

@@ -34,6 +34,7 @@ from service.sparsity.rules import Predictions, Rule, Seen, Situation
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_Answer = TypeVar("_Answer")
 _Plan = TypeVar("_Plan", bound=Plan | SweepPlan)
 
 # A request that names no budget wants its answer as soon as one with a budget of a second. A tight
@@ -141,8 +142,16 @@ class Way:
     not_ready_because: Callable[[], str | None]
     timeout_seconds: float
 
-    async def take(self, question: Question[_Plan, _T], call: Call) -> Answered[_Plan, _T]:
+    async def take(
+        self,
+        question: Question[_Plan, _T],
+        call: Call,
+        say: Callable[[Answered[_Plan, _T]], _Answer],
+    ) -> _Answer:
         """Take one clip all the way.
+
+        Args:
+            say: makes the answer; an error in it is counted as any other.
 
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
@@ -170,7 +179,7 @@ class Way:
                 # Answer: from here on the work counts for the pace of the service.
                 reservation.answered(answered.work.tokens)
                 count_work(self.metrics, answered.work)
-                return answered
+                return say(answered)
 
     async def _work(
         self,
@@ -204,7 +213,9 @@ class Way:
                 extractions[kept] = await work.extract(kept)
                 if look.left:
                     reservation.advance(RequestCost(look.left, views.count, selected=True))
-                seen = Seen(extractions[kept].logits, _predict(plan, work, arrival))
+                # After its last look a rule has no use for predictions.
+                predictions = {} if look.left == () else _predict(plan, work, arrival)
+                seen = Seen(extractions[kept].logits, predictions)
                 try:
                     look = rule.send(seen)
                 except StopIteration as end:

@@ -4,6 +4,7 @@ The same names are taken from the query and from form fields. :func:`read` turns
 one of the models here, :func:`schemas` describes them for the OpenAPI document.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def _whole_number(value: object) -> object:
 
 
 def _numbers(value: object) -> object:
-    # Beyond one too many there is nothing to learn.
+    # One more than the most is enough to refuse the list.
     return value.split(",")[: MAX_SWEEP + 1] if isinstance(value, str) else value
 
 
@@ -273,6 +274,7 @@ def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
     )
     views = Field(
         Views.parse(bounds.default_views),
+        validate_default=True,
         description="TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
         f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number. "
         f"{bounds.default_views} when it is not given.",
@@ -313,8 +315,11 @@ def read(kind: type[_P], pairs: Iterable[tuple[str, str]]) -> _P:
     try:
         return kind.model_validate(texts)
     except ValidationError as error:
-        name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
-        raise _invalid(kind, name, texts[name]) from None
+        found = error.errors(include_url=False, include_context=False)
+        name = min((str(each["loc"][0]) for each in found), key=names(kind).index)
+        # The bundle's own number of views may be more than the service allows.
+        text = texts.get(name, str(kind.model_fields[name].default))
+        raise _invalid(kind, name, text) from None
 
 
 def collect(kind: type[ClipParameters], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -333,11 +338,14 @@ def collect(kind: type[ClipParameters], pairs: Iterable[tuple[str, str]]) -> dic
     return found
 
 
+@functools.cache  # to build one takes longer than to read a hundred values
+def _adapter(kind: type[ClipParameters], name: str) -> TypeAdapter[object]:
+    return TypeAdapter(kind.model_fields[name].rebuild_annotation())
+
+
 def _value(kind: type[ClipParameters], name: str, text: str) -> object:
-    field = kind.model_fields[name]
-    adapter: TypeAdapter[object] = TypeAdapter(field.rebuild_annotation())
     try:
-        return adapter.validate_python(text)
+        return _adapter(kind, name).validate_python(text)
     except ValidationError:
         raise _invalid(kind, name, text) from None
 

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from training.datasets.entries import DataSet
-from training.datasets.stores import open_store
 
 
 def data_digest(dataset: DataSet) -> str:
@@ -19,11 +19,15 @@ def data_digest(dataset: DataSet) -> str:
     paths = [os.path.abspath(entry.path) for entry in dataset.entries]  # noqa: PTH100
     above = os.path.commonpath({os.path.dirname(path) for path in paths})  # noqa: PTH120
     digest = hashlib.sha256()
+    # Opened anew: a store of this process may have been written again since it was read.
+    origins: dict[Path, list[Any]] = {}
     for entry, path in zip(dataset.entries, paths, strict=True):
         if entry.store is None:
             identity: list[Any] = [os.path.relpath(path, above), str(entry.span)]
         else:
-            identity = [*open_store(entry.store, entry.path).origin, entry.stored]
+            if entry.path not in origins:
+                origins[entry.path] = list(entry.store(entry.path).origin)
+            identity = [*origins[entry.path], entry.stored]
         digest.update(json.dumps(identity).encode())
     return digest.hexdigest()
 

@@ -138,3 +138,17 @@ def test_bad_lists_name_the_limit(text: str) -> None:
         parameters.read(SWEEP, [("sparsities", text)])
     assert caught.value.members["field"] == "sparsities"
     assert "1 to 16 numbers" in str(caught.value.members["limit"])
+
+
+def test_the_bundles_own_views_have_the_services_bound() -> None:
+    kind = bounded(Parameters, Bounds(4, 1000, "4x3"))
+    with pytest.raises(InvalidParameter) as caught:
+        parameters.read(kind, [])
+    assert caught.value.members["field"] == "views"
+    assert parameters.read(kind, [("views", "2x1")]).views == Views(2, 1)
+
+
+def test_of_several_wrong_values_the_first_of_the_table_is_named() -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        parameters.read(CLASSIFY, [("top", "0"), ("sparsity", "2")])
+    assert caught.value.members["field"] == "sparsity"

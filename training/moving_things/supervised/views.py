@@ -19,6 +19,7 @@ from training.datasets import Batch, Batches, DataSet, Entry, training_batches
 from training.datasets.augment import View
 from training.datasets.close_ups import close_up_box
 from training.datasets.decoding import open_clip
+from training.datasets.errors import UnreadableClip
 from training.datasets.loading import StepShare
 from training.datasets.stores import moving_tokens, open_store
 from training.moving_things.labels import BACKWARDS, ONE_WAY, TURNING
@@ -94,6 +95,10 @@ class RenderedAugmentation:
         if entry.store is None or entry.stored is None:
             raise ValueError(f"{entry.name}: was not rendered")
         clip, mask = open_clip(entry), open_store(entry.store, entry.path).mask(entry.stored)
+        if clip.count != len(mask):
+            raise UnreadableClip(
+                entry.name, f"it has {clip.count} frames, and its store says {len(mask)}"
+            )
         (label,) = entry.labels
         flip = bool(rng.integers(2))
         backwards = bool(rng.integers(2)) and label not in ONE_WAY
