@@ -109,9 +109,9 @@ def test_classify_there(server: Server, white: Path, square: Path, tmp_path: Pat
     ("arguments", "said"),
     [
         (("classify",), "FILE"),
-        (("classify", "a.mp4", "--sparsity", "1"), "sparsity must be"),
-        (("classify", "a.mp4", "--views", "1x2"), "views must be"),
-        (("classify", "a.mp4", "--sweep", "0,2"), "sparsities must be"),
+        (("classify", "a.mp4", "--sparsity", "1"), "--sparsity must be"),
+        (("classify", "a.mp4", "--views", "1x2"), "--views must be"),
+        (("classify", "a.mp4", "--sweep", "0,2"), "--sweep must be"),
         (("classify", "a.mp4", "--sweep", "0", "--strict"), "--strict does not go with --sweep"),
         (("classify", "a.mp4", "--coverage", "0.5"), "coverage needs sparsity=auto"),
         (("classify", "a.mp4", "--cascade", "--sparsity", "auto"), "ask for one of them"),
