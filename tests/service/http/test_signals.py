@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,14 @@ StartServer = Callable[..., Server]
 
 # What nothing is meant by, and what Python itself ignores.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+
+
+@pytest.fixture(autouse=True)
+def sighup_has_its_usual_meaning() -> Iterator[None]:
+    """Also where the tests were started by nohup, whose children ignore it as well."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 # A machine that does much else may take its time.
