@@ -1,5 +1,6 @@
 """CONTRIBUTING shows how to add to training; what it shows is done here to a copy, and used."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -88,7 +89,10 @@ def test_a_target_a_teacher_a_data_set_and_a_recipe_are_added_as_contributing_sa
         add(tmp_path, block["file"], block["where"], block["text"])
     script = tmp_path / "use.py"
     script.write_text(USED)
+    # The copy comes first, whatever another test has made of this process's variables.
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.stdout == "used\n", done.stderr
