@@ -252,7 +252,6 @@ class Way:
     @contextlib.contextmanager
     def _recorded(self, trace: Trace) -> Iterator[None]:
         """Count how a clip's way ends, and make an error for the caller of what is none yet."""
-        error: ServiceError
         try:
             yield
         except ServiceError as caught:
@@ -263,7 +262,7 @@ class Way:
             raise
         except BaseException as caught:
             lacks_room = _is_lack_of_room(caught)
-            error = OutOfRoom() if lacks_room else InternalError()
+            error: ServiceError = OutOfRoom() if lacks_room else InternalError()
             count_failure(self.metrics, error, trace)
             if not lacks_room:
                 raise

@@ -117,7 +117,9 @@ def classify(plan: Plan, situation: Situation) -> Rule[Classified]:
 def fixed(plan: Plan, situation: Situation) -> Rule[Classified]:
     """One look, at the densest level that is allowed."""
     allowed = plan.under(plan.ceilings[situation.way])
-    return (yield from _look_once(plan, situation, wanted=plan.steps[0], affordable=allowed[0]))
+    return (
+        yield from _look_once(plan, situation, allowed, wanted=plan.steps[0], affordable=allowed[0])
+    )
 
 
 def auto(plan: Plan, situation: Situation) -> Rule[Classified]:
@@ -128,6 +130,7 @@ def auto(plan: Plan, situation: Situation) -> Rule[Classified]:
     outcome = yield from _look_once(
         plan,
         situation,
+        allowed,
         wanted=cover(plan.steps, curve, plan.coverage),
         affordable=cover(allowed, curve, plan.coverage),
     )
@@ -192,14 +195,19 @@ def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _look_once(
-    plan: Plan, situation: Situation, *, wanted: Level, affordable: Level
+    plan: Plan,
+    situation: Situation,
+    allowed: Sequence[Level],
+    *,
+    wanted: Level,
+    affordable: Level,
 ) -> Rule[Classified]:
     """One look at the affordable level, or at a sparser one that is in the budget.
 
     Args:
+        allowed: the plan's steps under its ceiling, densest first.
         wanted: what the look would be at if nothing pressed.
     """
-    allowed = plan.under(plan.ceilings[situation.way])
     not_denser = [step for step in allowed if step.kept <= affordable.kept]
     chosen = budget(not_denser, plan, situation.predictions)
     seen = yield Look(chosen, left=())

@@ -58,7 +58,6 @@ def pretrain(
         model.load_state_dict({n: w for n, w in weights.items() if not n.startswith("head.")})
     loop = recipe.loop(len(dataset))
     objective = PreTraining(model, recipe, loop.steps, image=image, video=video)
-    objective.to(processes.device)
     plain = any(source is not None and source.plain_views_only for source in (image, video))
     run = Run(
         name="training.pretrain",

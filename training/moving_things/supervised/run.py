@@ -51,7 +51,6 @@ def train(
         model.load_state_dict(model.state_dict() | parent.state_dict())
 
     dataset, meta = read_dataset("moving-things", data), ClipStore(data).meta
-    clips = f"{meta['clips']} clips of seed {meta['seed']}"
     run = Run(
         name="training.supervised",
         recipe=recipe,
@@ -60,10 +59,10 @@ def train(
         optimizers=optimizers,
         batches=lambda share: supervised_batches(dataset, model.config, recipe.close_ups, **share),
         identity={
-            "clips": clips.replace(" clips", ""),
+            "clips": f"{meta['clips']} of seed {meta['seed']}",
             "start": None if start is None else file_digest(start),
         },
-        data=f"moving_things, {clips}",
+        data=f"moving_things, {meta['clips']} clips of seed {meta['seed']}",
         save=partial(save_checkpoint, model),
         continues=before,
     )
