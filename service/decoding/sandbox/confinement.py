@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.decoding.protocol import SANDBOXES, Sandbox
-from service.decoding.sandbox import landlock, seccomp, syscalls
+from startup.sandbox import landlock, seccomp, syscalls
 
 # Half of all memory on top of what it has, when the kernel compares it with the service.
 _OOM_SCORE = 500

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from service.decoding.process import DecodeProcess, WorkerStartError
-from service.decoding.sandbox import landlock, seccomp
+from startup.sandbox import landlock, seccomp
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[3]
 # has taken over would. Prints what each attempt came to: "done", or the name of the error.
 ATTEMPTS = r"""
 import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, subprocess, sys, threading
-from service.decoding.sandbox import confinement, syscalls, landlock, seccomp
+from service.decoding.sandbox import confinement
+from startup.sandbox import landlock, seccomp, syscalls
 
 layers, canary, port, parent = sys.argv[1].split("+"), sys.argv[2], int(sys.argv[3]), os.getppid()
 libc = ctypes.CDLL(None, use_errno=True)
@@ -143,7 +144,7 @@ def no_landlock() -> bool:
 def no_seccomp() -> bool:
     """Whether the kernel says that it has none, asked in a process that can be spared."""
     script = (
-        "import os\nfrom service.decoding.sandbox import seccomp, syscalls\n"
+        "import os\nfrom startup.sandbox import seccomp, syscalls\n"
         "syscalls.no_new_privileges()\n"
         "print(seccomp.supported() and seccomp.restrict(os.getpid()))"
     )
@@ -329,7 +330,7 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'service.decoding.sandbox.confinement':\n"
-        "            from service.decoding.sandbox import landlock\n"
+        "            from startup.sandbox import landlock\n"
         "            landlock.interface = lambda: 0\n"
         "sys.meta_path.insert(0, Finder())\n"
     )

@@ -12,7 +12,7 @@ import errno
 import os
 import struct
 
-from service.decoding.sandbox import syscalls
+from startup.sandbox import syscalls
 
 # The same on every architecture.
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
@@ -50,7 +50,7 @@ def restrict() -> bool:
     """Give up files, programs, TCP and foreign signals, for good.
 
     Covers the calling thread and those it starts later, so that there must be no other yet. Needs
-    :func:`service.decoding.sandbox.syscalls.no_new_privileges` first.
+    :func:`startup.sandbox.syscalls.no_new_privileges` first.
 
     Returns:
         False where the kernel has no Landlock.

@@ -1,8 +1,9 @@
-"""A seccomp filter: the system calls that decoding needs, and no others.
+"""A seccomp filter: the system calls that decoding and reading weights need, and no others.
 
-An allow-list, because what a decoder does is known and small, and what a kernel offers grows with
-every release. What is not on it fails with EPERM, so that a library which tries something optional
-goes on without. The process is killed only for calling by another architecture's numbers.
+An allow-list, because what a decoder or a reader of weights does is known and small, and what a
+kernel offers grows with every release. What is not on it fails with EPERM, so that a library which
+tries something optional goes on without. The process is killed only for calling by another
+architecture's numbers.
 
 The filter is installed with TSYNC: every thread of the process has it, or installing fails.
 
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.decoding.sandbox import syscalls
+from startup.sandbox import syscalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def supported() -> bool:
 def restrict(pid: int) -> bool:
     """Install the filter in every thread of this process, for good.
 
-    Needs :func:`service.decoding.sandbox.syscalls.no_new_privileges` first.
+    Needs :func:`startup.sandbox.syscalls.no_new_privileges` first.
 
     Returns:
         False where the kernel has no filters.
