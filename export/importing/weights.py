@@ -1,0 +1,138 @@
+"""The tensors of a checkpoint by name, from safetensors or from pickles, without holding them.
+
+Files are mapped, not read: a checkpoint of 4 GB costs no memory until its tensors are used.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from export.importing.errors import ImportRefused
+from startup.path import child_environment, python_command
+
+# Reading is bounded by the disk; what takes longer hangs.
+_UNPICKLE_SECONDS = 1800
+
+# Under which name training scripts keep the weights among other things, in the order of preference.
+_WRAPPERS = ("state_dict", "model", "module")
+
+
+class Weights(Mapping[str, Tensor]):
+    """Tensors by name; each is mapped from its file when it is asked for.
+
+    Attributes:
+        shapes: of every tensor, known without touching its values.
+        confined_by: what confined the process that read the pickle; None for safetensors.
+    """
+
+    def __init__(self, files: list[tuple[Path, str]], confined_by: str | None) -> None:
+        """Open safetensors files, each with the name that errors give it.
+
+        Raises:
+            ImportRefused: one is no such file, or a tensor is in two of them.
+        """
+        self.confined_by = confined_by
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._at: dict[str, tuple[Any, str]] = {}
+        for path, shown in files:
+            try:
+                file = safe_open(path, framework="pt")
+                names = list(file.keys())
+            except (SafetensorError, OSError) as error:
+                raise ImportRefused(f"{shown}: cannot be read as safetensors ({error})") from None
+            for stored in names:
+                if stored in self._at:
+                    raise ImportRefused(f"{shown}: holds {stored}, which another shard holds too")
+                self._at[stored] = (file, stored)
+                self.shapes[stored] = tuple(file.get_slice(stored).get_shape())
+        while any(self._unwrap(f"{wrapper}.") for wrapper in _WRAPPERS):
+            pass
+
+    def _unwrap(self, prefix: str) -> bool:
+        """Take the weights out of what a training kept them in; what is beside them is left out."""
+        inside = [name for name in self._at if name.startswith(prefix)]
+        if inside:
+            self._at = {name.removeprefix(prefix): self._at[name] for name in inside}
+            self.shapes = {name.removeprefix(prefix): self.shapes[name] for name in inside}
+        return bool(inside)
+
+    def __getitem__(self, name: str) -> Tensor:
+        file, stored = self._at[name]
+        tensor: Tensor = file.get_tensor(stored)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._at)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+
+@contextlib.contextmanager
+def open_weights(paths: tuple[Path, ...], *, pickled: bool) -> Iterator[Weights]:
+    """Open the files of a checkpoint.
+
+    Pickles are rewritten as safetensors in the folder for temporary files (``TMPDIR``), which needs
+    as much room as they have, until the context ends.
+
+    Raises:
+        ImportRefused: a file cannot be read, or asks for more than tensors and plain data.
+    """
+    if not pickled:
+        yield Weights([(path, path.name) for path in paths], None)
+        return
+    with tempfile.TemporaryDirectory(prefix="lookwhen-import-") as folder:
+        files, confined = [], set()
+        for number, path in enumerate(paths):
+            out = Path(folder) / f"{number}.safetensors"
+            confined.add(_unpickle(path, out))
+            files.append((out, path.name))
+        yield Weights(files, ", ".join(sorted(confined)))
+
+
+def _unpickle(path: Path, out: Path) -> str:
+    """Have a confined process rewrite a pickle as safetensors; what it was confined by."""
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise ImportRefused(f"{path}: cannot be opened ({error.strerror})") from None
+    with source, out.open("wb") as into:
+        descriptors = (source.fileno(), into.fileno())
+        command = python_command(
+            "-m", "export.importing.unpickling", *(str(number) for number in descriptors)
+        )
+        # None of this process's variables: among them are keys to hubs.
+        passed = {"PATH", "LD_LIBRARY_PATH", "TMPDIR"} & os.environ.keys()
+        kept = {name: os.environ[name] for name in passed}
+        try:
+            done = subprocess.run(
+                command,
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=child_environment(kept),
+                timeout=_UNPICKLE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ImportRefused(f"{path.name}: was not read within {_UNPICKLE_SECONDS} s") from None
+    try:
+        said = json.loads(done.stdout)
+        error = said.get("error")
+        confined = str(said.get("confined_by"))
+    except (ValueError, AttributeError):
+        raise ImportRefused(
+            f"{path.name}: the process that reads pickles ended with {done.returncode} before it "
+            "said anything"
+        ) from None
+    if error is not None:
+        raise ImportRefused(f"{path.name}: {error}")
+    return confined
