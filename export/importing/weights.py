@@ -44,7 +44,7 @@ class Weights(Mapping[str, Tensor]):
         self._at: dict[str, tuple[Any, str]] = {}
         for path, shown in files:
             try:
-                file = safe_open(path, framework="pt")
+                file: Any = safe_open(path, framework="pt")
                 names = list(file.keys())
             except (SafetensorError, OSError) as error:
                 raise ImportRefused(f"{shown}: cannot be read as safetensors ({error})") from None
@@ -126,13 +126,13 @@ def _unpickle(path: Path, out: Path) -> str:
             raise ImportRefused(f"{path.name}: was not read within {_UNPICKLE_SECONDS} s") from None
     try:
         said = json.loads(done.stdout)
-        error = said.get("error")
+        wrong = said.get("error")
         confined = str(said.get("confined_by"))
     except (ValueError, AttributeError):
         raise ImportRefused(
             f"{path.name}: the process that reads pickles ended with {done.returncode} before it "
             "said anything"
         ) from None
-    if error is not None:
-        raise ImportRefused(f"{path.name}: {error}")
+    if wrong is not None:
+        raise ImportRefused(f"{path.name}: {wrong}")
     return confined

@@ -1,0 +1,208 @@
+"""Selectors without weights, for public checkpoints, which have none of their own.
+
+All take ``clip_small``, uint8 [B, t, H', W', 3], of which a small frame is exactly one step of the
+grid of tokens and a cell of ``H' / rows`` by ``W' / columns`` pixels is one token, and give scores,
+float [B, N]; higher is worth keeping.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Distances that `unique` holds at a time for a clip: 16 MB of them.
+_DISTANCES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorInput:
+    """What a selector sees.
+
+    Attributes:
+        grid: (steps, rows, columns) of tokens.
+        side: of a token's cell, in pixels of the small clip.
+        std: by which pixels on a 0-1 scale are divided; the mean cancels in every difference.
+    """
+
+    grid: tuple[int, int, int]
+    side: int
+    std: tuple[float, float, float]
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        steps, rows, columns = self.grid
+        return steps * rows * columns
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of a small clip: (t, H', W', 3)."""
+        steps, rows, columns = self.grid
+        return steps, rows * self.side, columns * self.side, 3
+
+    @property
+    def values(self) -> int:
+        """Pixel values of a small clip."""
+        steps, height, width, channels = self.shape
+        return steps * height * width * channels
+
+
+class WeightlessSelector(nn.Module):
+    """The common base: pixels in normalised units.
+
+    Attributes:
+        macs: multiply-accumulates for one view. A pixel value that is scaled and added up counts as
+            one: not much, but all that there is.
+    """
+
+    def __init__(self, given: SelectorInput) -> None:
+        super().__init__()
+        self.given = given
+        self.macs = 0
+        self.register_buffer("scale", 1 / (255 * torch.tensor(given.std)), persistent=False)
+
+    def pixels(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float, in units of the standard deviation."""
+        scale: Tensor = self.get_buffer("scale")
+        return clip_small.to(torch.float32) * scale
+
+
+class ChangeSelector(WeightlessSelector):
+    """How much a token's cell differs from the same place one step before: mean |difference|.
+
+    The first step, which has none before it, takes the second's score. Of a clip of one step all
+    scores are 0.
+
+    Source: FluxViT's (arXiv 2503.14237) selection on dense checkpoints, there on embeddings of
+    patches; on pixels it needs no weights, which is why we chose it.
+    """
+
+    def __init__(self, given: SelectorInput) -> None:
+        super().__init__(given)
+        self.macs = given.values
+
+    def forward(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float [B, N]."""
+        return self.changes(clip_small, 1).flatten(1)
+
+    def changes(self, clip_small: Tensor, groups: int) -> Tensor:
+        """[B, t, rows * columns]; the first step of each group takes the second's."""
+        steps, rows, columns = self.given.grid
+        side = self.given.side
+        pixels = self.pixels(clip_small)
+        if steps == 1:
+            return pixels.new_zeros(1).expand(len(clip_small), 1, rows * columns)
+        change = (pixels[:, 1:] - pixels[:, :-1]).abs().mean(dim=-1)
+        cells = change.reshape(-1, steps - 1, rows, side, columns, side).mean(dim=(3, 5)).flatten(2)
+        length = steps // groups
+        if length == 1:  # a group of one step looks back over its edge
+            return torch.cat([cells[:, :1], cells], dim=1)
+        # Step i has the change from i - 1 at place i - 1; the first of a group borrows from i + 1.
+        places = [i if i % length == 0 else i - 1 for i in range(steps)]
+        return torch.stack([cells[:, place] for place in places], dim=1)
+
+
+class GroupSelector(ChangeSelector):
+    """The same share from each group of steps, within a group by change.
+
+    A bundle's service takes the K highest scores of all: a score is therefore minus the token's
+    rank within its group, and K tokens are K / groups of each, up to rounding. Equal changes go to
+    the lower position.
+
+    Source: FluxViT's "group-dynamic" selection: four groups where the steps divide by four, else
+    two, else one.
+    """
+
+    def __init__(self, given: SelectorInput) -> None:
+        super().__init__(given)
+        steps = given.grid[0]
+        self.groups = next(groups for groups in (4, 2, 1) if steps % groups == 0)
+
+    def forward(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float [B, N], whole numbers from -(N / groups - 1) to 0."""
+        changes = self.changes(clip_small, self.groups)
+        within = changes.reshape(len(clip_small), self.groups, -1)
+        order = within.sort(dim=-1, descending=True, stable=True).indices
+        # The place of each token in that order: the inverse of a permutation is its own order.
+        rank = order.sort(dim=-1, stable=True).indices
+        return -rank.to(torch.float32).flatten(1)
+
+
+class UniqueSelector(WeightlessSelector):
+    """How far a token's cell is from the nearest other cell of the clip, in pixels.
+
+    What is there twice is dropped, whatever moves. Squared distances, because only their order
+    counts; some rows of the table of all pairs at a time, so that memory stays bounded.
+
+    Source: LookWhen's top1-distance, which the paper measures on a teacher's features; on pixels it
+    needs no teacher.
+    """
+
+    def __init__(self, given: SelectorInput) -> None:
+        super().__init__(given)
+        N, values = given.tokens, given.side * given.side * 3
+        self.rows = max(1, min(N, _DISTANCES // N))
+        # every pair's product; each cell's square, and its differences from two others
+        self.macs = N * N * values + 3 * N * values
+
+    def forward(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float [B, N]."""
+        steps, rows, columns = self.given.grid
+        side, N = self.given.side, self.given.tokens
+        values = side * side * 3
+        if N == 1:
+            return self.pixels(clip_small).new_zeros(1).expand(len(clip_small), 1)
+        pixels = self.pixels(clip_small).reshape(-1, steps, rows, side, columns, side, 3)
+        cells = pixels.permute(0, 1, 2, 4, 3, 5, 6).reshape(-1, N, values)
+        half_squares = cells.square().sum(dim=-1)[:, None] / 2
+        others = cells.transpose(1, 2)
+        distances = []
+        for start in range(0, N, self.rows):
+            some = cells[:, start : min(start + self.rows, N)]
+            # a b - |b|^2 / 2 orders all b as their distance to a does. The nearest is the cell
+            # itself, or is as near: the farther of the nearest two is the nearest other.
+            nearest = (some @ others - half_squares).topk(2, dim=-1).indices
+            # Differences, because products cancel where cells are nearly alike.
+            first, second = (
+                (some - cells.gather(1, nearest[:, :, i : i + 1].expand(-1, -1, values)))
+                .square()
+                .sum(dim=-1)
+                for i in (0, 1)
+            )
+            distances.append(torch.maximum(first, second))
+        return torch.cat(distances, dim=1)
+
+
+class RandomSelector(WeightlessSelector):
+    """A number by position, the same for every clip: what every other selector has to beat."""
+
+    def __init__(self, given: SelectorInput, seed: int) -> None:
+        super().__init__(given)
+        scores = torch.rand(given.tokens, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("scores", scores, persistent=False)
+
+    def forward(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float [B, N]."""
+        scores: Tensor = self.get_buffer("scores")
+        return scores.expand(len(clip_small), -1)
+
+
+_SELECTORS: dict[str, Callable[[SelectorInput, int], WeightlessSelector]] = {
+    "change": lambda given, _: ChangeSelector(given),
+    "group": lambda given, _: GroupSelector(given),
+    "unique": lambda given, _: UniqueSelector(given),
+    "random": RandomSelector,
+}
+SELECTORS = tuple(_SELECTORS)
+
+
+def make_selector(kind: str, given: SelectorInput, *, seed: int = 0) -> WeightlessSelector:
+    """Make one of :data:`SELECTORS`; the seed is that of ``random``.
+
+    Raises:
+        ValueError: there is no such selector.
+    """
+    if kind not in _SELECTORS:
+        raise ValueError(f"there is no selector {kind!r}, but {', '.join(SELECTORS)}")
+    return _SELECTORS[kind](given, seed).eval()
