@@ -18,7 +18,8 @@ class FeatureSource(Protocol):
     """What a pre-training asks of a teacher, whether it is there or has been.
 
     Attributes:
-        width: D of its tokens.
+        width: D of its tokens for clips and frames.
+        patch_width: D of its patches.
         gives: the parts of TeacherFeatures that it can fill.
         targets: selection targets that it knows ready-made, by name.
         plain_views_only: features are of the service's view alone, so no augmentation is right.
@@ -26,6 +27,7 @@ class FeatureSource(Protocol):
     """
 
     width: int
+    patch_width: int
     gives: frozenset[str]
     targets: frozenset[str]
     plain_views_only: bool
@@ -49,7 +51,8 @@ class OnTheFly:
         """``identity``: the teacher's name and a digest of its weights."""
         self.teacher = teacher
         self.identity = identity
-        self.width, self.gives = teacher.width, teacher.gives
+        self.width, self.patch_width = teacher.width, teacher.patch_width
+        self.gives = teacher.gives
 
     def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
         features: TeacherFeatures = self.teacher(frames, attention="attention" in parts)
@@ -72,11 +75,14 @@ class Stored:
         kept = store.fingerprint
         self.gives, self.targets = frozenset(kept.parts), frozenset(kept.targets)
         self.identity = f"stored {kept.teacher} {kept.weights}"
-        self.width = 0
-        if tokens := self.gives & {"video", "frames", "patches"}:
-            part = min(tokens)
-            sample = store.features(self.numbers[:1], {part})
-            self.width = int(getattr(sample, part).shape[-1])
+        self.width = self._width("video") or self._width("frames")
+        self.patch_width = self._width("patches")
+
+    def _width(self, part: str) -> int:
+        """Numbers of one of the part's tokens; 0 where none is stored."""
+        if part not in self.gives:
+            return 0
+        return int(getattr(self.store.features(self.numbers[:1], {part}), part).shape[-1])
 
     def features(self, frames: Tensor, entries: Tensor, parts: Collection[str]) -> TeacherFeatures:
         wanted = self.gives & set(parts)

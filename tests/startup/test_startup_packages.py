@@ -22,7 +22,8 @@ def test_the_extras_are_those_of_the_project() -> None:
                 for line in project["optional-dependencies"][extra]
             ]
             # timm brings torchvision, and onnxruntime-gpu is imported as onnxruntime
-            names = {package, f"{package}-gpu", "timm" if package == "torchvision" else package}
+            names = {package, f"{package}-gpu", package.replace("_", "-")}
+            names |= {"timm"} if package == "torchvision" else set()
             assert names & set(listed), f"{package} is not in the extra {extra}"
 
 

@@ -220,7 +220,7 @@ def test_a_target_without_its_teacher_is_refused_before_the_first_step(
 
 
 def test_heads_have_the_shapes_of_the_targets() -> None:
-    heads = Heads(SMALL, ExtractorTargets(), video=12, image=24)
+    heads = Heads(SMALL, ExtractorTargets(), video=12, image=24, patches=24)
     features = LookWhen(SMALL).extractor(
         torch.zeros(2, 5, 768, dtype=torch.uint8),
         torch.arange(5).expand(2, 5),
@@ -233,7 +233,8 @@ def test_heads_have_the_shapes_of_the_targets() -> None:
         "frames": (2, 8, 24),
         "patches": (2, 5, 24),
     }
-    same = Heads(SMALL, ExtractorTargets(video=False, change=False), video=0, image=32)
+    targets = ExtractorTargets(video=False, change=False)
+    same = Heads(SMALL, targets, video=0, image=32, patches=32)
     assert sum(parameter.numel() for parameter in same.parameters()) == 0
 
 

@@ -86,7 +86,13 @@ def predict_pretraining(
     widths = {name: width or config.width for name, width in widths.items()}
     with torch.device("meta"):
         model = LookWhen(config)
-        heads = Heads(config, recipe.targets, video=widths["video"], image=widths["image"])
+        heads = Heads(
+            config,
+            recipe.targets,
+            video=widths["video"],
+            image=widths["image"],
+            patches=widths["image"],
+        )
     D, N, V = config.width, config.tokens, widths["image"]
     kept, working = _student(config, rows, config.lowest_sparsity, low, recipe.recompute)
     kept += rows * N * 4 * FLOAT  # both softmaxes of the map loss

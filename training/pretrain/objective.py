@@ -55,9 +55,15 @@ class Heads(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, targets: ExtractorTargets, *, video: int, image: int
+        self,
+        config: ModelConfig,
+        targets: ExtractorTargets,
+        *,
+        video: int,
+        image: int,
+        patches: int,
     ) -> None:
-        """``video`` and ``image``: the teachers' widths."""
+        """``video`` and ``image``: the teachers' widths; ``patches``: the image teacher's."""
         super().__init__()
         D, hidden = config.width, config.mlp_ratio * config.width
         heads: dict[str, nn.Module] = {}
@@ -68,7 +74,7 @@ class Heads(nn.Module):
         if targets.frames:
             heads["frames"] = nn.Identity() if image == D else nn.Linear(D, image)
         if targets.patches:
-            heads["patches"] = nn.Identity() if image == D else nn.Linear(D, image)
+            heads["patches"] = nn.Identity() if patches == D else nn.Linear(D, patches)
         self.heads = nn.ModuleDict(heads)
         self.apply(initialise)
 
@@ -119,6 +125,7 @@ class PreTraining(Objective):
             recipe.targets,
             video=video.width if video else 0,
             image=image.width if image else 0,
+            patches=image.patch_width if image else 0,
         )
 
     def _check(self) -> None:

@@ -1,7 +1,7 @@
 """What a teacher is: a clip in; tokens of the clip, its frames and its patches out.
 
 Shape letters: B batch, T frames of the clip, t time steps of the teacher, h w rows and columns of
-its patches, D its width.
+its patches, D its width. Of some teachers the patches have another D than the other tokens.
 """
 
 import importlib
@@ -44,7 +44,7 @@ class Teacher(nn.Module, ABC):
     """A frozen network that shows what to learn. It stays in ``eval`` mode and takes no gradient.
 
     Attributes:
-        width: D.
+        width: D, of the clip's and the frames' tokens.
         gives: names of the :class:`TeacherFeatures` that it can fill.
         licence: of its published weights, in a few words.
     """
@@ -64,6 +64,11 @@ class Teacher(nn.Module, ABC):
         # In units of a byte.
         self.register_buffer("mean", torch.tensor(mean)[:, None, None] * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None] * 255, persistent=False)
+
+    @property
+    def patch_width(self) -> int:
+        """D of the patches; a convolutional network's differ from its pooled features."""
+        return self.width
 
     def train(self, mode: bool = True) -> Self:
         """Stay in ``eval`` mode: DINOv3, for one, moves its coordinates about in training."""
