@@ -161,8 +161,8 @@ class EfficientNetLiteTeacher(Teacher):
             pooled.append(of_frames.float())
             patches.append(of_patches.float())
         return TeacherFeatures(
-            frames=torch.stack(torch.cat(pooled).split(T)),
-            patches=torch.stack(torch.cat(patches).split(T)),
+            frames=torch.stack(torch.split(torch.cat(pooled), T)),
+            patches=torch.stack(torch.split(torch.cat(patches), T)),
         )
 
 
