@@ -28,7 +28,7 @@ class Steps:
     """Shows which step runs and for how long, and keeps what its programs say.
 
     On a terminal the line of the running step is written anew each second, with the last thing
-    that its program said, so that whoever waits sees that it is alive. Elsewhere each line is
+    that its program said, so that a person who waits sees that it is alive. Elsewhere each line is
     written once: its name when the step starts, its seconds when it ends.
 
     Args:

@@ -61,7 +61,7 @@ class Group(console.Group):
     """Commands in the order in which they were given."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As click's own, unsorted."""
+        """List the commands in the order of definition, where click sorts them."""
         return list(self.commands)
 
 
@@ -75,12 +75,12 @@ class Program(Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """As click's own."""
+        """Parse what was typed; an error in it begins with the program's name."""
         with _named_errors():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's own."""
+        """Run the command; an error in it begins with the program's name."""
         with _named_errors():
             return super().invoke(ctx)
 
@@ -89,7 +89,7 @@ class _Failure(click.ClickException):
     """An error, shown behind the program's name."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """As click's own, but for the name."""
+        """Print the error behind the program's name, where click prints `Error:`."""
         click.echo(f"{PROGRAM}: {self.format_message()}", file, err=True)
 
 
@@ -103,7 +103,7 @@ class _WrongUsage(_Failure):
         self._context = error.ctx
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """As click's own, but for the name."""
+        """Print how the command is used, then the error behind the program's name."""
         if self._context is not None:
             click.echo(self._context.get_usage(), file, err=True)
             click.echo(f"Try '{self._context.command_path} --help' for help.\n", file, err=True)

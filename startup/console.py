@@ -90,7 +90,7 @@ class Command(click.Command):
     """A command that can print whatever there is; for ``@click.command(cls=Command)``."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's own."""
+        """Run as a program: parse, call, and end the process as click does."""
         return _main(lambda: super(Command, self).main(*args, **kwargs))
 
 
@@ -98,5 +98,5 @@ class Group(click.Group):
     """Several of them; for ``@click.group(cls=Group)``."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's own."""
+        """Run as a program: parse, call, and end the process as click does."""
         return _main(lambda: super(Group, self).main(*args, **kwargs))

@@ -106,7 +106,7 @@ def test_training_knows_nothing_of_the_renderer() -> None:
 
 
 def test_no_two_public_classes_of_one_name() -> None:
-    """Of those that serve and train: what a name means does not depend on where it is read."""
+    """In what serves and trains, what a name means does not depend on where it is read."""
     found: dict[str, str] = {}
     for package in ("bundle", "export", "model", "service", "training", "video"):
         for path in sorted((ROOT / package).rglob("*.py")):

@@ -52,7 +52,8 @@ def run_training(
 
     Args:
         train: with these processes; gives what process 0 says at the end.
-        predict: for so many processes, which multiply matrices of numbers of so many bytes.
+        predict: given how many processes there are, and the bytes of the numbers that their matrix
+            products multiply.
         measured: the network by which the device's throughput is measured.
         device: as for :func:`training.processes.choose_device`.
         machine: what to predict for; None to train.

@@ -194,7 +194,7 @@ def run_loop(
                 save_state(state, objective, optimizers, done, facts)
                 saved = time.monotonic()
             if stop and done < settings.steps:
-                processes.wait()  # whoever ends first must not take the one that saves with it
+                processes.wait()  # the first to end must not take the one that saves with it
                 raise Stopped(f"stopped after step {step}; the same command goes on from {state}")
     processes.wait()
     return settings.steps - first

@@ -29,7 +29,7 @@ class Running:
             raise ValueError(f"the minutes between states must be above 0, got {self.save_minutes}")
 
     def due(self, done: int, seconds: float) -> bool:
-        """Whether a state is to be saved, after so many steps and seconds since the last one."""
+        """Whether a state is to be saved after ``done`` steps, ``seconds`` after the last one."""
         every = self.save_every is not None and done % self.save_every == 0
         return every or seconds >= 60 * self.save_minutes
 

@@ -51,7 +51,7 @@ class Watch:
             with self._lock:
                 self._store.compare_set(_FAILED, "", f"{self._name} ended: {reason}")
         except RuntimeError:
-            pass  # whoever keeps the store has ended, and everybody notices that
+            pass  # the process that keeps the store has ended, and everybody notices that
 
     def heard(self, seconds: float = GRACE_SECONDS) -> str | None:
         """What another process told before it ended, once it has, within ``seconds``."""

@@ -30,7 +30,7 @@ class Meter:
         self._check_size(*stored)
 
     def count(self, frames: int, pixels: Tensor) -> None:
-        """Count so many frames of the size of ``pixels``, uint8 [1, 3, H, W].
+        """Count ``frames`` frames of the size of ``pixels``, uint8 [1, 3, H, W].
 
         Raises:
             ClipRefused: they are too large, or have become too many.

@@ -20,7 +20,7 @@ from video.framing import cut_views
 from video.opening import is_memory
 from video.reader import Video
 
-# A damaged clip is searched for frames that do decode: at most at so many places.
+# A damaged clip is searched for frames that do decode: at most at this number of places.
 # Our choice: enough to spread a view over what is left of a clip.
 _SEARCHED_FRAMES = 256
 

@@ -111,7 +111,7 @@ class Engine:
 
 
 def build(way: Way, graphs: Graphs, cpus: int) -> Engine:
-    """Load both graphs. torch's threads are set for the process by whoever runs it."""
+    """Load both graphs. The caller sets torch's threads, for the whole process."""
     threads = way.threads or cpus
     if way.runtime == "torch":
         return Engine(

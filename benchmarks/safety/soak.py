@@ -32,7 +32,7 @@ from benchmarks.safety.watch import Sample, Watch
 from benchmarks.served import Server
 from bundle.reader import default_bundle_path
 
-# Every so many requests one is hostile: a mutant, or a clip made to do harm, in turns.
+# One request in this many is hostile: a mutant, or a clip made to do harm, in turns.
 _HOSTILE_EVERY = 5
 _TIMEOUT_SECONDS = 120.0
 # Refusals for load are right; a service that refuses more than this share was asked too much, and

@@ -55,7 +55,7 @@ class Watch:
         while not self._ended.wait(self.every_seconds):
             try:
                 self.samples.append(self._sample())
-            except OSError:  # it has ended; whoever watches will know
+            except OSError:  # the process has ended, which the watcher notices by itself
                 return
 
     def _sample(self) -> Sample:

@@ -102,7 +102,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _client(target: Target) -> Client:
-    """Of callers that know nothing of each other.
+    """A client for callers that know nothing of each other.
 
     With kept connections chance would decide which worker serves them: where workers accept for
     themselves, all may end at one.

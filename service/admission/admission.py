@@ -4,70 +4,23 @@ Everything here runs on the event loop between two awaits, so that a check and t
 allows are one step: a burst of requests cannot all pass the check before the first is counted.
 
 Three bounds say how much there is to do: slots, tokens, and the wait that the requests mean at the
-pace at which they are answered. The load is the share of the nearest of them. Between two marks of
-the load, a request that allows it gets fewer tokens, the fewer the nearer the upper mark; it is
-refused only when its cheapest way of being served does not fit.
+throughput of the last answers. The load is the share of the nearest of them.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from collections.abc import Sequence
 
-from service.admission.throughput import Pace
+from service.admission.cost import Price, RequestCost, price_by_tokens
+from service.admission.degrading import AdmissionLimits, Bound, Load, decide
+from service.admission.reservation import Reservation
+from service.admission.throughput import Throughput
 from service.errors import Overloaded, Shortage
 
 _LONGEST_RETRY_SECONDS = 600
 
-# Of the longest wait: so much of it at most is kept for large requests.
+# At most this share of the longest wait is kept for large requests.
 _SPARED_SHARE = 0.25
-
-Bound = Literal["requests", "tokens", "wait"]
-
-
-class RequestCost(NamedTuple):
-    """What a request takes.
-
-    Attributes:
-        kept: tokens of one view in each extraction that it may come to, one after the other.
-        views: of the clip, all of which are extracted each time.
-        selected: whether decoding and selection are done, so that only the extractions are left.
-    """
-
-    kept: tuple[int, ...]
-    views: int = 1
-    selected: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all views and extractions together."""
-        return sum(self.kept) * self.views
-
-
-# Seconds that a cost takes a service that has nothing else to do.
-Price = Callable[[RequestCost], float]
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionLimits:
-    """What may be in flight, and where degrading begins.
-
-    Attributes:
-        max_requests: requests accepted at the same time.
-        max_tokens: tokens accepted at the same time; a single request may exceed it when alone.
-        max_wait_seconds: a request that would be answered later, behind those before it, is
-            refused; unless there is nothing before it.
-        degrade_from_load: share of the nearest bound above which requests are degraded.
-        degrade_full_load: from this share on, as far as each allows.
-    """
-
-    max_requests: int
-    max_tokens: int
-    max_wait_seconds: float
-    degrade_from_load: float = 0.25
-    degrade_full_load: float = 0.5
 
 
 class Admission:
@@ -77,9 +30,9 @@ class Admission:
         self._limits = limits
         self.requests = 0
         self.tokens = 0
-        self.pace = Pace()
+        self.throughput = Throughput()
         self._seconds = 0.0
-        self.price: Price = _by_tokens
+        self.price: Price = price_by_tokens
         self._large = RequestCost(())
         self._working = 0
         self._measured_from = 0.0
@@ -92,19 +45,19 @@ class Admission:
             large: what costs less than this gets in only where this would, too.
         """
         self.price, self._large = price, large
-        self.pace.guess(price(usual), usual.tokens)
+        self.throughput.guess(price(usual), usual.tokens)
 
     @property
     def wait_seconds(self) -> float:
         """Until all that was accepted is expected to be answered."""
-        return self.pace.seconds(self._seconds)
+        return self.throughput.seconds(self._seconds)
 
     @property
-    def load(self) -> tuple[float, Bound]:
+    def load(self) -> Load:
         """The share of the nearest bound that is taken, and which one it is."""
         return self._load(self._spared_seconds())
 
-    def _load(self, spared: float) -> tuple[float, Bound]:
+    def _load(self, spared: float) -> Load:
         limits = self._limits
         shares: dict[Bound, float] = {
             "tokens": self.tokens / limits.max_tokens,
@@ -112,17 +65,17 @@ class Admission:
             "requests": self.requests / limits.max_requests,
         }
         nearest = max(shares, key=lambda bound: shares[bound])
-        return shares[nearest], nearest
+        return Load(shares[nearest], nearest)
 
     def _spared_seconds(self) -> float:
         """For a large request, however small those are that come.
 
         Under overload they would fill every gap before it is wide enough for a large one.
         """
-        large = self.pace.seconds(self.price(self._large))
+        large = self.throughput.seconds(self.price(self._large))
         return min(large, _SPARED_SHARE * self._limits.max_wait_seconds)
 
-    def admit(self, costs: Sequence[RequestCost]) -> "Reservation":
+    def admit(self, costs: Sequence[RequestCost]) -> Reservation:
         """Reserve a slot and a cost, or refuse.
 
         Args:
@@ -134,9 +87,9 @@ class Admission:
         """
         if self.requests >= self._limits.max_requests:
             raise self.overloaded("requests")
-        way, degraded_by = self._choose(costs, held=None)
+        way, degraded_by = self.choose(costs, held=None)
         reservation = Reservation(self, costs[way], way, degraded_by)
-        self._take(reservation)
+        self.take(reservation)
         return reservation
 
     def overloaded(self, reason: Shortage) -> Overloaded:
@@ -144,30 +97,27 @@ class Admission:
         seconds = math.ceil(self.wait_seconds)
         return Overloaded(min(max(1, seconds), _LONGEST_RETRY_SECONDS), reason)
 
-    def _choose(
+    def choose(
         self, costs: Sequence[RequestCost], held: RequestCost | None
     ) -> tuple[int, Bound | None]:
         """The best way there is room for, and what keeps it from being the first.
 
         ``held`` was reserved before and is not counted now: a cost that does not exceed it fits.
+
+        Raises:
+            Overloaded: there is no room for the cheapest.
         """
         spared = self._spared_seconds()
-        load, nearest = self._load(spared)
-        limits = self._limits
-        above = load - limits.degrade_from_load
-        pressure = above / (limits.degrade_full_load - limits.degrade_from_load)
-        # Each way gets an equal part of the interval between the marks.
-        first = min(len(costs) - 1, max(0, math.floor(pressure * len(costs))))
-        degraded_by = nearest if first else None
+        load = self._load(spared)
         if held is not None:  # it is in already, and may take that as well
             spared = 0.0
-        for way in range(first, len(costs)):
-            short = self._short_of(costs[way], held, spared)
-            if short is None:
-                return way, degraded_by
-            degraded_by = short
-        assert degraded_by is not None
-        raise self.overloaded(degraded_by)
+        way, degraded_by = decide(
+            costs, load, self._limits, lambda cost: self._short_of(cost, held, spared)
+        )
+        if way is None:
+            assert degraded_by is not None
+            raise self.overloaded(degraded_by)
+        return way, degraded_by
 
     def _is_held(self, cost: RequestCost, held: RequestCost | None) -> bool:
         if held is None or cost.tokens > held.tokens:
@@ -182,118 +132,38 @@ class Admission:
             return None
         if self.tokens + cost.tokens > limits.max_tokens:
             return "tokens"
-        own = max(self.pace.seconds(self.price(cost)), spared)
+        own = max(self.throughput.seconds(self.price(cost)), spared)
         return "wait" if self.wait_seconds + own > limits.max_wait_seconds else None
 
-    def _take(self, reservation: "Reservation") -> None:
+    def take(self, reservation: Reservation) -> None:
+        """Count what a reservation holds."""
         self.requests += 1
         self.tokens += reservation.tokens
         self._seconds += reservation.seconds
 
-    def _give_back(self, reservation: "Reservation") -> None:
+    def give_back(self, reservation: Reservation) -> None:
+        """Count what a reservation holds no more."""
         self.requests -= 1
         self.tokens -= reservation.tokens
         # What floats leave over is not carried on from one request to the next.
         self._seconds = self._seconds - reservation.seconds if self.requests else 0.0
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Note that one more request is being worked on."""
         if self._working == 0:
             self._measured_from = time.monotonic()
         self._working += 1
 
-    def _end(self, taken: RequestCost, tokens: int | None) -> None:
-        """Measure the pace from answer to answer, while there is something to do.
+    def end(self, taken: RequestCost, tokens: int | None) -> None:
+        """Measure the throughput from answer to answer, while there is something to do.
 
         Args:
             taken: what the request was counted as. It is priced anew, because prices change as
-                clips are decoded, and the pace is for those of today.
+                clips are decoded, and the throughput is for those of today.
             tokens: that were answered; None for what failed, whose time the others waited, too.
         """
         self._working -= 1
         if tokens is not None:
             now = time.monotonic()
-            self.pace.measured(now - self._measured_from, self.price(taken), tokens)
+            self.throughput.measured(now - self._measured_from, self.price(taken), tokens)
             self._measured_from = now
-
-
-def _by_tokens(cost: RequestCost) -> float:
-    """Before there is an engine, which prices better."""
-    return float(cost.tokens)
-
-
-class Reservation:
-    """A slot and a cost that are held until the ``with`` block ends, however it ends.
-
-    Attributes:
-        cost: held.
-        seconds: its price when it was taken.
-        way: which of the costs it is.
-        degraded_by: the bound that kept it from being the first; None when it is.
-    """
-
-    def __init__(
-        self, admission: Admission, cost: RequestCost, way: int, degraded_by: Bound | None
-    ) -> None:
-        self._admission = admission
-        self.way, self.degraded_by = way, degraded_by
-        self._working = False
-        self._done_tokens: int | None = None
-        self._hold(cost)
-        self._taken = cost
-
-    @property
-    def tokens(self) -> int:
-        return self.cost.tokens
-
-    def _hold(self, cost: RequestCost) -> None:
-        self.cost = cost
-        self.seconds = self._admission.price(cost)
-
-    def decide_again(self, costs: Sequence[RequestCost]) -> None:
-        """Hold what fits now, when the form fields are known and the upload has taken its time.
-
-        Raises:
-            Overloaded: there is no room for the cheapest, which costs more than what is held.
-        """
-        admission = self._admission
-        admission._give_back(self)
-        try:
-            self.way, self.degraded_by = admission._choose(costs, self.cost)
-            self._taken = costs[self.way]
-            self._hold(self._taken)
-        finally:
-            admission._take(self)
-
-    def shrink(self, cost: RequestCost) -> None:
-        """Give back all but this, when it is known that no more is needed."""
-        if cost.tokens < self.tokens:
-            self._taken = cost
-            self.advance(cost)
-
-    def advance(self, left: RequestCost) -> None:
-        """Give back all but what is left, because the rest is done: it counts for the pace."""
-        self._admission._give_back(self)
-        self._hold(left)
-        self._admission._take(self)
-
-    def begin(self) -> None:
-        """The upload is complete: from here on the time that passes is ours."""
-        self._working = True
-        self._admission._begin()
-
-    def answered(self, tokens: int) -> None:
-        """The work was done, and was these tokens: it counts for the pace."""
-        self._done_tokens = tokens
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._admission._give_back(self)
-        if self._working:
-            self._admission._end(self._taken, self._done_tokens)

@@ -1,12 +1,12 @@
 """How fast the service answers, measured by the answers."""
 
-# Of the answers that make up the pace: the last twenty or so.
+# Of the answers that make up the throughput: the last twenty or so.
 _FORGETTING = 0.95
 # A first guess weighs as much as this number of answers.
 _GUESS = 4
 
 
-class Pace:
+class Throughput:
     """Seconds that pass for each second of a price, while there is something to do.
 
     Below 1 where requests are served side by side or from the cache, above it where something else

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decoding.circuit_breaker import Storm
+from service.decoding.circuit_breaker import CircuitBreaker
 from service.decoding.process import (
     DecodeProcess,
     EndReason,
@@ -85,7 +85,7 @@ class DecodePool:
         self._stopping = False
         # The spare ones are not there to use more CPUs: as many clips at a time as workers.
         self._turns = asyncio.Semaphore(limits.workers)
-        self._storm = Storm(
+        self._breaker = CircuitBreaker(
             limits.storm_deaths, limits.storm_window_seconds, limits.storm_calm_seconds
         )
         self.waiting = 0
@@ -99,7 +99,7 @@ class DecodePool:
         """Why no clip can be decoded, or None when they can."""
         if not self.live:
             return "no decode worker is running"
-        if self._storm.raging():
+        if self._breaker.is_open():
             return "decode workers die faster than is sound"
         return None
 
@@ -297,7 +297,7 @@ class DecodePool:
             logger.warning("a decode worker ended", extra={"reason": reason, "pid": worker.pid})
             self._on_restart(reason)
             if reason in ("crashed", "protocol"):  # the others we killed, at their deadline
-                self._storm.death()
+                self._breaker.death()
             if not worker.replaced:
                 self._spawn(self._restart())
 

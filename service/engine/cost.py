@@ -50,7 +50,7 @@ class CostModel:
     Args:
         fits: of both stages, for runs that have the device to themselves.
         selector_tokens: of one view, as the selector counts them.
-        runs: how many runs so many views of so many tokens take.
+        runs: how many runs a number of views, each of a number of tokens, takes.
         turns: runs at the same time.
         backlog: predicted seconds of the work before a job that is due then.
         busy: whether a job that comes now shares the device with others.

@@ -131,7 +131,7 @@ class Engine:
         return {"select": self._select, "extract": self._extract}[stage].limit.tokens
 
     def worthwhile_rows(self, stage: StageName, tokens: int) -> int:
-        """How many rows of so many tokens are run together, as far as tokens allow.
+        """How many rows of this number of tokens are run together, as far as tokens allow.
 
         On a CPU only as many as were measured to be clearly faster together than one by one. In 8
         bits each is alone: a run's rows share a scale, and no result may depend on its company.
@@ -289,7 +289,7 @@ class Engine:
         )
 
     def _runs(self, stage: StageName, tokens: int, views: int) -> int:
-        """Runs that so many views take on their own."""
+        """Runs that this number of views takes on its own."""
         scheduler = self._select if stage == "select" else self._extract
         return math.ceil(views / scheduler.rules.room(tokens))
 

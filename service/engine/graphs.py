@@ -8,7 +8,7 @@ import onnxruntime as ort
 from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import EngineOptions
-from service.engine.pinned_memory import Place, Placement, best_allocator
+from service.engine.pinned_memory import PinnedMemory, Place, best_allocator
 from service.engine.providers import with_threads
 
 SELECTOR_OUTPUTS = ("scores", "context")
@@ -59,7 +59,7 @@ class Graph:
         # On a CPU that would only be one copy more.
         self.place: Place | None = None
         if not options.on_cpu:
-            self.place = Placement(best_allocator(options.device_id)).place
+            self.place = PinnedMemory(best_allocator(options.device_id)).place
 
     @property
     def shares(self) -> bool:

@@ -75,7 +75,7 @@ def best_allocator(device_id: int) -> Allocator:
     return functools.partial(page_locked, device_id=device_id)
 
 
-class Placement:
+class PinnedMemory:
     """Memory for the inputs of one graph's runs, which those of a thread share.
 
     It grows to the largest run that the thread has seen, and is bounded as that is, by the tokens

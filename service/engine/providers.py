@@ -57,7 +57,7 @@ def _openvino(options: EngineOptions) -> dict[str, str]:
 
 
 def with_threads(provider: str, told: Mapping[str, str], threads: int) -> dict[str, str]:
-    """The same for a session of so many threads: a provider may have threads of its own."""
+    """The same for a session of ``threads`` threads: a provider may have threads of its own."""
     return {**told, "num_of_threads": str(threads)} if provider == OPENVINO else dict(told)
 
 

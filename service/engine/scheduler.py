@@ -117,7 +117,7 @@ class Scheduler:
         self._retries = [batch for batch in self._retries if batch.wanted]
 
     def first_due(self) -> float | None:
-        """Of what would be in the next batch; a retried one goes before everything."""
+        """When the first of the next batch is due; a retried one goes before everything."""
         if self._retries:
             return float("-inf")
         return self._queue[0].due if self._queue else None

@@ -2,7 +2,7 @@
 
 SIGHUP means two things. A supervisor or a script sends it so that a service reads something anew:
 there is nothing to read anew, and it is only logged. A terminal that closes sends it as well, and
-whoever started a service there does not expect to find it running for ever: it ends, in good order.
+the person who started a service there does not expect it to run for ever: it ends, in good order.
 Where SIGHUP was ignored from the start (`nohup`), it stays so.
 """
 

@@ -2,7 +2,7 @@
 
 Everything runs on the event loop; nothing here blocks or is called from threads.
 
-Whoever can measure how long an answer takes can tell whether somebody sent the same clip before,
+A caller who measures how long an answer takes can tell whether somebody sent the same clip before,
 and decoded frames of strangers' clips stay in memory. That is why the cache is off until an
 operator who knows the callers gives it bytes, and why a request may pass it by.
 """

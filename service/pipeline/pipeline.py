@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from bundle.reader import Bundle
 from bundle.sampling import Views
-from service.admission.admission import Admission, AdmissionLimits, RequestCost
+from service.admission.admission import Admission
+from service.admission.cost import RequestCost
+from service.admission.degrading import AdmissionLimits
 from service.decoding.process import EndReason, WorkerStartError
 from service.decoding.protocol import SANDBOXES, Sandbox
 from service.engine import Engine, EngineError
@@ -191,7 +193,7 @@ class Pipeline:
         metrics.watch("lookwhen_ready", lambda: self.not_ready_because() is None)
         metrics.watch("lookwhen_requests_in_flight", lambda: admission.requests)
         metrics.watch("lookwhen_queued_tokens", lambda: admission.tokens)
-        metrics.watch("lookwhen_tokens_per_second", lambda: admission.pace.tokens_per_second)
+        metrics.watch("lookwhen_tokens_per_second", lambda: admission.throughput.tokens_per_second)
         metrics.watch("lookwhen_predicted_wait_seconds", lambda: admission.wait_seconds)
         metrics.watch("lookwhen_load_ratio", lambda: admission.load[0])
         metrics.watch("lookwhen_cache_bytes", lambda: self.stages.cache.bytes)

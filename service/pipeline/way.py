@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from service.admission.admission import Admission, RequestCost, Reservation
+from service.admission.admission import Admission
+from service.admission.cost import RequestCost
+from service.admission.reservation import Reservation
 from service.decoding.containers import Container
 from service.decoding.shared_memory import SharedBlock
 from service.engine import OutOfMemory
@@ -176,7 +178,7 @@ class Way:
                 answered = await self._while_wanted(
                     self._work(question, plan, call, clip, arrival, reservation), call.source.gone
                 )
-                # Answer: from here on the work counts for the pace of the service.
+                # Answer: from here on the work counts for the throughput.
                 reservation.answered(answered.work.tokens)
                 count_work(self.metrics, answered.work)
                 return say(answered)

@@ -51,7 +51,8 @@ class EngineSettings(SettingsGroup):
     shared_intra_op_threads: int = setting(
         0,
         "Threads of an inference that runs beside others on CPUs; 0 divides the CPUs among those "
-        "that may. Unless as many as of one that runs alone, the graphs are loaded twice.",
+        "that may. If it is not the number of an inference that runs alone, the graphs are "
+        "loaded twice.",
         ge=0,
         le=1024,
     )

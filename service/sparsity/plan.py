@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from service.admission.admission import RequestCost
+from service.admission.cost import RequestCost
 from service.errors import ContradictoryParameters
 from service.sparsity.levels import Level, SparsityPolicy, ladder
 from service.sparsity.parameters import AUTO, Parameters, SweepParameters
 
-Rule = Literal["fixed", "auto", "cascade"]
+RuleName = Literal["fixed", "auto", "cascade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Plan:
     """
 
     asked: Parameters
-    rule: Rule
+    rule: RuleName
     steps: tuple[Level, ...]
     ceilings: tuple[Level, ...]
 
@@ -126,7 +126,7 @@ def plan_classification(
     Raises:
         ContradictoryParameters: ``max_sparsity`` is denser than what is asked for.
     """
-    rule: Rule = "fixed"
+    rule: RuleName = "fixed"
     if asked.cascade:
         rule = "cascade"
     elif asked.sparsity == AUTO:

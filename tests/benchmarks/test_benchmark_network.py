@@ -67,7 +67,7 @@ def test_the_sparse_one_is_the_model_at_its_sparsity(tiny_model: LookWhen) -> No
 
 
 def test_costs_are_those_of_the_papers_network() -> None:
-    """Of shapes alone: no weights are made."""
+    """They follow from shapes alone: no weights are made."""
     family = FAMILIES["b16"]
     found = contenders(family)
     price = cost(family.lookwhen)

@@ -36,7 +36,7 @@ def test_indices_are_frames_of_the_clip_in_order(frames: int, length: int, views
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 8))
 def test_shares_of_the_duration_find_the_same_frames(frames: int, length: int, views: int) -> None:
-    """Of frames that follow each other evenly."""
+    """The frames follow each other evenly."""
     places = frame_shares(length, views) * frames
     indices = frame_indices(frames, length, views)
     # On the very edge between two frames, rounding decides.

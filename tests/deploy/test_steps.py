@@ -1,4 +1,4 @@
-"""deploy/steps.py: what whoever waits for a set-up sees, and what is kept for when it fails."""
+"""deploy/steps.py: what a person sees who waits, and what is kept for when it fails."""
 
 from __future__ import annotations
 

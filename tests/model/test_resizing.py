@@ -47,7 +47,7 @@ def test_the_same_size_is_the_same_network() -> None:
 
 
 def test_places_keep_their_meaning() -> None:
-    """Of a table that says where its cell is, in shares of the picture, the new one does so."""
+    """A table says where each cell is, in shares of the picture: so does the resized one."""
 
     def centres(side: int) -> torch.Tensor:
         along = (torch.arange(side) + 0.5) / side

@@ -1,4 +1,4 @@
-"""Files that are whole, and that whoever the umask allows can read."""
+"""Files are whole, and those whom the umask allows can read them."""
 
 import ast
 import os

@@ -44,9 +44,9 @@ def write_brightness_bundle(
     """Write the bundle.
 
     ``labels`` are three others, for what is dark, grey and bright.
-    ``slow`` adds so many large matrix products to each extraction. An extraction of tokens that are
-    brighter than ``fails_at`` on average (0 to 255) reads beyond a tensor, which onnxruntime
-    answers with an exception of its own.
+    ``slow`` is the number of large matrix products that each extraction has besides. An extraction
+    of tokens that are brighter than ``fails_at`` on average (0 to 255) reads beyond a tensor, which
+    onnxruntime answers with an exception of its own.
     """
     path.mkdir(parents=True, exist_ok=True)
     graphs = {

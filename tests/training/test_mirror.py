@@ -59,7 +59,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(views: np.ndarray, targets: np.ndarray, clips: Path) -> list[tuple[bool, bool]]:
-    """Of each training view, whether it is mirrored, and whether it has its clip's label.
+    """Whether each training view is mirrored, and whether it has its clip's label.
 
     Which clip it is of, and which way round, is found by comparing it with the plain views."""
     source = Source("folders", clips).read()

@@ -96,7 +96,7 @@ def test_what_is_computed_again_gives_the_same_gradients_and_takes_less(half: bo
 
 
 def test_a_run_may_go_on_with_another_memory(tmp_path: Path) -> None:
-    """Whoever ran out of memory turns checkpointing on, and need not begin anew."""
+    """A run that went out of memory goes on with checkpointing, and need not begin anew."""
     whole = go(tmp_path / "whole")
     settings = LoopSettings(steps=6, batch=8, warm_up=0.2, recompute=True)
 

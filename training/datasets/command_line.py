@@ -24,7 +24,7 @@ class Source:
     lost_share: clips that may be missing, and that may be unreadable.
     layout, labels: of a list, its rows and the file with the names of its classes.
     segments: of Charades, learn from its actions one by one. What is held out stays whole videos.
-    subset, subset_seed: learn from so many clips, see :func:`~training.datasets.splits.draw`.
+    subset, subset_seed: learn from a part, see :func:`~training.datasets.splits.draw`.
     mirror: ``A=B``, labels that a left-right flip exchanges, of clips of one's own.
     flip: mirror clips of one's own though no labels change; False never mirrors any.
     """

@@ -9,7 +9,7 @@ from training.datasets.errors import TooManyLost
 # What a run may do without unless told otherwise: our choice, small enough not to move a score.
 LOST_SHARE = 0.01
 
-# From so many clips on one may be lost, whatever the share: it is a twentieth of them at most.
+# From this number of clips on one may be lost, whatever the share: it is at most a twentieth.
 _SMALL = 20
 
 # How many lost clips an error names.

@@ -44,7 +44,7 @@ def k_fold(dataset: DataSet, folds: int, seed: int) -> Iterator[tuple[DataSet, D
 
 
 def draw(dataset: DataSet, clips: int, seed: int) -> DataSet:
-    """So many clips, in their order, with the mixture of classes that all of them have.
+    """This number of clips, in their order, with the mixture of classes that all of them have.
 
     Each class gives its share, rounded so that they add up; which clips it gives, chance decides:
     the same for the same seed and the same clips. For comparisons on a part of a large set. The

@@ -95,8 +95,8 @@ def fit_labels(dataset: DataSet, labels: Sequence[str]) -> DataSet:
 
 
 def some_clips(dataset: DataSet, clips: int) -> DataSet:
-    """So many clips: the first of a store, whose clips are in random order; otherwise a sample,
-    the same whenever it is taken, because folders and lists are sorted by class."""
+    """Take a number of clips: the first of a store, whose clips are in random order; otherwise a
+    sample, the same whenever it is taken, because folders and lists are sorted by class."""
     if clips >= len(dataset):
         return dataset
     if all(entry.stored is not None for entry in dataset.entries):

@@ -71,7 +71,7 @@ def measure(
         lost_share: how many of the clips may be unreadable; these are left out.
         processes: those of the run; None for this one alone, on the CPU.
         bf16: multiply in bfloat16 where the device does.
-        track: wraps the batches, of which there are so many, for a progress bar.
+        track: wraps the batches, whose number it is given, for a progress bar.
 
     Raises:
         TooManyLost: more than that are unreadable.

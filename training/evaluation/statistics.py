@@ -61,7 +61,8 @@ class Statistic(Protocol):
         """The figure of the clips as they are."""
 
     def resampled(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of resamples, int64 [R, n] how often each clip was drawn: [R], NaN where undefined."""
+        """The figures of resamples, given how often each clip was drawn, int64 [R, n]: [R], NaN
+        where undefined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ class Checks:
         out: folder of ``validation.csv`` and ``best.safetensors``.
         every: steps between two measurements, 0 for none but that at the end.
         last: how many steps the run has.
-        facts: what the checkpoint says of a network after so many steps.
+        facts: what the checkpoint says of a network, given the steps done.
     """
 
     def __init__(
@@ -217,14 +217,14 @@ class Checks:
         self._log: ValidationLog | None = None
 
     def begin(self, done: int) -> None:
-        """Go on after so many steps."""
+        """Go on after ``done`` steps."""
         if self.validation.processes.first:
             self.out.mkdir(parents=True, exist_ok=True)
             headline = self.validation.dataset.task.headline
             self._log = ValidationLog(self.out / "validation.csv", headline, done)
 
     def after(self, done: int, model: LookWhen) -> None:
-        """After so many steps: measure, if it is time."""
+        """Measure after ``done`` steps, if it is time."""
         if done != self.last and not (self.every and done % self.every == 0):
             return
         measured = self.validation(model)

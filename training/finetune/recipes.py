@@ -29,7 +29,7 @@ class FineTuningRecipe:
         map_weight: of the loss of its map against the change in pixels, so that what it chooses
             adapts too; map_temperature: of that target, standardised.
         sparsities: range of the training; by default the checkpoint's.
-        levels: sparsities come from so many steps of that range, because a CPU's kernels are
+        levels: sparsities come from this number of steps of that range, because a CPU's kernels are
             compiled for each new shape; 0 takes any.
         dense_share: of the steps are at one of ``dense_sparsities``, on ``dense_rows`` of the
             clips, so that they cost no more than others.

@@ -62,7 +62,7 @@ class Forecast:
     uncounted: tuple[str, ...] = ()
 
     def seconds(self, throughput: float) -> float:
-        """How long it takes on devices of so many multiply-accumulates a second each."""
+        """How long it takes on devices of ``throughput`` multiply-accumulates a second each."""
         return self.steps * self.batch * self.macs / (self.processes * throughput)
 
 
@@ -75,7 +75,7 @@ def predict_pretraining(
     image: TeacherShape | None = None,
     video: TeacherShape | None = None,
 ) -> Forecast:
-    """A pre-training on so many clips; a teacher that is None is stored, and looks at nothing.
+    """A pre-training on a number of clips; a teacher that is None is stored, and looks at nothing.
 
     The memory is that of the step that keeps most tokens.
     """
@@ -137,7 +137,7 @@ def predict_finetuning(
     processes: int = 1,
     low: int = 2,
 ) -> Forecast:
-    """A fine-tuning of a network of this configuration, labels included, on so many clips."""
+    """A fine-tuning of a network of this configuration, labels included, on a number of clips."""
     if recipe.size is not None:
         config = dataclasses.replace(config, size=recipe.size)
     if recipe.sparsities is not None:
@@ -285,7 +285,7 @@ def largest_step(
 
 
 def mean_macs(config: ModelConfig, sparsities: Sequence[float]) -> float:
-    """Of a view, the mean over sparsities."""
+    """The cost of a view, as the mean over sparsities."""
     price = cost(config)
     return float(np.mean([price.at(tokens_to_keep(s, config.tokens)) for s in sparsities]))
 

@@ -104,7 +104,7 @@ def predict_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fits(memory: Memory, gigabytes: float) -> bool:
-    """Whether a run fits a device of so many 10^9 bytes."""
+    """Whether a run fits a device of this number of 10^9 bytes."""
     return memory.total <= gigabytes * 1e9
 
 

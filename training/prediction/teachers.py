@@ -52,14 +52,14 @@ class TeacherShape:
         return self.sequences * stack_macs(self.layers, self.depth, self.length)
 
     def looking(self, clips: int, low: int) -> float:
-        """Bytes that come and go while it looks at so many clips."""
+        """Bytes that come and go while it looks at this number of clips."""
         rows = clips * self.sequences
         rows = rows if self.at_once is None else min(rows, self.at_once)
         return stack_looking(Stack(self.layers, self.depth, rows, self.length), low)
 
 
 def stack_macs(layers: ModelConfig, depth: int, length: int) -> int:
-    """Multiply-accumulates of a row of so many tokens through all blocks."""
+    """Multiply-accumulates of a row of ``length`` tokens through all blocks."""
     D = layers.width
     token = (4 + 2 * layers.mlp_ratio) * D * D
     return depth * (token * length + 2 * D * length * length)

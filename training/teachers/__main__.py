@@ -229,8 +229,8 @@ def store(
 ) -> None:  # fmt: skip
     """Store in OUT what TEACHER, with WEIGHTS, says of every clip of the data set.
 
-    Features are of the view that a service takes of each clip: whoever learns from them cannot
-    augment it. Started again, a killed run goes on.
+    Features are of the view that a service takes of each clip: a training that learns from
+    them cannot augment it. Started again, a killed run goes on.
 
     A clip of 16 x 128 x 128 with tokens 192 wide takes 0.4 kB for video, 6 kB for frames, 393 kB
     for patches, and 4 kB for attention and for each target. One of 16 x 224 x 224 with tokens 768

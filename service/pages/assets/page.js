@@ -79,7 +79,7 @@ async function ask(path, showAnswer) {
   if (!file) return void $("form").reportValidity();
   if (busy) return;
   busy = true;
-  // Not `disabled`: that would take the focus away from whoever pressed the button by keyboard.
+  // Not `disabled`: that would take the focus away from the person who pressed the button by keyboard.
   for (const button of [$("go"), $("sweep")]) button.setAttribute("aria-disabled", "true");
   $("problem").textContent = "";
   $("answer").hidden = $("sweep-answer").hidden = true;
@@ -151,9 +151,9 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const points = (lead) => `${Math.floor(1000 * lead + 1e-6) / 10} points`;
 
 const WHY_SPARSER = {
-  requests: "so many requests were under way",
-  tokens: "so many tokens were under way",
-  wait: "so much was waiting",
+  requests: "too many requests were under way",
+  tokens: "too many tokens were under way",
+  wait: "too much was waiting",
   budget: "more would not have kept the budget",
 };
 

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission.admission import Admission, AdmissionLimits, RequestCost, Reservation
-from service.admission.throughput import Pace
+from service.admission.admission import Admission
+from service.admission.cost import RequestCost
+from service.admission.degrading import AdmissionLimits
+from service.admission.reservation import Reservation
+from service.admission.throughput import Throughput
 from service.errors import Overloaded
 
 
@@ -22,7 +25,7 @@ def costs(*tokens: int) -> list[RequestCost]:
 
 def at_tokens_per_second(admission: Admission, rate: float) -> None:
     """Price tokens alone, and forget what was measured."""
-    admission.pace = Pace()
+    admission.throughput = Throughput()
     admission.use(lambda cost: cost.tokens / rate, RequestCost((100,)), RequestCost(()))
 
 
@@ -143,12 +146,12 @@ def test_the_pace_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> N
             reservation.begin()
             now += 0.5
             reservation.answered(100)
-    assert admission.pace.tokens_per_second == pytest.approx(200, rel=0.01)
-    assert admission.pace.seconds(1) == pytest.approx(0.25, rel=0.01)
+    assert admission.throughput.tokens_per_second == pytest.approx(200, rel=0.01)
+    assert admission.throughput.seconds(1) == pytest.approx(0.25, rel=0.01)
     with admission.admit(costs(100)) as reservation:
         reservation.begin()
-        now += 0.5  # refused by the decoder, alone: says nothing about the pace
-    assert admission.pace.tokens_per_second == pytest.approx(200, rel=0.01)
+        now += 0.5  # refused by the decoder, alone: says nothing about the throughput
+    assert admission.throughput.tokens_per_second == pytest.approx(200, rel=0.01)
     for _ in range(120):
         with admission.admit(costs(100)) as reservation:
             reservation.begin()
@@ -157,7 +160,7 @@ def test_the_pace_follows_what_is_answered(monkeypatch: pytest.MonkeyPatch) -> N
                 now += 0.5  # but the time that others take, others wait
             now += 0.5
             reservation.answered(100)
-    assert admission.pace.tokens_per_second == pytest.approx(100, rel=0.01)
+    assert admission.throughput.tokens_per_second == pytest.approx(100, rel=0.01)
 
 
 def test_the_wait_is_told_rightly_of_a_mix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +263,7 @@ def test_what_was_admitted_is_not_refused_later() -> None:
     admission = admission_of(99, 1000, 5)
     at_tokens_per_second(admission, 1000)
     with admission.admit(costs(400)), admission.admit(costs(400)) as reservation:
-        admission.pace.measured(passed=1000, priced=1, tokens=1000)
+        admission.throughput.measured(passed=1000, priced=1, tokens=1000)
         with pytest.raises(Overloaded):
             admission.admit(costs(1))
         reservation.decide_again(costs(400))
@@ -293,8 +296,8 @@ def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.Mon
                 reservation.advance(RequestCost(left))
                 assert admission.tokens == sum(left)
             reservation.answered(600)
-    assert admission.pace.seconds(6) == pytest.approx(2, rel=0.01)
-    assert admission.pace.tokens_per_second == pytest.approx(300, rel=0.01)
+    assert admission.throughput.seconds(6) == pytest.approx(2, rel=0.01)
+    assert admission.throughput.tokens_per_second == pytest.approx(300, rel=0.01)
 
 
 @given(
@@ -331,7 +334,7 @@ def test_the_bounds_hold_whatever_comes(events: list[tuple[list[int], str]]) -> 
 
 
 def test_a_price_that_rises_changes_nothing_in_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoding has a price only after clips were decoded: before, the pace alone knows of it."""
+    """Decoding has a price only after clips were decoded; the throughput knows of it before."""
     now, decoding = 0.0, 0.0
     monkeypatch.setattr("service.admission.admission.time.monotonic", lambda: now)
     admission = admission_of(100, 10**6, 60)

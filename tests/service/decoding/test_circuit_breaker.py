@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from service_server import Server, wait_for
 
-from service.decoding.circuit_breaker import Storm
+from service.decoding.circuit_breaker import CircuitBreaker
 
 
 class Clock:
@@ -22,41 +22,41 @@ class Clock:
 
 def test_a_storm_begins_at_its_edge_and_ends_when_it_is_calm() -> None:
     clock = Clock()
-    storm = Storm(3, window_seconds=30, calm_seconds=10, clock=clock)
+    breaker = CircuitBreaker(3, window_seconds=30, calm_seconds=10, clock=clock)
     for seconds in (0, 15, 15.1):  # the third is 30.1 seconds after the first
         clock.now += seconds
-        storm.death()
-        assert not storm.raging()
+        breaker.death()
+        assert not breaker.is_open()
     clock.now += 14.9
-    storm.death()  # 30 seconds after the second
-    assert storm.raging()
+    breaker.death()  # 30 seconds after the second
+    assert breaker.is_open()
     clock.now += 9.9
-    assert storm.raging()
-    storm.death()
+    assert breaker.is_open()
+    breaker.death()
     clock.now += 9.9
-    assert storm.raging(), "every death puts calm off"
+    assert breaker.is_open(), "every death puts calm off"
     clock.now += 0.1
-    assert not storm.raging()
-    storm.death()
-    storm.death()
-    assert not storm.raging(), "what was before the calm is forgotten"
-    storm.death()
-    assert storm.raging()
+    assert not breaker.is_open()
+    breaker.death()
+    breaker.death()
+    assert not breaker.is_open(), "what was before the calm is forgotten"
+    breaker.death()
+    assert breaker.is_open()
 
 
 @given(st.lists(st.floats(0, 60), max_size=50), st.integers(1, 6))
 def test_a_storm_is_what_its_definition_says(pauses: list[float], deaths: int) -> None:
     clock = Clock()
-    storm, times, raging = Storm(deaths, 30, 10, clock), list[float](), False
+    breaker, times, raging = CircuitBreaker(deaths, 30, 10, clock), list[float](), False
     for pause in pauses:
         clock.now += pause
         if raging and clock.now - times[-1] >= 10:
             raging, times = False, []
-        assert storm.raging() == raging
-        storm.death()
+        assert breaker.is_open() == raging
+        breaker.death()
         times.append(clock.now)
         raging = raging or len([t for t in times[-deaths:] if clock.now - t <= 30]) == deaths
-        assert storm.raging() == raging
+        assert breaker.is_open() == raging
 
 
 def test_a_storm_makes_the_service_not_ready_and_calm_makes_it_ready_again(

@@ -228,7 +228,7 @@ def test_a_worker_that_cannot_decode_on_the_gpu_says_what_that_takes() -> None:
     with pytest.raises(WorkerStartError, match=r"LOOKWHEN_DECODE_DEVICE=cuda: .*cuda:0") as caught:
         asyncio.run(check())
     assert "LOOKWHEN_DECODE_DEVICE=cpu" in str(caught.value)
-    assert "/" not in str(caught.value), "no path of whoever built torchcodec"
+    assert "/" not in str(caught.value), "no path of the machine that built torchcodec"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -80,7 +80,7 @@ def test_a_worker_that_fails_by_itself_is_quoted(first_line: Path) -> None:
 def test_a_worker_may_say_any_amount(first_line: Path) -> None:
     """More than a pipe holds: it would wait for a reader, and the service for it."""
     first_line.write_text(
-        "import os, sys\nsys.stderr.write('so many words ' * 1_000_000 + 'the end')\n"
+        "import os, sys\nsys.stderr.write('a lot of words ' * 1_000_000 + 'the end')\n"
         "sys.stderr.flush()\nos._exit(3)\n"
     )
     told = failure()
@@ -133,8 +133,8 @@ def test_nothing_is_read_of_a_worker_that_is_ready(
 
 
 def test_last_words_end_with_their_pipe() -> None:
-    """Closed twice, by the start and by the end of a worker; whoever has the number by then keeps
-    it."""
+    """It is closed twice, by the start and by the end of a worker; another file that has the number
+    by then keeps it."""
 
     async def check() -> None:
         reading, writing = os.pipe()

@@ -42,7 +42,7 @@ def rows(count):
             np.tile(np.arange(1024), (count, 1)), np.zeros((count, 9, 192), np.float32))
 
 def needed(count, limit):
-    # Address space with which so many dense rows run, from `limit` upwards.
+    # Address space with which this number of dense rows runs, from `limit` upwards.
     _, positions, context = rows(count)
     feeds = {"patches": np.zeros((count, 1024, 768), np.uint8), "positions": positions,
              "lengths": np.full(count, 1024), "context": context}

@@ -19,7 +19,7 @@ from service.engine.calibration import extractor_noise
 from service.engine.graphs import EXTRACTOR_OUTPUTS, Graph
 from service.engine.jobs import Arrays, Job, Part
 from service.engine.options import CUDA
-from service.engine.pinned_memory import Place, Placement, best_allocator, page_locked, pageable
+from service.engine.pinned_memory import PinnedMemory, Place, best_allocator, page_locked, pageable
 from service.engine.runs import assemble
 
 
@@ -50,7 +50,7 @@ def test_memory_is_shared_by_the_runs_of_a_thread(bundle: Bundle) -> None:
         return pageable(size)
 
     graph = extractor(bundle)
-    placement = Placement(allocate)
+    placement = PinnedMemory(allocate)
     # Large, small, and large again: memory of the larger run is used for the smaller.
     for number, lengths in enumerate([[102, 60], [31], [102, 102, 51], [60, 20]]):
         expected = graph.run(extractor_noise(bundle.manifest.geometry, lengths))
@@ -62,7 +62,7 @@ def test_memory_is_shared_by_the_runs_of_a_thread(bundle: Bundle) -> None:
 
 
 def test_each_thread_has_memory_of_its_own(bundle: Bundle) -> None:
-    graph, placement = extractor(bundle), Placement(pageable)
+    graph, placement = extractor(bundle), PinnedMemory(pageable)
     check_side_by_side(bundle, graph, graph, placement.place)
 
 

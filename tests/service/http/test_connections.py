@@ -76,7 +76,7 @@ def test_a_request_that_takes_longer_than_heads_may_is_not_cut(
 def test_the_oldest_that_waits_makes_room(guarded: Server, white: Path) -> None:
     with contextlib.ExitStack() as held:
         idle = [held.enter_context(connect(guarded, b"GET /")) for _ in range(200)]
-        # Whoever really asks is answered, among two hundred that do not, and so is a probe.
+        # A caller that really asks is answered, among two hundred that do not, and so is a probe.
         assert guarded.client.get("/readyz").status_code == 200
         assert guarded.classify(white).status_code == 200
         wait_for(lambda: all(map(is_closed, idle[:140])), "the oldest to be closed")

@@ -216,7 +216,7 @@ def test_problems_are_read(
 
 
 def test_nothing_in_the_document_is_a_trap(server: Server) -> None:
-    """Of what generated clients and pages send by themselves, or cannot read."""
+    """It leads no generated client to send something wrong, and has nothing they cannot read."""
     text = server.client.get("/openapi.json").text
     assert '"const"' not in text
     document = server.client.get("/openapi.json").json()

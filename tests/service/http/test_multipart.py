@@ -152,7 +152,7 @@ def test_what_clients_send(client: str) -> None:
 HEAD = 'Content-Disposition: form-data; name="file"; filename="a.mp4"'
 FORM = lines("--b", 'Content-Disposition: form-data; name="top"', "", "3", "--b", HEAD, "", CLIP)
 
-# Legal by RFC 2046 or 7578, whoever may send them.
+# Legal by RFC 2046 or 7578, though no client here sends them.
 LEGAL = {
     "a preamble": b"This is a multi-part message in MIME format.\r\n" + FORM + b"\r\n--b--\r\n",
     "an empty line before": b"\r\n" + FORM + b"\r\n--b--\r\n",

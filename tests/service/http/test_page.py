@@ -239,7 +239,7 @@ def test_by_keyboard_alone(server: Server, square: Path) -> None:
         page.press("Enter")
         page.wait("!document.getElementById('answer').hidden")
         assert text(page, "choice").startswith("Looks may become as dense as a sparsity of 0.98.")
-        # Whoever pressed the button is still at it.
+        # The focus is still on the button that was pressed.
         assert page.run("document.activeElement.id") == "go"
         tab("sweep")
         page.press("Space")

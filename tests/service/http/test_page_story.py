@@ -67,11 +67,11 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
         ),
         (
             sparsity(0, 0.95, "requests"),
-            "0 was asked for; 0.95 was used, because so many requests were under way.",
+            "0 was asked for; 0.95 was used, because too many requests were under way.",
         ),
         (
             sparsity(0.5, 0.9, "tokens"),
-            "0.5 was asked for; 0.9 was used, because so many tokens were under way.",
+            "0.5 was asked for; 0.9 was used, because too many tokens were under way.",
         ),
         (sparsity(0.5, 0.5) | budget(), f"0.5 was asked for and used. {MET}"),
         (
@@ -100,7 +100,7 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
         ),
         (
             sparsity("auto", 0.95, "requests") | coverage(0.4),
-            "The clip asked for more, but 0.95 was used, because so many requests were under way; "
+            "The clip asked for more, but 0.95 was used, because too many requests were under way; "
             "the tokens kept hold 40.0 % of what the selector found, and 70.0 % were asked for.",
         ),
         (
@@ -117,8 +117,8 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
         (
             sparsity(0.7, 0.85, "requests") | cascade("densest", (0.95, 0.1), (0.85, 0.2)),
             BOUND + "There were 2 looks, from 0.95 to 0.85: the first label leads by 20 points, 70 "
-            "points would be enough, but denser looks were left out, because so many requests were "
-            "under way.",
+            "points would be enough, but denser looks were left out, because too many requests "
+            "were under way.",
         ),
         (
             sparsity(0.7, 0.95, "budget") | cascade("budget", (0.95, 0.1)) | budget(),
@@ -178,5 +178,5 @@ def test_a_person_is_told_why_an_answer_is_sparser(start_server: StartServer, sq
         page.run("document.getElementById('go').click()")
         page.wait("!document.getElementById('answer').hidden")
         assert page.run("document.getElementById('choice').textContent") == (
-            "0.5 was asked for; 0.95 was used, because so many requests were under way."
+            "0.5 was asked for; 0.95 was used, because too many requests were under way."
         )

@@ -32,7 +32,7 @@ PATIENT = {"shutdown_grace_seconds": 3600, "request_timeout_seconds": 3600,
 
 
 def accepted(server: Server, clip: Path, count: int = 2) -> list[Future[httpx.Response]]:
-    """So many requests that have been accepted and take seconds to answer."""
+    """Requests that have been accepted and take seconds to answer."""
     pool = ThreadPoolExecutor(count)
     answers = [pool.submit(server.classify, clip, sparsity=0) for _ in range(count)]
     pool.shutdown(wait=False)

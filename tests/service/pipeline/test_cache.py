@@ -128,7 +128,7 @@ def test_when_all_have_left_it_ends_before_the_last_is_let_go() -> None:
 
 
 def test_what_has_just_failed_is_not_waited_for() -> None:
-    """Whoever comes after the end, and before it is cleared away, begins anew."""
+    """A caller after the end, and before it is cleared away, begins anew."""
 
     async def run() -> None:
         flights: SingleFlight[str, str] = SingleFlight()

@@ -79,7 +79,7 @@ def test_too_much_is_refused_at_once(
     assert is_free(server)
     assert server.classify(white).status_code == 200
 
-    # A burst: whoever is not among the first two is refused, and nobody gets a 500.
+    # A burst: callers that are not among the first two are refused, and nobody gets a 500.
     burst = [in_background(server, white).result for _ in range(8)]
     statuses = sorted(result(60).status_code for result in burst)
     assert set(statuses) == {200, 503}

@@ -219,7 +219,7 @@ def test_any_manifest_is_read_or_refused(bundle: Path, data: st.DataObject) -> N
 @MANY
 @given(data=st.data())
 def test_any_graph_is_accepted_or_refused(bundle: Path, data: st.DataObject) -> None:
-    """The manifest vouches for it: whoever can change a bundle can change its hashes as well."""
+    """The manifest vouches for it: those who can change a bundle can change its hashes as well."""
     manifest = Manifest.model_validate_json((bundle / "bundle.json").read_bytes())
     graphs = [(bundle / name).read_bytes() for name in ("selector.onnx", "extractor.onnx")]
     which = data.draw(st.integers(0, 1))

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
-from service.admission.admission import RequestCost
+from service.admission.cost import RequestCost
 from service.errors import ContradictoryParameters
 from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve, ladder

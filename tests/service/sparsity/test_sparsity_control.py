@@ -51,7 +51,7 @@ def ask(server: Server, clip: Path, path: str = "/classify", **query: object) ->
 
 @contextlib.contextmanager
 def decoding_stopped(server: Server) -> Iterator[None]:
-    """Whoever comes in stays in, because no clip is decoded meanwhile."""
+    """A request that comes in stays in, because no clip is decoded meanwhile."""
     (worker,) = server.worker_pids()
     os.kill(worker, signal.SIGSTOP)
     try:
