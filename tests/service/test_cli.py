@@ -1,7 +1,6 @@
 """The command ``lookwhen`` as people type it."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -9,22 +8,9 @@ from pathlib import Path
 
 import pytest
 from service_server import ROOT, Server
+from typed_command import lookwhen
 
 import service
-
-
-def lookwhen(*arguments: object, **environment: object) -> "subprocess.CompletedProcess[str]":
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOOKWHEN_")}
-    # Importing torch takes minutes on a machine that does much else.
-    inherited["LOOKWHEN_DECODE_START_TIMEOUT_SECONDS"] = "300"
-    return subprocess.run(
-        [sys.executable, "-m", "lookwhen", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=inherited | {key: str(value) for key, value in environment.items()},
-    )
 
 
 def test_version_and_help_come_at_once() -> None:

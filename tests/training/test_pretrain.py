@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from plain_teachers import Colours, Motion
 from small_network import SMALL
+from small_pretraining import RECIPE, STILL
 
 from model.checkpoint import load_checkpoint
 from model.classifier import LookWhen
@@ -20,7 +21,7 @@ from model.config import CONFIGS
 from model.dinov3 import WeightsError
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
-from training.datasets import Augmentation, DataSet, training_batches, without_labels
+from training.datasets import DataSet, training_batches, without_labels
 from training.loop import TrainingError
 from training.losses import LossWeights
 from training.moving_things.dataset import read_store
@@ -34,23 +35,6 @@ from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers.local import save_video_teacher
 
-RECIPE = PreTrainingRecipe(
-    config="small",
-    steps=4,
-    batch=4,
-    learning_rate=1e-3,
-    weights=LossWeights(map=0.5),
-    augmentation=Augmentation(area=(0.8, 1.0)),
-)
-STILL = Augmentation(
-    jitter=False,
-    area=(1, 1),
-    aspect=(1, 1),
-    flip=False,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-)
 ALONE = Processes(0, 1, torch.device("cpu"))
 SAVING = Running(save_every=2)
 
@@ -351,18 +335,24 @@ def test_two_processes_learn_what_one_does(store: Path, clips: DataSet, tmp_path
 import dataclasses, sys
 from pathlib import Path
 sys.path = {sys.path!r}
-import test_pretrain as t
+from plain_teachers import Colours, Motion
+from small_network import SMALL
+from small_pretraining import RECIPE, STILL
+from model.config import CONFIGS
+from training.moving_things.dataset import read_store
+from training.pretrain import pretrain
 from training.processes import join_processes
+from training.sources import OnTheFly
 
-t.CONFIGS["small"] = t.SMALL
+CONFIGS["small"] = SMALL
 with join_processes("cpu") as processes:
-    t.pretrain(
-        dataclasses.replace(t.RECIPE, steps=3, augmentation=t.STILL),
-        t.read_store(Path({str(store)!r})),
+    pretrain(
+        dataclasses.replace(RECIPE, steps=3, augmentation=STILL),
+        read_store(Path({str(store)!r})),
         Path({str(tmp_path / "two")!r}),
         processes=processes,
-        image=t.OnTheFly(t.Colours(), "colours"),
-        video=t.OnTheFly(t.Motion(), "motion"),
+        image=OnTheFly(Colours(), "colours"),
+        video=OnTheFly(Motion(), "motion"),
     )
 """
     )

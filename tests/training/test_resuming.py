@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from nodes import run_nodes
-from test_loop import Regression, go, optimizers
+from regression import Regression, go, optimizers, rows
 
 from training.processes import Processes, TrainingError
 from training.resuming import Found, agree, look
@@ -119,15 +119,13 @@ def test_a_state_brings_back_weights_and_moments(tmp_path: Path) -> None:
 
 
 def _one_step() -> list[object]:
-    from test_loop import rows
-
     return list(rows(0, 1))
 
 
 _SCENES = """
 import json, os
 from pathlib import Path
-from test_loop import LoopSettings, Regression, optimizers, rows, run_loop
+from regression import LoopSettings, Regression, optimizers, rows, run_loop
 from training.processes import TrainingError, join_processes
 from training.running import Running
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from live_memory import LiveMemory
+from regression import ALONE, SETTINGS, Regression, Rows, go, rows
 from small_network import SMALL
-from test_loop import ALONE, SETTINGS, Regression, Rows, go, rows
 
 from model.classifier import LookWhen
 from model.layers import Block

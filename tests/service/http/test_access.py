@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from service_server import Server
 from starlette.routing import Mount, Route
-from test_cli import lookwhen
+from typed_command import lookwhen
 
 from bundle.reader import read_bundle
 from service.http.access import is_open

@@ -15,7 +15,7 @@ from browser import CHROMIUM, Browser
 from nginx import CONFIGURATION, NGINX, Nginx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from service_server import Server, wait_for
-from test_cli import lookwhen
+from typed_command import lookwhen
 
 from service.settings import Settings
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 import service_clips as clips
+from problem_documents import problem
 from service_server import Server
 
 from service import errors
@@ -16,23 +17,6 @@ from service.sparsity.parameters import Parameters, names
 
 ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "clips"
-
-
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, object]:
-    """Check that a response is a whole problem document, and return it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, object] = response.json()
-    assert document["status"] == status
-    assert document["code"] == code
-    assert document["type"] == f"/problems/{code}"
-    assert document["title"] == errors.all_errors()[code].title
-    assert document["request_id"] == response.headers["x-request-id"]
-    assert isinstance(document["detail"], str)
-    assert document["detail"].endswith((".", "`."))
-    assert ".cpp" not in response.text  # where torchcodec says it failed
-    assert "Traceback" not in response.text
-    return document
 
 
 def test_a_clip_in_labels_out(server: Server, white: Path) -> None:

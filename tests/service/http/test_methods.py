@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from problem_documents import problem
 from service_server import Server
-from test_http import problem
 
 READ = ("/", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/model", "/livez", "/readyz",
         "/metrics", "/problems/overloaded", "/problems/nonsense", "/nowhere")  # fmt: skip

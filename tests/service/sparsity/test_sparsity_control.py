@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from background_requests import in_background, is_free, open_upload
+from problem_documents import problem
 from service_server import Server, wait_for
-from test_http import problem
-from test_load import in_background, is_free, open_upload
 
 from bundle.reader import default_bundle_path
 from training.moving_things.clip import render_clip
