@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from live_memory import LiveMemory
-from regression import ALONE, SETTINGS, Regression, Rows, go, rows
+from regression import ALONE, SETTINGS, Regression, Rows, go, optimizers, rows
 from small_network import SMALL
 
 from model.classifier import LookWhen
@@ -105,8 +105,6 @@ def test_a_run_may_go_on_with_another_memory(tmp_path: Path) -> None:
 
     def run(recompute: bool, load: Any) -> Regression:
         objective = Regression()
-        from test_loop import optimizers
-
         loop.run_loop(
             objective, optimizers(objective), load, settings if recompute else SETTINGS,
             tmp_path / "cut", recipe={"recompute": recompute}, processes=ALONE,

@@ -103,12 +103,11 @@ def test_a_process_whose_driver_is_gone_ends(tmp_path: Path) -> None:
     """Here it was never there, which looks the same: nothing on the device answers."""
     clip = clips.pattern(tmp_path / "clip.mp4", *H264)
     code = (
-        f"import sys; sys.path = {sys.path!r}\n"
+        f"import sys; sys.path = {[str(Path(__file__).parent), *sys.path]!r}\n"
         "from pathlib import Path\n"
         "from test_nvdec import decode, nvdec\n"
         f"decode(Path({str(clip)!r}), nvdec.decode_views, device='cuda:0')\n"
         "sys.exit(7)"
     )
-    code = code.replace("sys.path = [", f"sys.path = [{str(Path(__file__).parents[1])!r}, ")
     ended = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True)
     assert (ended.returncode, ended.stderr) == (1, b"")
