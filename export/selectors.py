@@ -37,7 +37,7 @@ class SelectorInput:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of a small clip: (t, H', W', 3)."""
+        """The shape of a small clip: (t, H', W', 3)."""
         steps, rows, columns = self.grid
         return steps, rows * self.side, columns * self.side, 3
 
