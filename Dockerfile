@@ -47,6 +47,7 @@ COPY bundle bundle
 COPY export export
 COPY lookwhen lookwhen
 COPY model model
+COPY networks networks
 COPY service service
 COPY startup startup
 COPY training training

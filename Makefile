@@ -14,7 +14,7 @@ TRAINING := $(VENV)/.training
 SET_UP := deploy/bootstrap.py deploy/steps.py
 SUPPLY := build/supply
 OPENVINO := build/openvino
-PROJECT := benchmarks bundle export lookwhen model service startup training video deploy tests
+PROJECT := benchmarks bundle export lookwhen model networks service startup training video deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
 find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)

@@ -32,7 +32,7 @@ class Extractor(nn.Module):
         super().__init__()
         self.config = config
         _, rows, columns = config.grid
-        self.embedding = PatchEmbedding(config)
+        self.embedding = PatchEmbedding(config.patch, config.width)
         # Loud: where and when the kept tokens are says more about an event than what they look
         # like, and a network from scratch whose patches drown that does not find it out for
         # thousands of steps.

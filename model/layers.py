@@ -5,6 +5,7 @@ P context tokens, D width, h heads, d head width.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +25,21 @@ class PatchEmbedding(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, tubelet: int = 1) -> None:
+    def __init__(
+        self,
+        patch: int,
+        width: int,
+        tubelet: int = 1,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
         """``tubelet``: frames that one token spans; LookWhen's is one."""
         super().__init__()
-        self.projection = nn.Linear(tubelet * config.patch_values, config.width)
-        pixels = tubelet * config.patch * config.patch
+        pixels = tubelet * patch * patch
+        self.projection = nn.Linear(3 * pixels, width)
         # In units of a byte, repeated for each pixel: patches are in row, column, channel order.
-        self.register_buffer(
-            "mean", torch.tensor(IMAGENET_MEAN).mul(255).repeat(pixels), persistent=False
-        )
-        self.register_buffer(
-            "std", torch.tensor(IMAGENET_STD).mul(255).repeat(pixels), persistent=False
-        )
+        self.register_buffer("mean", torch.tensor(mean).mul(255).repeat(pixels), persistent=False)
+        self.register_buffer("std", torch.tensor(std).mul(255).repeat(pixels), persistent=False)
 
     @torch.no_grad()
     def loudness(self) -> float:
@@ -45,19 +49,23 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """uint8 [B, N, tubelet*patch*patch*3] -> [B, N, D]."""
-        pixels = (patches.to(self.mean.dtype) - self.mean) / self.std
-        embedded: Tensor = self.projection(pixels)
+        embedded: Tensor = self.projection(self.normalise(patches))
         return embedded
 
+    def normalise(self, patches: Tensor) -> Tensor:
+        """Bytes to the numbers that networks are trained on: [B, N, values] -> the same, floats."""
+        return (patches.to(self.mean.dtype) - self.mean) / self.std
 
-def patchify(frames: Tensor, patch: int) -> Tensor:
-    """Cut whole frames into patches: uint8 [B, T, H, W, 3] -> uint8 [B, N, patch*patch*3].
 
-    Token order is frame-major, then row, then column: the same as ``bundle.gather_patches``.
+def patchify(frames: Tensor, patch: int, tubelet: int = 1) -> Tensor:
+    """Cut whole frames into tokens: uint8 [B, T, H, W, 3] -> uint8 [B, N, tubelet*patch*patch*3].
+
+    Token order is frame-major, then row, then column: the same as ``bundle.gather_patches``. The
+    values of a token are in frame (of its tubelet), row, column, channel order.
     """
     B, T, H, W, C = frames.shape
-    grid = frames.reshape(B, T, H // patch, patch, W // patch, patch, C)
-    return grid.permute(0, 1, 2, 4, 3, 5, 6).reshape(B, -1, patch * patch * C)
+    grid = frames.reshape(B, T // tubelet, tubelet, H // patch, patch, W // patch, patch, C)
+    return grid.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(B, -1, tubelet * patch * patch * C)
 
 
 class PositionEmbedding(nn.Module):
@@ -151,14 +159,19 @@ def rotate_tokens(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([x[:, :, :context], rotate(x[:, :, context:], cos, sin)], dim=2)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; patch tokens may be rotated, padding may be masked."""
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; patch tokens may be rotated, padding may be masked.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Its parts are methods of their own, so that a method which merges tokens can stand between
+    them; networks that attend in another way replace the part that differs.
+    """
+
+    def __init__(self, width: int, heads: int, *, bias: bool = True) -> None:
+        """``bias``: of queries, keys and values; the projection always has one."""
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         """[B, L, D] -> [B, L, D].
@@ -170,8 +183,8 @@ class Attention(nn.Module):
         if rope is not None:
             # Once for both: the backward pass keeps what they are multiplied by.
             rope = (rope[0].to(q.dtype), rope[1].to(q.dtype))
-            q, k = rotate_tokens(q, rope), rotate_tokens(k, rope)
-        return self.join(attend(q, k, v, mask))
+            q, k = self.rotate(q, rope), self.rotate(k, rope)
+        return self.join(attend(q, k, v, mask), v)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, not yet rotated: [B, L, D] -> three of [B, h, L, d]."""
@@ -179,8 +192,15 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).reshape(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         return q, k, v
 
-    def join(self, attended: Tensor) -> Tensor:
-        """Put the heads together and project: [B, h, L, d] -> [B, L, D]."""
+    def rotate(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Turn queries or keys to their places: [B, h, L, d] -> the same."""
+        return rotate_tokens(x, rope)
+
+    def join(self, attended: Tensor, values: Tensor) -> Tensor:
+        """Put the heads together and project: [B, h, L, d] -> [B, L, D].
+
+        ``values`` [B, h, L, d] are those of the same tokens, for networks that add them once more.
+        """
         B, h, L, d = attended.shape
         out: Tensor = self.proj(attended.transpose(1, 2).reshape(B, L, h * d))
         return out
@@ -237,8 +257,8 @@ class DropPath(nn.Module):
         return x * keep.to(x.dtype) / (1.0 - self.rate)
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block; names follow DINOv3's checkpoints.
+class PreNormBlock(nn.Module):
+    """Pre-norm transformer block, put together from its parts.
 
     Attributes:
         recompute: keep only the input for the backward pass, which computes the rest again.
@@ -246,17 +266,20 @@ class Block(nn.Module):
 
     recompute = False
 
-    def __init__(self, config: ModelConfig, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        norm1: nn.Module,
+        attn: SelfAttention,
+        norm2: nn.Module,
+        mlp: Mlp,
+        scales: tuple[nn.Module, nn.Module] | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        """``scales``: what each branch is scaled by before it is added."""
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.attn = Attention(config)
-        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = Mlp(config.width, config.mlp_ratio * config.width)
-        self.ls1: nn.Module = nn.Identity()
-        self.ls2: nn.Module = nn.Identity()
-        if config.layer_scale is not None:
-            self.ls1 = LayerScale(config.width, config.layer_scale)
-            self.ls2 = LayerScale(config.width, config.layer_scale)
+        self.norm1, self.attn = norm1, attn
+        self.norm2, self.mlp = norm2, mlp
+        self.ls1, self.ls2 = scales or (nn.Identity(), nn.Identity())
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -278,6 +301,21 @@ class Block(nn.Module):
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), rope, mask)))
         out: Tensor = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         return out
+
+
+class Block(PreNormBlock):
+    """The block of LookWhen's own networks; names follow DINOv3's checkpoints."""
+
+    def __init__(self, config: ModelConfig, drop_path: float = 0.0) -> None:
+        D, scale = config.width, config.layer_scale
+        super().__init__(
+            nn.LayerNorm(D, eps=config.norm_eps),
+            SelfAttention(D, config.heads),
+            nn.LayerNorm(D, eps=config.norm_eps),
+            Mlp(D, config.mlp_ratio * D),
+            None if scale is None else (LayerScale(D, scale), LayerScale(D, scale)),
+            drop_path,
+        )
 
 
 def initialise(module: nn.Module) -> None:

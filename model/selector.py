@@ -37,7 +37,7 @@ class Selector(nn.Module):
         super().__init__()
         self.config = config
         _, rows, columns = config.selector_grid
-        self.embedding = PatchEmbedding(config)
+        self.embedding = PatchEmbedding(config.patch, config.width)
         # Quiet: what makes a token unique is its content.
         self.position = PositionEmbedding(
             config.selector_grid, config.width, space=not config.rope, amplitude=0.5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from model.layers import Block
+from model.layers import PreNormBlock
 from training.processes import TrainingError
 
 
@@ -37,7 +37,7 @@ class Running:
 def recompute_blocks(module: nn.Module, recompute: bool) -> None:
     """Gradient checkpointing of every block within ``module``, on or off."""
     for block in module.modules():
-        if isinstance(block, Block):
+        if isinstance(block, PreNormBlock):
             block.recompute = recompute
 
 
@@ -61,7 +61,7 @@ def compile_blocks(module: nn.Module, device: torch.device) -> None:
             f"torch.compile does not work on {device} here ({reason.strip()}); leave --compile out"
         ) from None
     for block in module.modules():
-        if isinstance(block, Block):
+        if isinstance(block, PreNormBlock):
             block.compile_layers()
 
 

@@ -24,7 +24,8 @@ import pytest
 from startup.packages import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("bundle", "export", "lookwhen", "model", "service", "startup", "training", "video")
+PACKAGES = ("bundle", "export", "lookwhen", "model", "networks", "service", "startup", "training",
+            "video")  # fmt: skip
 # What the extras install.
 OPTIONAL = {*EXTRAS, "onnx_ir"}
 # The built-in model knows this clip; of clips by chance it takes one in twenty for another.

@@ -100,7 +100,7 @@ def test_documents_name_no_command_with_an_open_path() -> None:
 def test_every_command_has_its_path_closed_and_tells_its_name() -> None:
     commands = [
         path
-        for package in ("export", "model", "training")
+        for package in ("export", "model", "networks", "training")
         for path in sorted((ROOT / package).rglob("*.py"))
         if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("bundle", "export", "lookwhen", "model", "service", "training", "video")
+SHIPPED = ("bundle", "export", "lookwhen", "model", "networks", "service", "training", "video")
 
 # Modules that a child imports before its first own line, and some that it imports later.
 OFTEN_IMPORTED = ("json", "pickle", "socket", "random", "tempfile", "bundle", "service", "startup")

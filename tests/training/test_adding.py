@@ -77,7 +77,7 @@ def add(root: Path, file: str, where: str | None, text: str) -> None:
 def test_a_target_a_teacher_a_data_set_and_a_recipe_are_added_as_contributing_says(
     tmp_path: Path,
 ) -> None:
-    for package in ("bundle", "model", "startup", "training", "video"):
+    for package in ("bundle", "model", "networks", "startup", "training", "video"):
         shutil.copytree(
             ROOT / package,
             tmp_path / package,

@@ -263,7 +263,7 @@ def test_attention_is_what_the_last_block_computes() -> None:
     _, _, values = block.attn.split(block.norm1(x))
     by_weights = class_attention(block, x, rope)[:, None, None] @ values
     torch.testing.assert_close(
-        block.attn.join(by_weights)[:, 0], block.attn(block.norm1(x), rope, None)[:, 0]
+        block.attn.join(by_weights, values)[:, 0], block.attn(block.norm1(x), rope, None)[:, 0]
     )
 
 

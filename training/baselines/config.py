@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from model.config import ModelConfig, get_config
+from model.config import IMAGENET_STD, ModelConfig, get_config
 
 
 class Pooling(StrEnum):
@@ -38,6 +38,38 @@ class DenseConfig:
     @property
     def depth(self) -> int:
         return self.twin.extractor_depth
+
+    @property
+    def frames(self) -> int:
+        return self.twin.frames
+
+    @property
+    def size(self) -> int:
+        return self.twin.size
+
+    @property
+    def patch(self) -> int:
+        return self.twin.patch
+
+    @property
+    def width(self) -> int:
+        return self.twin.width
+
+    @property
+    def head_width(self) -> int:
+        return self.twin.head_width
+
+    @property
+    def mlp_width(self) -> int:
+        return self.twin.mlp_ratio * self.twin.width
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.twin.labels
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return IMAGENET_STD
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -1,8 +1,9 @@
 """The dense backbone and the interface of everything that runs on it.
 
-A method (:class:`Baseline`) holds no weights of its own. It borrows a :class:`DenseViT` and lets
-it compute less, either by showing it fewer tokens (``select``) or by merging tokens between its
-layers (``run_layer``); so all methods, and the dense model itself, share one set of weights.
+A method (:class:`Baseline`) holds no weights of its own. It borrows a backbone, our
+:class:`DenseViT` or any published network (:mod:`networks`), and lets it compute less, either by
+showing it fewer tokens (``select``) or by merging tokens between its layers (``run_layer``); so all
+methods, and the dense model itself, share one set of weights.
 """
 
 from collections.abc import Sequence
@@ -17,15 +18,16 @@ from model.layers import (
     Block,
     PatchEmbedding,
     PositionEmbedding,
+    PreNormBlock,
     initialise,
-    patchify,
 )
 from model.selection import gather_tokens
+from networks.backbone import Backbone, BackboneConfig
 from training.baselines.config import DenseConfig, Pooling
 from training.baselines.macs import macs
 
 
-class DenseViT(nn.Module):
+class DenseViT(Backbone):
     """LookWhen's extractor without LookWhen: a video ViT with joint space-time attention.
 
     Blocks, patch embedding and position embedding are the extractor's, and so are the names of the
@@ -33,12 +35,14 @@ class DenseViT(nn.Module):
     pooling. Without labels, the logits are the pooled token.
     """
 
+    config: DenseConfig
+
     def __init__(self, config: DenseConfig, drop_path: float = 0.0) -> None:
         super().__init__()
         self.config = config
         twin = config.twin
         _, rows, columns = config.grid
-        self.embedding = PatchEmbedding(twin, config.tubelet)
+        self.embedding = PatchEmbedding(twin.patch, twin.width, config.tubelet)
         # As loud as the extractor's.
         self.position = PositionEmbedding(
             config.grid, twin.width, space=not twin.rope, amplitude=2.5
@@ -59,29 +63,7 @@ class DenseViT(nn.Module):
             self.head = nn.Linear(twin.width, len(twin.labels))
         self.apply(initialise)
 
-    def tubelets(self, frames: Tensor) -> Tensor:
-        """Cut a view into tokens: uint8 [B, T, H, W, 3] -> uint8 [B, N, tubelet*patch*patch*3].
-
-        Raises:
-            ValueError: frames of another shape than the configuration's.
-        """
-        twin, span = self.config.twin, self.config.tubelet
-        expected = (twin.frames, twin.size, twin.size, 3)
-        if tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"{self.config.name} takes frames of shape [B, {', '.join(map(str, expected))}], "
-                f"got {list(frames.shape)}"
-            )
-        patches = patchify(frames, twin.patch)
-        if span == 1:
-            return patches
-        # [B, tubelets, frame in tubelet, cells, values]: the frames of a tubelet side by side.
-        cells = twin.grid[1] * twin.grid[2]
-        grouped = patches.reshape(len(frames), -1, span, cells, twin.patch_values)
-        return grouped.transpose(2, 3).reshape(len(frames), -1, self.config.patch_values)
-
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """uint8 [B, K, values] and int64 [B, K] -> [B, P + K, D], the class token first."""
         tokens: Tensor = self.embedding(patches) + self.position(positions)
         if self.class_token is None:
             return tokens
@@ -89,15 +71,9 @@ class DenseViT(nn.Module):
         return torch.cat([prefix, tokens], dim=1)
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What attention rotates tokens by at their places, where the configuration does."""
         return None if self.rope is None else self.rope(positions)
 
     def classify(self, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Pool and classify: [B, P + K, D] -> [B, classes].
-
-        ``weight`` [B, K] is what each patch token counts in a mean: 0 for padding, more than 1 for
-        several tokens in one. None: all count the same.
-        """
         x = self.norm(x)
         if self.config.pooling is Pooling.CLASS:
             pooled = x[:, 0]
@@ -108,6 +84,9 @@ class DenseViT(nn.Module):
             pooled = (x * share[:, :, None]).sum(dim=1)
         logits: Tensor = self.head(pooled)
         return logits
+
+    def macs(self, counts: Sequence[int], *, matching_width: int = 0) -> int:
+        return macs(self.config, counts, matching_width=matching_width)
 
 
 class Selection(NamedTuple):
@@ -160,12 +139,12 @@ class Baseline(nn.Module):
     # Channels that merging compares, for the count; methods that merge set it.
     matching_width = 0
 
-    def __init__(self, backbone: DenseViT) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     @property
-    def config(self) -> DenseConfig:
+    def config(self) -> BackboneConfig:
         return self.backbone.config
 
     def forward(self, frames: Tensor) -> BaselinePrediction:
@@ -191,7 +170,7 @@ class Baseline(nn.Module):
         state = State(x, positions, None, mask)
         counts = [positions.shape[1]]
         for layer, block in enumerate(backbone.blocks):
-            assert isinstance(block, Block)
+            assert isinstance(block, PreNormBlock)
             state = self.run_layer(layer, block, state)
             counts.append(state.positions.shape[1])
         kept = torch.tensor(counts, device=x.device).expand(len(frames), -1)
@@ -205,7 +184,7 @@ class Baseline(nn.Module):
         """Choose, from the pixels, the tokens that the first layer sees. None: all of them."""
         return None
 
-    def run_layer(self, layer: int, block: Block, state: State) -> State:
+    def run_layer(self, layer: int, block: PreNormBlock, state: State) -> State:
         """Take the tokens through one block."""
         rope = self.backbone.rotation(state.positions)
         return State(block(state.x, rope, state.mask), state.positions, state.size, state.mask)
@@ -225,7 +204,7 @@ class Baseline(nn.Module):
 
     def macs(self, counts: Sequence[int]) -> int:
         """Multiply-accumulates of one view whose tokens were counted as in :meth:`counts`."""
-        return macs(self.config, counts, matching_width=self.matching_width)
+        return self.backbone.macs(counts, matching_width=self.matching_width)
 
 
 class Dense(Baseline):

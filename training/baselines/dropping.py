@@ -7,7 +7,8 @@ from torch import Tensor
 
 from bundle.tokens import tokens_to_keep
 from model.selection import select_top_k
-from training.baselines.dense import Baseline, DenseViT, Selection
+from networks.backbone import Backbone
+from training.baselines.dense import Baseline, Selection
 
 
 class RandomDropping(Baseline):
@@ -20,7 +21,7 @@ class RandomDropping(Baseline):
     """
 
     def __init__(
-        self, backbone: DenseViT, sparsity: float, *, per_frame: bool = False, seed: int = 0
+        self, backbone: Backbone, sparsity: float, *, per_frame: bool = False, seed: int = 0
     ) -> None:
         """Drop tokens of ``backbone``.
 

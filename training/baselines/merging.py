@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.layers import Block, rotate_tokens
-from training.baselines.dense import Baseline, DenseViT, State
+from model.layers import PreNormBlock
+from networks.backbone import Backbone
+from training.baselines.dense import Baseline, State
 
 
 class Matching(NamedTuple):
@@ -119,12 +120,12 @@ class Merging(Baseline):
     one; the mean of the places would be the alternative.
     """
 
-    def __init__(self, backbone: DenseViT, r: int | Sequence[int]) -> None:
+    def __init__(self, backbone: Backbone, r: int | Sequence[int]) -> None:
         """Merge tokens of ``backbone`` by the schedule ``r``, see :func:`merge_schedule`."""
         super().__init__(backbone)
         self.schedule = merge_schedule(r, self.config.depth, self.config.tokens)
 
-    def run_layer(self, layer: int, block: Block, state: State) -> State:
+    def run_layer(self, layer: int, block: PreNormBlock, state: State) -> State:
         r, P = self.schedule[layer], self.config.prefix
         rope = self.backbone.rotation(state.positions)
         # Without a merged token yet, None leaves attention its fastest way.
@@ -135,9 +136,9 @@ class Merging(Baseline):
         q, k, v = block.attn.split(block.norm1(state.x))
         keys = k.mean(dim=1)[:, P:]
         if rope is not None:
-            q, k = rotate_tokens(q, rope), rotate_tokens(k, rope)
+            q, k = block.attn.rotate(q, rope), block.attn.rotate(k, rope)
         attended, saliency = self.attend(q, k, v, bias)
-        x = state.x + block.drop_path(block.ls1(block.attn.join(attended)))
+        x = state.x + block.drop_path(block.ls1(block.attn.join(attended, v)))
 
         matching = match(self.compared(keys, x[:, P:]), r)
         size = x.new_ones(len(x), x.shape[1] - P, dtype=torch.float32)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from model.config import IMAGENET_STD
-from training.baselines.dense import Baseline, DenseViT, Selection
+from networks.backbone import Backbone
+from training.baselines.dense import Baseline, Selection
 
 PUBLISHED_TAU = 0.1
 
@@ -22,12 +22,12 @@ class RLT(Baseline):
     model does not have.
     """
 
-    def __init__(self, backbone: DenseViT, tau: float = PUBLISHED_TAU) -> None:
+    def __init__(self, backbone: Backbone, tau: float = PUBLISHED_TAU) -> None:
         """Drop tokens of ``backbone``.
 
         Args:
             tau: a token is kept if it changed by more than this, in normalised pixels (standard
-                deviations of ImageNet's). 0 drops exact repetitions alone, less drops nothing.
+                deviations of the network's). 0 drops exact repetitions alone, less drops nothing.
 
         Raises:
             ValueError: tau is not a number.
@@ -52,12 +52,12 @@ class RLT(Baseline):
         first frame of the tubelet before, averaged over pixels and normalised channels.
         """
         B = len(frames)
-        span, p = self.config.tubelet, self.config.twin.patch
+        span, p = self.config.tubelet, self.config.patch
         tubelets, rows, columns = self.config.grid
         last = frames[:, span - 1 :: span][:, 1:].to(torch.float32)
         first = frames[:, ::span][:, :-1].to(torch.float32)
         # The mean cancels in a difference: of the normalisation only the division is left.
-        std = torch.tensor(IMAGENET_STD, device=frames.device) * 255
+        std = torch.tensor(self.config.std, device=frames.device) * 255
         difference = (last - first).abs() / std
         grid = difference.reshape(B, tubelets - 1, rows, p, columns, p, 3)
         change = grid.mean(dim=(3, 5, 6)).flatten(1)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from model.layers import attend
-from training.baselines.dense import DenseViT
+from networks.backbone import Backbone
 from training.baselines.merging import Merging
 
 
@@ -20,9 +20,9 @@ class ToMe(Merging):
     are rotated, so that it is content that is compared: our choice.
     """
 
-    def __init__(self, backbone: DenseViT, r: int | Sequence[int]) -> None:
+    def __init__(self, backbone: Backbone, r: int | Sequence[int]) -> None:
         super().__init__(backbone, r)
-        self.matching_width = self.config.twin.head_width
+        self.matching_width = self.config.head_width
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from training.baselines.dense import DenseViT
+from networks.backbone import Backbone
 from training.baselines.merging import Merging
 
 # Of 1568 tokens, in the first four of twelve layers.
@@ -28,9 +28,9 @@ class VidTLDR(Merging):
     choices.
     """
 
-    def __init__(self, backbone: DenseViT, r: int | Sequence[int]) -> None:
+    def __init__(self, backbone: Backbone, r: int | Sequence[int]) -> None:
         super().__init__(backbone, r)
-        self.matching_width = self.config.twin.width
+        self.matching_width = self.config.width
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None

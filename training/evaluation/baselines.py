@@ -41,6 +41,7 @@ class BaselineMethod(Method):
         # In one module, so that all of them follow to a device; the backbone is there once.
         self.baselines = [baseline for _, baseline in baselines]
         self.network = nn.ModuleList(self.baselines).eval()
+        assert isinstance(backbone, DenseViT)  # `load_method` hands in no other
         self.config = backbone.config.twin
         # Only then are the positions of tokens those of LookWhen's.
         self._same_grid = backbone.config.grid == self.config.grid

@@ -106,7 +106,7 @@ class ImageViT(nn.Module):
         super().__init__()
         self.config = config
         layers = config.layers()
-        self.embedding = PatchEmbedding(layers)
+        self.embedding = PatchEmbedding(layers.patch, layers.width)
         half = config.width // 2
         places = torch.linspace(0, 1, config.side)
         # As loud as the video networks' tables, see ``model.layers.PositionEmbedding``.

@@ -1,0 +1,5 @@
+"""Published dense video networks, and how their checkpoints become ours.
+
+Every network here is a :class:`networks.network.VideoNetwork`: it takes any subset of a view's
+tokens, each looked up at its own place, and answers logits and a video token.
+"""

@@ -1,0 +1,43 @@
+"""Small views and networks that every test of a published network needs."""
+
+import torch
+from torch import Tensor, nn
+
+from networks.config import NetworkConfig
+from networks.network import Output, VideoNetwork
+
+
+def frames(config: NetworkConfig, batch: int = 2, seed: int = 0) -> Tensor:
+    """Noise: uint8 [B, T, H, W, 3]."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, config.frames, config.size, config.size, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def some_tokens(config: NetworkConfig, kept: int, batch: int = 2, seed: int = 0) -> Tensor:
+    """Other places in each row, ascending: int64 [B, K]."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = [torch.randperm(config.tokens, generator=generator)[:kept] for _ in range(batch)]
+    return torch.stack(rows).sort(dim=1).values
+
+
+@torch.no_grad()
+def look(
+    network: VideoNetwork, view: Tensor, positions: Tensor, lengths: Tensor | None = None
+) -> Output:
+    """Show the network the tokens of ``view`` at ``positions``."""
+    rows = torch.arange(len(view))[:, None]
+    answer: Output = network(network.tubelets(view)[rows, positions], positions, lengths)
+    return answer
+
+
+@torch.no_grad()
+def stir(module: nn.Module, seed: int = 0) -> None:
+    """Weights in which every tensor matters, whatever it starts as."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if ("norm" in name and name.endswith("weight")) or name.endswith("gamma"):
+            parameter.copy_(1.0 + 0.2 * noise)
+        else:
+            parameter.copy_(0.2 * noise)
