@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_views import frames, look, some_tokens, stir
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from views import frames, look, some_tokens, stir
 
 from model.checkpoint import CheckpointError
 from networks.building import build_network
