@@ -8,44 +8,48 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError, Message
 from pydantic import ValidationError
 
-from bundle.schema import EXTRACTOR_FILE, MANIFEST_FILE, SELECTOR_FILE, Geometry, Manifest
+from bundle.errors import BundleError as BundleError
+from bundle.graphs import verify_graphs
+from bundle.schema import (
+    EXTRACTOR_FILE,
+    EXTRACTOR_WEIGHTS_FILE,
+    GRAPH_FILES,
+    MANIFEST_FILE,
+    SELECTOR_FILE,
+    SELECTOR_WEIGHTS_FILE,
+    WEIGHTS_FILES,
+    Manifest,
+)
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # Protobuf, and with it ONNX without external data, ends at 2 GiB.
 MAX_GRAPH_BYTES = 2 * 1024**3 - 1
-
-
-class BundleError(Exception):
-    """A bundle that must not be loaded.
-
-    Attributes:
-        file: the file at fault, or None when it is the directory itself.
-        reason: what is wrong with it, and where it helps, what would be right.
-    """
-
-    def __init__(self, file: str | None, reason: str) -> None:
-        self.file = file
-        self.reason = reason
-        super().__init__(reason if file is None else f"{file}: {reason}")
+# What a graph keeps outside itself: our choice, several times the largest published network.
+MAX_WEIGHTS_BYTES = 64 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: what it says of itself, and the bytes of its two graphs."""
+    """A verified bundle: what it says of itself, and the bytes of its two graphs.
+
+    Attributes:
+        selector, extractor: the graphs, as ONNX.
+        selector_weights, extractor_weights: what the graph keeps outside itself, at the offsets
+            that it names; None for a graph that is whole.
+    """
 
     manifest: Manifest
     selector: bytes
     extractor: bytes
     path: Path
+    selector_weights: bytes | None = None
+    extractor_weights: bytes | None = None
 
 
 def default_bundle_path() -> Path:
@@ -64,9 +68,11 @@ def read_bundle(path: Path) -> Bundle:
     path = Path(path)
     _check_file_set(path)
     manifest = _parse_manifest(_read(path, MANIFEST_FILE, MAX_MANIFEST_BYTES))
-    graphs: dict[str, bytes] = {}
+    _check_file_set(path, set(manifest.files))
+    contents: dict[str, bytes] = {}
     for name, digest in manifest.files.items():
-        content = _read(path, name, min(digest.bytes, MAX_GRAPH_BYTES))
+        most = MAX_GRAPH_BYTES if name in GRAPH_FILES else MAX_WEIGHTS_BYTES
+        content = _read(path, name, min(digest.bytes, most))
         if len(content) != digest.bytes:
             raise BundleError(
                 name, f"has {len(content)} bytes, {MANIFEST_FILE} says {digest.bytes}"
@@ -76,34 +82,29 @@ def read_bundle(path: Path) -> Bundle:
             raise BundleError(
                 name, f"was altered: its SHA-256 is {actual}, {MANIFEST_FILE} says {digest.sha256}"
             )
-        graphs[name] = content
-    verify_graphs(manifest, graphs[SELECTOR_FILE], graphs[EXTRACTOR_FILE])
-    return Bundle(manifest, graphs[SELECTOR_FILE], graphs[EXTRACTOR_FILE], path)
+        contents[name] = content
+    selector, extractor = contents[SELECTOR_FILE], contents[EXTRACTOR_FILE]
+    weights = {name: len(contents[name]) for name in WEIGHTS_FILES.values() if name in contents}
+    verify_graphs(manifest, selector, extractor, weights)
+    return Bundle(
+        manifest,
+        selector,
+        extractor,
+        path,
+        contents.get(SELECTOR_WEIGHTS_FILE),
+        contents.get(EXTRACTOR_WEIGHTS_FILE),
+    )
 
 
-def verify_graphs(manifest: Manifest, selector: bytes, extractor: bytes) -> None:
-    """Check both graphs against the manifest's geometry and labels, without running them.
+def _check_file_set(path: Path, named: set[str] | None = None) -> None:
+    """Whether the directory holds a bundle's files and no others.
 
-    Raises:
-        BundleError: not ONNX, external data, or inputs and outputs other than the contract's.
+    Args:
+        named: the files that the manifest names; None before it was read, when it may still name
+            files of weights.
     """
-    geometry, classes = manifest.geometry, len(manifest.labels)
-    for name, content, inputs, outputs in (
-        (SELECTOR_FILE, selector, _selector_inputs(geometry), _selector_outputs(geometry)),
-        (
-            EXTRACTOR_FILE,
-            extractor,
-            _extractor_inputs(geometry),
-            _extractor_outputs(geometry, classes),
-        ),
-    ):
-        graph = _parse_graph(name, content)
-        _check_values(name, "input", graph.input, inputs)
-        _check_values(name, "output", graph.output, outputs)
-
-
-def _check_file_set(path: Path) -> None:
-    expected = {MANIFEST_FILE, SELECTOR_FILE, EXTRACTOR_FILE}
+    expected = {MANIFEST_FILE, *(GRAPH_FILES if named is None else named)}
+    allowed = expected | (set(WEIGHTS_FILES.values()) if named is None else set())
     try:
         with os.scandir(path) as entries:
             found = {entry.name for entry in entries}
@@ -115,7 +116,7 @@ def _check_file_set(path: Path) -> None:
         raise BundleError(None, f"{path} may not be read by this user") from None
     for name in sorted(expected - found):
         raise BundleError(name, f"is missing from {path}")
-    for name in sorted(found - expected):
+    for name in sorted(found - allowed):
         raise BundleError(
             name, f"does not belong in a bundle, which is exactly {', '.join(sorted(expected))}"
         )
@@ -169,105 +170,3 @@ def _parse_manifest(content: bytes) -> Manifest:
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise BundleError(MANIFEST_FILE, f"{where}: {first['msg']}{more}") from None
-
-
-def _parse_graph(name: str, content: bytes) -> onnx.GraphProto:
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError:
-        raise BundleError(name, "is not an ONNX model") from None
-    if not model.graph.node:
-        raise BundleError(name, "is not an ONNX model: it has no graph")
-    for node in _messages(model, onnx.NodeProto):
-        if node.op_type == "EPContext":
-            raise BundleError(name, "has an EPContext node, which may load code from another file")
-    for tensor in _messages(model, onnx.TensorProto):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise BundleError(
-                name,
-                f"keeps {tensor.name!r} in another file; a bundle holds no external data",
-            )
-    return model.graph
-
-
-_Found = TypeVar("_Found", bound=Message)
-
-
-def _messages(message: Message, kind: type[_Found]) -> Iterator[_Found]:
-    """Every message of a kind anywhere in a model: in attributes, subgraphs and functions too."""
-    if isinstance(message, kind):
-        yield message
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in value if field.is_repeated else (value,):
-            yield from _messages(part, kind)
-
-
-# A shape's entry is a fixed size, or None where the contract wants it dynamic.
-_Shape: TypeAlias = tuple[int | None, ...]
-_Values: TypeAlias = dict[str, tuple[int, _Shape]]
-
-_UINT8, _INT64, _FLOAT = onnx.TensorProto.UINT8, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
-
-
-def _selector_inputs(geometry: Geometry) -> _Values:
-    half = geometry.size // 2
-    return {"clip_small": (_UINT8, (None, geometry.frames // 2, half, half, 3))}
-
-
-def _selector_outputs(geometry: Geometry) -> _Values:
-    return {
-        "scores": (_FLOAT, (None, geometry.tokens)),
-        "context": (_FLOAT, (None, geometry.context, geometry.width)),
-    }
-
-
-def _extractor_inputs(geometry: Geometry) -> _Values:
-    return {
-        "patches": (_UINT8, (None, None, geometry.patch_bytes)),
-        "positions": (_INT64, (None, None)),
-        "lengths": (_INT64, (None,)),
-        "context": (_FLOAT, (None, geometry.context, geometry.width)),
-    }
-
-
-def _extractor_outputs(geometry: Geometry, classes: int) -> _Values:
-    return {
-        "logits": (_FLOAT, (None, classes)),
-        "video": (_FLOAT, (None, geometry.width)),
-    }
-
-
-def _check_values(
-    file: str, kind: str, found: Iterable[onnx.ValueInfoProto], expected: _Values
-) -> None:
-    # A name that is not UTF-8 comes as bytes, which cannot be sorted among the others.
-    by_name = {str(value.name): value.type.tensor_type for value in found}
-    if set(by_name) != set(expected):
-        raise BundleError(file, f"its {kind}s are {sorted(by_name)}, must be {sorted(expected)}")
-    for name, (dtype, shape) in expected.items():
-        tensor = by_name[name]
-        if tensor.elem_type != dtype:
-            types = {number: text for text, number in onnx.TensorProto.DataType.items()}
-            got = types.get(tensor.elem_type, f"of the unknown type {tensor.elem_type}")
-            raise BundleError(file, f"{kind} {name} is {got}, must be {types[dtype]}")
-        actual = tuple(
-            dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim
-        )
-        # An output may have lost a size to shape inference; an input states every one of them.
-        fits = len(actual) == len(shape) and all(
-            have == want or (kind == "output" and have is None)
-            for have, want in zip(actual, shape, strict=True)
-        )
-        if not fits:
-            raise BundleError(
-                file,
-                f"{kind} {name} has shape {_show(actual)}, the manifest's geometry needs "
-                f"{_show(shape)}",
-            )
-
-
-def _show(shape: _Shape) -> str:
-    return "[" + ", ".join("dynamic" if size is None else str(size) for size in shape) + "]"

@@ -2,11 +2,22 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 SPATIAL_VIEWS = (1, 3)
+
+# Frames spread over all of a clip, or windows of frames that follow each other closely.
+SamplingKind = Literal["uniform", "dense"]
+# A square cut out of the picture, or the whole of it: squeezed into a square, or with black bars.
+Framing = Literal["crop", "squash", "pad"]
+
+
+def spatial_choices(framing: Framing) -> tuple[int, ...]:
+    """How many spatial views there may be: of a whole picture there is only one."""
+    return SPATIAL_VIEWS if framing == "crop" else (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +109,60 @@ def frame_shares(view_frames: int, temporal_views: int) -> NDArray[np.float64]:
     starts = np.arange(view_frames, dtype=np.float64)
     shifts = np.arange(1, temporal_views + 1, dtype=np.float64) / (temporal_views + 1)
     return (starts[None, :] + shifts[:, None]) / view_frames
+
+
+def dense_indices(
+    frames: int, view_frames: int, stride: int, temporal_views: int
+) -> NDArray[np.int64]:
+    """Dense sampling: a view is a window of frames that are ``stride`` apart.
+
+    A single view is the middle of the clip; several begin at even distances, the first with the
+    clip and the last so that it ends with it. A clip shorter than a window holds its last frame.
+
+    Args:
+        frames: frames of the clip, at least 1.
+        view_frames: T, frames of one view.
+        stride: source frames from one frame of the view to the next.
+        temporal_views: windows, at least 1.
+
+    Returns:
+        int64 [temporal_views, view_frames], ascending within a view, each in [0, frames).
+
+    Raises:
+        ValueError: any argument below 1.
+
+    Source: the test protocols of VideoMAE and V-JEPA 2, which spread 5, 2 or 8 windows so; that a
+    single one is the middle is our choice, because the ends of a clip tell least of it.
+    """
+    if min(frames, view_frames, stride, temporal_views) < 1:
+        raise ValueError(
+            "frames, view_frames, stride and temporal_views must be at least 1, "
+            f"got {frames}, {view_frames}, {stride}, {temporal_views}"
+        )
+    room = max(0, frames - ((view_frames - 1) * stride + 1))
+    shares = np.linspace(0.0, 1.0, temporal_views) if temporal_views > 1 else np.array([0.5])
+    starts = np.floor(shares * room).astype(np.int64)
+    steps = np.arange(view_frames, dtype=np.int64) * stride
+    indices: NDArray[np.int64] = np.minimum(starts[:, None] + steps[None, :], frames - 1)
+    return indices
+
+
+def dense_shares(
+    frames: int, view_frames: int, stride: int, temporal_views: int
+) -> NDArray[np.float64]:
+    """Dense sampling by time: :func:`dense_indices` for frames that have time stamps.
+
+    Where frames follow each other evenly, each is met in the middle of the time that it is shown;
+    where they do not, a view's frames are ``stride`` times the mean distance of two frames apart.
+
+    Args:
+        frames, view_frames, stride, temporal_views: as in :func:`dense_indices`.
+
+    Returns:
+        float64 [temporal_views, view_frames], ascending within a view, each the share of the clip's
+        duration, within (0, 1), at which a frame is taken.
+
+    Raises:
+        ValueError: any argument below 1.
+    """
+    return (dense_indices(frames, view_frames, stride, temporal_views) + 0.5) / frames

@@ -3,14 +3,17 @@
 import hashlib
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.reader import read_bundle
 from bundle.schema import (
     EXTRACTOR_FILE,
+    GRAPH_FILES,
     MANIFEST_FILE,
     SCHEMA_VERSION,
     SELECTOR_FILE,
+    WEIGHTS_FILES,
     AccuracyPoint,
     FileDigest,
     Geometry,
@@ -66,32 +69,51 @@ def manifest_for(
         ),
         accuracy=accuracy,
         provenance=provenance,
-        files={
-            name: FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-            for name, content in ((SELECTOR_FILE, selector), (EXTRACTOR_FILE, extractor))
-        },
+        files=file_digests({SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor}),
     )
 
 
-def write_bundle(out: Path, manifest: Manifest, selector: bytes, extractor: bytes) -> None:
-    """Write the three files, read them back through the reader, then put them in place.
+def file_digests(files: Mapping[str, bytes]) -> dict[str, FileDigest]:
+    """The manifest's ``files``, from their contents."""
+    return {
+        name: FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        for name, content in files.items()
+    }
+
+
+def write_bundle(
+    out: Path,
+    manifest: Manifest,
+    selector: bytes,
+    extractor: bytes,
+    weights: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write the files, read them back through the reader, then put them in place.
 
     An existing bundle at ``out`` is replaced only when the new one is whole.
+
+    Args:
+        out: the bundle's directory.
+        manifest: names all files with their digests.
+        selector, extractor: the graphs.
+        weights: what graphs keep outside themselves, by the name of the file
+            (:data:`bundle.schema.WEIGHTS_FILES`).
 
     Raises:
         FileExistsError: ``out`` holds something that is not a bundle.
         BundleError: the reader refuses what was written.
     """
     out = Path(out)
-    ours = {MANIFEST_FILE, SELECTOR_FILE, EXTRACTOR_FILE}
+    ours = {MANIFEST_FILE, *GRAPH_FILES, *WEIGHTS_FILES.values()}
     if out.exists() and not (out.is_dir() and {entry.name for entry in out.iterdir()} <= ours):
         raise FileExistsError(f"{out} holds something other than a bundle; choose another path")
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.parent / f".{out.name}-{secrets.token_hex(8)}"
     fresh.mkdir()
     try:
-        (fresh / SELECTOR_FILE).write_bytes(selector)
-        (fresh / EXTRACTOR_FILE).write_bytes(extractor)
+        contents = {SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor, **(weights or {})}
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
         (fresh / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
         read_bundle(fresh)
         if out.exists():

@@ -12,7 +12,8 @@ from brightness_bundle import GEOMETRY, write_brightness_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.reader import BundleError, read_bundle, verify_graphs
+from bundle.graphs import verify_graphs
+from bundle.reader import BundleError, read_bundle
 from bundle.schema import Manifest
 from service.decoding.containers import SNIFF_BYTES, identify
 from service.decoding.protocol import (
