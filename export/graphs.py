@@ -4,6 +4,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,23 @@ from onnx import helper, numpy_helper
 from onnxscript import ir, opset20
 from torch import Tensor, nn
 
+from bundle.schema import EXTRACTOR_WEIGHTS_FILE
+from export.selectors import WeightlessSelector
 from model.classifier import LookWhen
 from model.config import ModelConfig
+from networks.config import NetworkConfig
+from networks.network import VideoNetwork
 
 # Up to opset 22 attention is spelled out in basic operators (see `_attention`), which every
 # execution provider has; from 23 on it is one operator that some still lack.
 OPSET = 20
 FUSED_ATTENTION_OPSET = 23
+
+# Of the weights that a graph keeps in a file of their own: shape inference needs small constants.
+_SMALLEST_MOVED = 1024
+_MOVED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+# Pages, so that the file can be mapped.
+_ALIGNMENT = 4096
 
 # Its annotations are for values of scripts, not of traces.
 _op: Any = opset20
@@ -54,6 +65,18 @@ class ExtractorGraph(nn.Module):
         return self.head(features.video), features.video
 
 
+class NetworkGraph(nn.Module):
+    """As :class:`ExtractorGraph`, of a network that takes no context."""
+
+    def __init__(self, network: VideoNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, patches: Tensor, positions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        logits, video = self.network(patches, positions, lengths)
+        return logits, video
+
+
 def example_inputs(
     config: ModelConfig, batch: int, kept: int, seed: int = 0
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -63,6 +86,21 @@ def example_inputs(
     clip_small = torch.randint(
         0, 256, (batch, config.frames // 2, half, half, 3), dtype=torch.uint8, generator=generator
     )
+    patches, positions, lengths = _tokens(config, batch, kept, generator)
+    context = torch.randn(batch, config.context, config.width, generator=generator)
+    return clip_small, (patches, positions, lengths, context)
+
+
+def network_inputs(
+    config: NetworkConfig, batch: int, kept: int, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random inputs of a published network's graph, with full lengths."""
+    return _tokens(config, batch, kept, torch.Generator().manual_seed(seed))
+
+
+def _tokens(
+    config: ModelConfig | NetworkConfig, batch: int, kept: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     patches = torch.randint(
         0, 256, (batch, kept, config.patch_values), dtype=torch.uint8, generator=generator
     )
@@ -72,9 +110,7 @@ def example_inputs(
             for _ in range(batch)
         ]
     )
-    lengths = torch.full((batch,), kept)
-    context = torch.randn(batch, config.context, config.width, generator=generator)
-    return clip_small, (patches, positions, lengths, context)
+    return patches, positions, torch.full((batch,), kept)
 
 
 def selector_to_onnx(model: LookWhen, *, opset: int = OPSET) -> bytes:
@@ -109,6 +145,46 @@ def extractor_to_onnx(model: LookWhen, *, opset: int = OPSET) -> bytes:
     )
 
 
+def network_to_onnx(
+    network: VideoNetwork, *, opset: int = OPSET, weights: Path | None = None
+) -> bytes:
+    """Export a published network with its head; batch and K are dynamic.
+
+    Args:
+        network: what is exported.
+        opset: ONNX's.
+        weights: the file to write weights to, which the graph then names by
+            ``EXTRACTOR_WEIGHTS_FILE``; for networks over protobuf's 2 GiB.
+    """
+    kept = min(network.config.tokens, 24)
+    return _to_onnx(
+        NetworkGraph(network),
+        network_inputs(network.config, batch=2, kept=kept),
+        inputs=["patches", "positions", "lengths"],
+        outputs=["logits", "video"],
+        dynamic={
+            "patches": {0: "batch", 1: "kept"},
+            "positions": {0: "batch", 1: "kept"},
+            "lengths": {0: "batch"},
+        },
+        opset=opset,
+        weights=weights,
+    )
+
+
+def weightless_selector_to_onnx(selector: WeightlessSelector, *, opset: int = OPSET) -> bytes:
+    """Export a selector without weights; it gives ``scores`` and no context."""
+    clip_small = torch.zeros(2, *selector.given.shape, dtype=torch.uint8)
+    return _to_onnx(
+        selector,
+        (clip_small,),
+        inputs=["clip_small"],
+        outputs=["scores"],
+        dynamic={"clip_small": {0: "batch"}},
+        opset=opset,
+    )
+
+
 def _to_onnx(
     module: nn.Module,
     examples: tuple[Tensor, ...],
@@ -117,12 +193,15 @@ def _to_onnx(
     outputs: list[str],
     dynamic: dict[str, dict[int, str]],
     opset: int,
+    weights: Path | None = None,
 ) -> bytes:
     dims = {
         name: {axis: torch.export.Dim(dim) for axis, dim in axes.items()}
         for name, axes in dynamic.items()
     }
-    translations: dict[Callable[..., Any], Callable[..., Any]] = {}
+    translations: dict[Callable[..., Any], Callable[..., Any]] = {
+        torch.ops.aten.sort.stable: _stable_sort
+    }
     if opset < FUSED_ATTENTION_OPSET:
         translations[torch.ops.aten.scaled_dot_product_attention.default] = _attention
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -141,6 +220,8 @@ def _to_onnx(
             verbose=False,
         )
     assert program is not None  # dynamo=True always gives a program
+    if weights is not None:
+        _move_weights(program.model, weights)
     exported = program.model_proto
     _forget_the_machine(exported)
     _widen_masks(exported.graph)
@@ -179,6 +260,37 @@ def _attention(
             attn_mask = _op.Where(attn_mask, constant(0.0), constant(floats.min))
         logits = _op.Add(logits, attn_mask)
     return _op.MatMul(_op.Softmax(logits, axis=-1), value)
+
+
+def _move_weights(model: ir.Model, path: Path) -> None:
+    """Write a graph's weights to a file, one after the other, and let it name the places."""
+    with path.open("wb") as file:
+        for name, value in model.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes < _SMALLEST_MOVED or tensor.dtype not in _MOVED:
+                continue
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            offset = file.tell()
+            file.write(tensor.tobytes())
+            value.const_value = ir.ExternalTensor(
+                EXTRACTOR_WEIGHTS_FILE,
+                offset,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()),
+                name=name,
+            )
+
+
+def _stable_sort(values: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:
+    """``sort(stable=True)``, which the exporter lacks: [..., n] -> sorted values, their places.
+
+    TopK gives equal values in the order of their places, as a stable sort does.
+    """
+    if not stable:
+        raise NotImplementedError("a sort that no module of ours asks for")
+    count = _op.Shape(values, start=dim, end=None if dim == -1 else dim + 1)
+    return _op.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
 
 
 def _widen_masks(graph: onnx.GraphProto) -> None:

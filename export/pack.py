@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from bundle.reader import read_bundle
+from bundle.reader import BundleError, read_bundle
 from bundle.schema import (
     EXTRACTOR_FILE,
     GRAPH_FILES,
@@ -27,6 +27,7 @@ from bundle.schema import (
 from export.accuracy import DEFAULT_VIEWS
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.macs import cost
+from model.writing import whole_file
 
 
 def manifest_for(
@@ -73,12 +74,24 @@ def manifest_for(
     )
 
 
-def file_digests(files: Mapping[str, bytes]) -> dict[str, FileDigest]:
-    """The manifest's ``files``, from their contents."""
-    return {
-        name: FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-        for name, content in files.items()
-    }
+def file_digests(files: Mapping[str, bytes | Path]) -> dict[str, FileDigest]:
+    """The manifest's ``files``, from their contents; those too large to hold are given by path."""
+    return {name: _digest(content) for name, content in files.items()}
+
+
+def _digest(content: bytes | Path) -> FileDigest:
+    if isinstance(content, bytes):
+        return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    with content.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileDigest(sha256=sha256, bytes=content.stat().st_size)
+
+
+def _write(path: Path, content: bytes | Path) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        shutil.copyfile(content, path)
 
 
 def write_bundle(
@@ -86,7 +99,7 @@ def write_bundle(
     manifest: Manifest,
     selector: bytes,
     extractor: bytes,
-    weights: Mapping[str, bytes] | None = None,
+    weights: Mapping[str, bytes | Path] | None = None,
 ) -> None:
     """Write the files, read them back through the reader, then put them in place.
 
@@ -96,7 +109,7 @@ def write_bundle(
         out: the bundle's directory.
         manifest: names all files with their digests.
         selector, extractor: the graphs.
-        weights: what graphs keep outside themselves, by the name of the file
+        weights: what graphs keep outside themselves, or a file with it, by the name in the bundle
             (:data:`bundle.schema.WEIGHTS_FILES`).
 
     Raises:
@@ -111,9 +124,10 @@ def write_bundle(
     fresh = out.parent / f".{out.name}-{secrets.token_hex(8)}"
     fresh.mkdir()
     try:
+        contents: dict[str, bytes | Path]
         contents = {SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor, **(weights or {})}
         for name, content in contents.items():
-            (fresh / name).write_bytes(content)
+            _write(fresh / name, content)
         (fresh / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
         read_bundle(fresh)
         if out.exists():
@@ -121,3 +135,20 @@ def write_bundle(
         fresh.rename(out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace_manifest(out: Path, manifest: Manifest) -> None:
+    """Let a bundle say something else of the same files, such as its measured accuracy.
+
+    Raises:
+        BundleError: the reader refuses it; the directory is then what it was.
+    """
+    path = Path(out) / MANIFEST_FILE
+    before = path.read_bytes()
+    with whole_file(path) as part:
+        part.write_text(manifest.model_dump_json(indent=2) + "\n")
+    try:
+        read_bundle(out)
+    except BundleError:
+        path.write_bytes(before)
+        raise

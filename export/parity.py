@@ -1,23 +1,31 @@
 """Does a pair of graphs answer what the torch model answers?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bundle.geometry import downscale, gather_patches
+from bundle.schema import EXTRACTOR_WEIGHTS_FILE
 from bundle.tokens import select_top_k, tokens_to_keep
-from export.graphs import ExtractorGraph, example_inputs
+from export.graphs import ExtractorGraph, NetworkGraph, example_inputs, network_inputs
+from export.selectors import WeightlessSelector
 from model.classifier import LookWhen
+from model.selection import gather_tokens
+from networks.network import VideoNetwork
 
 # On logits divided by their standard deviation where that exceeds one, in fp32.
 TOLERANCE = 1e-4
 
 # Dense, the trained range, and the least there is.
 SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95, 0.99)
+# Of a network that nobody trained for subsets, and that may take minutes for a dense view.
+NETWORK_SPARSITIES = (0.0, 0.5, 0.9)
 
 
 class ParityError(Exception):
@@ -35,29 +43,71 @@ class Check:
 class Sessions:
     """Both graphs in onnxruntime on the CPU."""
 
-    def __init__(self, selector: bytes, extractor: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        self.selector = onnxruntime.InferenceSession(selector, options, providers=providers)
-        self.extractor = onnxruntime.InferenceSession(extractor, options, providers=providers)
+    def __init__(self, selector: bytes, extractor: bytes, weights: Path | None = None) -> None:
+        """Build sessions; ``weights`` is the file in which the extractor keeps its own."""
+        self.selector = _session(selector)
+        self.extractor = _session(extractor, weights)
 
-    def select(self, clip_small: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        scores, context = self.selector.run(["scores", "context"], {"clip_small": clip_small})
-        return scores, context
+    def select(self, clip_small: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Scores and, where the graph gives it, context."""
+        names = [output.name for output in self.selector.get_outputs()]
+        order = [name for name in ("scores", "context") if name in names]
+        found: list[NDArray[np.float32]] = self.selector.run(order, {"clip_small": clip_small})
+        return found
 
     def extract(
         self,
         patches: NDArray[np.uint8],
         positions: NDArray[np.int64],
         lengths: NDArray[np.int64],
-        context: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], ...]:
+        *context: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits and video token; ``context`` where the graph takes one."""
+        given = (patches, positions, lengths, *context)
+        names = ("patches", "positions", "lengths", "context")
         logits, video = self.extractor.run(
-            ["logits", "video"],
-            {"patches": patches, "positions": positions, "lengths": lengths, "context": context},
+            ["logits", "video"], dict(zip(names, given, strict=False))
         )
         return logits, video
+
+
+def _session(graph: bytes, weights: Path | None = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if weights is not None:
+        # Mapped: onnxruntime copies what it needs while the session is built.
+        content = np.memmap(weights, np.uint8, mode="r")
+        options.add_external_initializers_from_files_in_memory(
+            [EXTRACTOR_WEIGHTS_FILE], [content], [content.size]
+        )
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Twin:
+    """The torch side of a comparison.
+
+    Attributes:
+        frames, size, patch, tubelet, tokens: of a view.
+        time, space: by how much smaller the selector sees it.
+        sparsities: at which the extractor is compared.
+        inputs: (batch, kept, seed) -> the selector's input, and the extractor's.
+        selector, extractor: the modules that were exported; the selector gives a tuple.
+        classify: (frames, clip_small, kept) -> logits, positions, scores: the whole way in torch.
+    """
+
+    frames: int
+    size: int
+    patch: int
+    tubelet: int
+    tokens: int
+    time: int
+    space: int
+    sparsities: tuple[float, ...]
+    inputs: Callable[[int, int, int], tuple[Tensor, tuple[Tensor, ...]]]
+    selector: Callable[[Tensor], tuple[Tensor, ...]]
+    extractor: nn.Module
+    classify: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
 
 
 def check(model: LookWhen, selector: bytes, extractor: bytes, *, seed: int = 0) -> list[Check]:
@@ -70,13 +120,67 @@ def check(model: LookWhen, selector: bytes, extractor: bytes, *, seed: int = 0) 
         ParityError: one is not, or a selection differs by more than a tie.
     """
     model = model.eval()
-    sessions = Sessions(selector, extractor)
-    checks = [
-        *_selector(model, sessions, seed),
-        *_extractor(model, sessions, seed),
-        *_mixed_lengths(model, sessions, seed),
-        *_whole(model, sessions, seed),
-    ]
+    config = model.config
+
+    def classify(frames: Tensor, clip_small: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+        found = model(frames, clip_small, kept)
+        return found.logits, found.positions, found.scores
+
+    twin = _Twin(
+        config.frames, config.size, config.patch, 1, config.tokens, 2, 2, SPARSITIES,
+        lambda batch, kept, seed: example_inputs(config, batch, kept, seed),
+        model.selector, ExtractorGraph(model), classify,
+    )  # fmt: skip
+    return _compare(twin, Sessions(selector, extractor), seed)
+
+
+def check_network(
+    network: VideoNetwork,
+    chooser: WeightlessSelector,
+    selector: bytes,
+    extractor: bytes,
+    weights: Path | None = None,
+    *,
+    seed: int = 0,
+) -> list[Check]:
+    """:func:`check` for a published network and a selector without weights.
+
+    Args:
+        network, chooser: what was exported.
+        selector, extractor: the graphs.
+        weights: the file in which the extractor's graph keeps its weights.
+        seed: of the views.
+    """
+    network = network.eval()
+    config = network.config
+
+    def classify(frames: Tensor, clip_small: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+        scores = chooser(clip_small)
+        order = scores.sort(dim=1, descending=True, stable=True).indices
+        positions = order[:, :kept].sort(dim=1).values
+        patches = gather_tokens(network.tubelets(frames), positions)
+        return network(patches, positions).logits, positions, scores
+
+    small_frames, small_side, _, _ = chooser.given.shape
+    twin = _Twin(
+        config.frames, config.size, config.patch, config.tubelet, config.tokens,
+        config.frames // small_frames, config.size // small_side, NETWORK_SPARSITIES,
+        lambda batch, kept, seed: (
+            chooser.given.example(batch, seed), network_inputs(config, batch, kept, seed)
+        ),
+        lambda clip_small: (chooser(clip_small),), NetworkGraph(network), classify,
+    )  # fmt: skip
+    return _compare(twin, Sessions(selector, extractor, weights), seed)
+
+
+def _compare(twin: _Twin, sessions: Sessions, seed: int) -> list[Check]:
+    with torch.inference_mode():
+        checks = [
+            *_selector(twin, sessions, seed),
+            *_extractor(twin, sessions, seed),
+            *_mixed_lengths(twin, sessions, seed),
+            *_whole(twin, sessions, seed),
+        ]
     worst = max(checks, key=lambda made: made.difference)
     if not worst.difference <= TOLERANCE:  # also catches NaN
         raise ParityError(
@@ -85,26 +189,24 @@ def check(model: LookWhen, selector: bytes, extractor: bytes, *, seed: int = 0) 
     return checks
 
 
-def _selector(model: LookWhen, sessions: Sessions, seed: int) -> list[Check]:
+def _selector(twin: _Twin, sessions: Sessions, seed: int) -> list[Check]:
     checks = []
     for batch in (1, 3):
-        clip_small, _ = example_inputs(model.config, batch, 1, seed + batch)
-        with torch.no_grad():
-            scores, context = model.selector(clip_small)
-        ours, ours_context = sessions.select(clip_small.numpy())
-        checks.append(Check(f"selector scores, batch {batch}", _scaled(ours, scores)))
-        checks.append(Check(f"selector context, batch {batch}", _scaled(ours_context, context)))
+        clip_small, _ = twin.inputs(batch, 1, seed + batch)
+        expected = twin.selector(clip_small)
+        ours = sessions.select(clip_small.numpy())
+        for name, mine, theirs in zip(("scores", "context"), ours, expected, strict=False):
+            checks.append(Check(f"selector {name}, batch {batch}", _scaled(mine, theirs)))
     return checks
 
 
-def _extractor(model: LookWhen, sessions: Sessions, seed: int) -> list[Check]:
+def _extractor(twin: _Twin, sessions: Sessions, seed: int) -> list[Check]:
     checks = []
-    for sparsity in SPARSITIES:
-        kept = tokens_to_keep(sparsity, model.config.tokens)
+    for sparsity in twin.sparsities:
+        kept = tokens_to_keep(sparsity, twin.tokens)
         for batch in (1, 2) if sparsity else (1,):
-            _, inputs = example_inputs(model.config, batch, kept, seed + kept)
-            with torch.no_grad():
-                logits, video = ExtractorGraph(model)(*inputs)
+            _, inputs = twin.inputs(batch, kept, seed + kept)
+            logits, video = twin.extractor(*inputs)
             ours, ours_video = sessions.extract(*(tensor.numpy() for tensor in inputs))
             where = f"K {kept}, batch {batch}"
             checks.append(Check(f"extractor logits, {where}", _scaled(ours, logits)))
@@ -112,13 +214,16 @@ def _extractor(model: LookWhen, sessions: Sessions, seed: int) -> list[Check]:
     return checks
 
 
-def _mixed_lengths(model: LookWhen, sessions: Sessions, seed: int) -> list[Check]:
+def _mixed_lengths(twin: _Twin, sessions: Sessions, seed: int) -> list[Check]:
     """A row's result depends neither on its batch nor on what stands in its padding."""
-    longest = tokens_to_keep(0.9, model.config.tokens)
+    longest = tokens_to_keep(0.9, twin.tokens)
     lengths = [longest, max(1, longest // 3), 1]
-    _, (patches, positions, _, context) = example_inputs(model.config, 3, longest, seed)
+    _, (patches, positions, _, *context) = twin.inputs(3, longest, seed)
     together, _ = sessions.extract(
-        patches.numpy(), positions.numpy(), np.array(lengths, np.int64), context.numpy()
+        patches.numpy(),
+        positions.numpy(),
+        np.array(lengths, np.int64),
+        *(tensor.numpy() for tensor in context),
     )
     checks = []
     for row, length in enumerate(lengths):
@@ -126,36 +231,37 @@ def _mixed_lengths(model: LookWhen, sessions: Sessions, seed: int) -> list[Check
             patches[row : row + 1, :length],
             positions[row : row + 1, :length],
             torch.tensor([length]),
-            context[row : row + 1],
+            *(tensor[row : row + 1] for tensor in context),
         )
-        with torch.no_grad():
-            logits, _ = ExtractorGraph(model)(*alone)
+        logits, _ = twin.extractor(*alone)
         name = f"row of {length} tokens padded to {longest} in a batch of 3"
         checks.append(Check(name, _scaled(together[row : row + 1], logits)))
     return checks
 
 
-def _whole(model: LookWhen, sessions: Sessions, seed: int) -> list[Check]:
+def _whole(twin: _Twin, sessions: Sessions, seed: int) -> list[Check]:
     """Clip to logits: the service's numpy path against the torch model's own."""
-    config = model.config
     generator = np.random.default_rng(seed)
     # Smooth pictures, as clips are: pure noise leaves every score the same.
-    shape = (2, config.frames, 8, 8, 3)
+    shape = (2, twin.frames, 8, 8, 3)
     coarse = generator.integers(0, 256, shape, dtype=np.uint8)
-    frames = np.kron(coarse, np.ones((1, 1, config.size // 8, config.size // 8, 1), np.uint8))
-    clip_small = downscale(frames)
-    scores, context = sessions.select(clip_small)
+    block = -(-twin.size // 8)
+    whole = np.kron(coarse, np.ones((1, 1, block, block, 1), np.uint8))
+    frames = np.ascontiguousarray(whole[:, :, : twin.size, : twin.size])
+    clip_small = downscale(frames, twin.time, twin.space)
+    scores, *context = sessions.select(clip_small)
     checks = []
     for sparsity in (0.5, 0.9):
-        kept = tokens_to_keep(sparsity, config.tokens)
+        kept = tokens_to_keep(sparsity, twin.tokens)
         positions = select_top_k(scores, kept)
-        patches = gather_patches(frames, positions, config.patch)
+        patches = gather_patches(frames, positions, twin.patch, twin.tubelet)
         lengths = np.full(len(frames), kept, np.int64)
-        logits, _ = sessions.extract(patches, positions, lengths, context)
-        with torch.no_grad():
-            expected = model(torch.from_numpy(frames), torch.from_numpy(clip_small), kept)
-        _same_selection(positions, expected.positions.numpy(), expected.scores.numpy())
-        checks.append(Check(f"classification, K {kept}", _scaled(logits, expected.logits)))
+        logits, _ = sessions.extract(patches, positions, lengths, *context)
+        expected, theirs, their_scores = twin.classify(
+            torch.from_numpy(frames), torch.from_numpy(clip_small), kept
+        )
+        _same_selection(positions, theirs.numpy(), their_scores.numpy())
+        checks.append(Check(f"classification, K {kept}", _scaled(logits, expected)))
     return checks
 
 

@@ -3,6 +3,10 @@
 All take ``clip_small``, uint8 [B, t, H', W', 3], of which a small frame is exactly one step of the
 grid of tokens and a cell of ``H' / rows`` by ``W' / columns`` pixels is one token, and give scores,
 float [B, N]; higher is worth keeping.
+
+They compute on pixels as they are, not divided by their deviation, which is nearly the same for all
+colours: sums of whole numbers stay exact in float32 for cells of up to 8 x 8 pixels, so that ties
+are ties and a selection is the same on every machine.
 """
 
 from collections.abc import Callable
@@ -22,12 +26,10 @@ class SelectorInput:
     Attributes:
         grid: (steps, rows, columns) of tokens.
         side: of a token's cell, in pixels of the small clip.
-        std: by which pixels on a 0-1 scale are divided; the mean cancels in every difference.
     """
 
     grid: tuple[int, int, int]
     side: int
-    std: tuple[float, float, float]
 
     @property
     def tokens(self) -> int:
@@ -41,6 +43,11 @@ class SelectorInput:
         steps, rows, columns = self.grid
         return steps, rows * self.side, columns * self.side, 3
 
+    def example(self, batch: int, seed: int = 0) -> Tensor:
+        """Random small clips, uint8 [batch, t, H', W', 3]."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(0, 256, (batch, *self.shape), dtype=torch.uint8, generator=generator)
+
     @property
     def values(self) -> int:
         """Pixel values of a small clip."""
@@ -49,27 +56,26 @@ class SelectorInput:
 
 
 class WeightlessSelector(nn.Module):
-    """The common base: pixels in normalised units.
+    """The common base.
 
     Attributes:
-        macs: multiply-accumulates for one view. A pixel value that is scaled and added up counts as
-            one: not much, but all that there is.
+        macs: multiply-accumulates for one view. A pixel value that is compared and added up counts
+            as one: not much, but all that there is.
     """
 
     def __init__(self, given: SelectorInput) -> None:
         super().__init__()
         self.given = given
         self.macs = 0
-        self.register_buffer("scale", 1 / (255 * torch.tensor(given.std)), persistent=False)
 
-    def pixels(self, clip_small: Tensor) -> Tensor:
-        """uint8 [B, t, H', W', 3] -> float, in units of the standard deviation."""
-        scale: Tensor = self.get_buffer("scale")
-        return clip_small.to(torch.float32) * scale
+    def forward(self, clip_small: Tensor) -> Tensor:
+        """uint8 [B, t, H', W', 3] -> float [B, N]."""
+        raise NotImplementedError
 
 
 class ChangeSelector(WeightlessSelector):
-    """How much a token's cell differs from the same place one step before: mean |difference|.
+    """How much a token's cell differs from the same place one step before: the sum of the absolute
+    differences of its pixels.
 
     The first step, which has none before it, takes the second's score. Of a clip of one step all
     scores are 0.
@@ -90,11 +96,11 @@ class ChangeSelector(WeightlessSelector):
         """[B, t, rows * columns]; the first step of each group takes the second's."""
         steps, rows, columns = self.given.grid
         side = self.given.side
-        pixels = self.pixels(clip_small)
+        pixels = clip_small.to(torch.float32)
         if steps == 1:
-            return pixels.new_zeros(1).expand(len(clip_small), 1, rows * columns)
-        change = (pixels[:, 1:] - pixels[:, :-1]).abs().mean(dim=-1)
-        cells = change.reshape(-1, steps - 1, rows, side, columns, side).mean(dim=(3, 5)).flatten(2)
+            return pixels.new_zeros(1).expand(clip_small.shape[0], 1, rows * columns)
+        change = (pixels[:, 1:] - pixels[:, :-1]).abs().sum(dim=-1)
+        cells = change.reshape(-1, steps - 1, rows, side, columns, side).sum(dim=(3, 5)).flatten(2)
         length = steps // groups
         if length == 1:  # a group of one step looks back over its edge
             return torch.cat([cells[:, :1], cells], dim=1)
@@ -122,11 +128,11 @@ class GroupSelector(ChangeSelector):
     def forward(self, clip_small: Tensor) -> Tensor:
         """uint8 [B, t, H', W', 3] -> float [B, N], whole numbers from -(N / groups - 1) to 0."""
         changes = self.changes(clip_small, self.groups)
-        within = changes.reshape(len(clip_small), self.groups, -1)
+        within = changes.reshape(clip_small.shape[0], self.groups, -1)
         order = within.sort(dim=-1, descending=True, stable=True).indices
         # The place of each token in that order: the inverse of a permutation is its own order.
         rank = order.sort(dim=-1, stable=True).indices
-        return -rank.to(torch.float32).flatten(1)
+        return (0 - rank).to(torch.float32).flatten(1)
 
 
 class UniqueSelector(WeightlessSelector):
@@ -152,17 +158,20 @@ class UniqueSelector(WeightlessSelector):
         side, N = self.given.side, self.given.tokens
         values = side * side * 3
         if N == 1:
-            return self.pixels(clip_small).new_zeros(1).expand(len(clip_small), 1)
-        pixels = self.pixels(clip_small).reshape(-1, steps, rows, side, columns, side, 3)
+            return torch.zeros(1).expand(clip_small.shape[0], 1)
+        # Distances do not depend on where zero is; from the middle, sums stay smaller.
+        pixels = (clip_small.to(torch.float32) - 128).reshape(
+            -1, steps, rows, side, columns, side, 3
+        )
         cells = pixels.permute(0, 1, 2, 4, 3, 5, 6).reshape(-1, N, values)
-        half_squares = cells.square().sum(dim=-1)[:, None] / 2
+        squares = cells.square().sum(dim=-1)[:, None]
         others = cells.transpose(1, 2)
         distances = []
         for start in range(0, N, self.rows):
             some = cells[:, start : min(start + self.rows, N)]
-            # a b - |b|^2 / 2 orders all b as their distance to a does. The nearest is the cell
+            # 2 a b - |b|^2 orders all b as their distance to a does. The nearest is the cell
             # itself, or is as near: the farther of the nearest two is the nearest other.
-            nearest = (some @ others - half_squares).topk(2, dim=-1).indices
+            nearest = (2 * (some @ others) - squares).topk(2, dim=-1).indices
             # Differences, because products cancel where cells are nearly alike.
             first, second = (
                 (some - cells.gather(1, nearest[:, :, i : i + 1].expand(-1, -1, values)))
@@ -179,13 +188,13 @@ class RandomSelector(WeightlessSelector):
 
     def __init__(self, given: SelectorInput, seed: int) -> None:
         super().__init__(given)
-        scores = torch.rand(given.tokens, generator=torch.Generator().manual_seed(seed))
-        self.register_buffer("scores", scores, persistent=False)
+        drawn = torch.rand(given.tokens, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("drawn", drawn, persistent=False)
 
     def forward(self, clip_small: Tensor) -> Tensor:
         """uint8 [B, t, H', W', 3] -> float [B, N]."""
-        scores: Tensor = self.get_buffer("scores")
-        return scores.expand(len(clip_small), -1)
+        drawn: Tensor = self.get_buffer("drawn")
+        return drawn.expand(clip_small.shape[0], -1)
 
 
 _SELECTORS: dict[str, Callable[[SelectorInput, int], WeightlessSelector]] = {

@@ -1,0 +1,205 @@
+"""A published network as a bundle: its graphs, checked, and what the manifest says of it."""
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+from bundle.schema import (
+    EXTRACTOR_FILE,
+    EXTRACTOR_WEIGHTS_FILE,
+    SCHEMA_VERSION,
+    SELECTOR_FILE,
+    AccuracyPoint,
+    Downscale,
+    Geometry,
+    Licence,
+    Macs,
+    Manifest,
+    Normalisation,
+    Provenance,
+    Rival,
+    Sampling,
+    SelectorFacts,
+    SparsityRange,
+    WeightsSource,
+)
+from export.accuracy import DEFAULT_VIEWS
+from export.graphs import OPSET, network_to_onnx, weightless_selector_to_onnx
+from export.pack import file_digests, write_bundle
+from export.parity import Check, check_network
+from export.selectors import SelectorInput, WeightlessSelector, make_selector
+from networks.config import NetworkConfig
+from networks.macs import cost
+from networks.network import VideoNetwork
+
+# Published of dense checkpoints that nobody tuned: 2 points less at half the tokens, 11 at a
+# quarter, 22 at a twelfth (FluxViT's table 1, arXiv 2503.14237).
+UNTUNED = SparsityRange(lowest=0.0, highest=0.6, default=0.3, basis="untuned")
+
+# Graphs below protobuf's 2 GiB are whole. Weights are nearly all of a graph; the rest fits between.
+LARGEST_WHOLE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkGraphs:
+    """What :func:`export_network` made.
+
+    Attributes:
+        chooser: the selector as a module.
+        selector, extractor: both as ONNX.
+        weights: the file with the extractor's weights; None where the graph holds them itself.
+        checks: the comparisons with torch, all of which agree.
+    """
+
+    chooser: WeightlessSelector
+    selector: bytes
+    extractor: bytes
+    weights: Path | None
+    checks: list[Check]
+
+
+def downscale_of(config: NetworkConfig) -> Downscale:
+    """By how much smaller a selector sees a view: one small frame for each step of the grid.
+
+    Raises:
+        ValueError: no bundle has such a selector.
+    """
+    if config.tubelet not in (1, 2):
+        raise ValueError(
+            f"{config.name}: its tokens span {config.tubelet} frames, and a selector sees one or "
+            "two as one"
+        )
+    return Downscale(time=1 if config.tubelet == 1 else 2, space=1 if config.patch % 2 else 2)
+
+
+def selector_input(config: NetworkConfig) -> SelectorInput:
+    """What a selector without weights sees of a network's views."""
+    return SelectorInput(config.grid, config.patch // downscale_of(config).space)
+
+
+@contextmanager
+def export_network(
+    network: VideoNetwork,
+    selector: str,
+    *,
+    seed: int = 0,
+    opset: int = OPSET,
+    largest_whole_bytes: int = LARGEST_WHOLE_BYTES,
+) -> Iterator[NetworkGraphs]:
+    """Export a network with a selector without weights, and compare both with torch.
+
+    Weights over protobuf's limit lie in the folder for temporary files (``TMPDIR``) until the
+    context ends.
+
+    Args:
+        network: what answers.
+        selector: one of :data:`export.selectors.SELECTORS`.
+        seed: of the selector ``random``.
+        opset: ONNX's.
+        largest_whole_bytes: of weights that stay in the graph.
+
+    Raises:
+        ParityError: a graph does not answer what its module does.
+        ValueError: the network's shape is no bundle's.
+    """
+    chooser = make_selector(selector, selector_input(network.config), seed=seed)
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    with tempfile.TemporaryDirectory(prefix="lookwhen-export-") as folder:
+        weights = None
+        if size > largest_whole_bytes:
+            weights = Path(folder) / EXTRACTOR_WEIGHTS_FILE
+        extractor = network_to_onnx(network.eval(), opset=opset, weights=weights)
+        graph = weightless_selector_to_onnx(chooser, opset=opset)
+        checks = check_network(network, chooser, graph, extractor, weights)
+        yield NetworkGraphs(chooser, graph, extractor, weights, checks)
+
+
+def write_network_bundle(
+    out: Path,
+    network: VideoNetwork,
+    selector: str,
+    graphs: NetworkGraphs,
+    *,
+    name: str,
+    version: str,
+    sparsity: SparsityRange,
+    provenance: Provenance,
+    licence: Licence | None = None,
+    accuracy: list[AccuracyPoint] | None = None,
+    rivals: list[Rival] | None = None,
+) -> Manifest:
+    """Write an exported network as a bundle directory; see :func:`export.pack.write_bundle`."""
+    config = network.config
+    price = cost(config)
+    files: dict[str, bytes | Path] = {
+        SELECTOR_FILE: graphs.selector, EXTRACTOR_FILE: graphs.extractor,
+    }  # fmt: skip
+    outside: dict[str, bytes | Path] = {}
+    if graphs.weights is not None:
+        outside[EXTRACTOR_WEIGHTS_FILE] = graphs.weights
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        version=version,
+        labels=list(config.labels),
+        geometry=Geometry(
+            frames=config.frames,
+            size=config.size,
+            patch=config.patch,
+            tubelet=config.tubelet,
+            context=0,
+            width=config.width,
+            video_width=config.video_width,
+        ),
+        sampling=Sampling.model_validate(
+            {
+                "kind": config.sampling,
+                "stride": config.stride,
+                "short_side": config.short_side,
+                "framing": config.framing,
+                "default_views": DEFAULT_VIEWS,
+            }
+        ),
+        normalisation=Normalisation(mean=list(config.mean), std=list(config.std)),
+        selector=SelectorFacts.model_validate(
+            {"kind": selector, "downscale": downscale_of(config)}
+        ),
+        sparsity=sparsity,
+        macs=Macs(
+            selector=graphs.chooser.macs,
+            extractor_fixed=price.fixed,
+            extractor_per_token=price.per_token,
+            extractor_per_token_pair=price.per_token_pair,
+        ),
+        accuracy=accuracy or [],
+        rivals=rivals or [],
+        licence=licence,
+        provenance=provenance,
+        files=file_digests({**files, **outside}),
+    )
+    write_bundle(out, manifest, graphs.selector, graphs.extractor, outside)
+    return manifest
+
+
+def network_provenance(
+    network: VideoNetwork, *, recipe: str, data: str, commit: str = "unknown",
+    source: WeightsSource | None = None,
+) -> Provenance:  # fmt: skip
+    """Where a network's weights come from, with its configuration."""
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    return Provenance(
+        recipe=recipe,
+        commit=commit,
+        data=data,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
+        source=source,
+        network=json.loads(json.dumps(network.config.as_json())),  # tuples to lists
+    )
