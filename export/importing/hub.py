@@ -3,23 +3,16 @@
 from pathlib import Path
 from typing import Self
 
-import httpx
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, scan_cache_dir
 from huggingface_hub.errors import (
-    EntryNotFoundError,
+    CacheNotFound,
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from export.importing.errors import ImportRefused
-
-_ELSEWHERE = (
-    "where there is a network, `hf download {0} --local-dir FOLDER` fetches it; then give FOLDER"
-)
 
 
 class Repository:
@@ -58,7 +51,8 @@ class Repository:
             ) from None
         except HfHubHTTPError as error:
             raise ImportRefused(f"{self._place}: the hub answers {_short(error)}") from None
-        except (OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        # Offline, or an error of the HTTP library, which differs by version of huggingface_hub.
+        except Exception as error:
             self._take_cached(error)
             return self
         self.revision = str(info.sha)
@@ -69,18 +63,32 @@ class Repository:
         """Files stay in the hub's cache."""
 
     def _take_cached(self, error: Exception) -> None:
+        """Take what was downloaded before: the wanted commit, or the only one that there is."""
         try:
-            folder = Path(
-                snapshot_download(self._place, revision=self._wanted, local_files_only=True)
+            cached = scan_cache_dir().repos
+        except CacheNotFound:
+            cached = frozenset()
+        revisions = [
+            revision
+            for repository in cached
+            if (repository.repo_type, repository.repo_id) == ("model", self._place)
+            for revision in repository.revisions
+            if self._wanted in (None, revision.commit_hash, *revision.refs)
+        ]
+        if len(revisions) != 1:
+            before = (
+                f"{len(revisions)} commits of it were downloaded before; choose with --revision"
+                if revisions
+                else "nothing of it was downloaded before; where there is a network, `hf download "
+                f"{self._place} --local-dir FOLDER` fetches it; then give FOLDER"
             )
-        except LocalEntryNotFoundError:
             raise ImportRefused(
-                f"{self._place}: the hub cannot be reached ({_short(error)}), and nothing of it "
-                f"was downloaded before; {_ELSEWHERE.format(self._place)}"
+                f"{self._place}: the hub cannot be reached ({_short(error)}), and {before}"
             ) from None
-        self.revision = folder.name
+        (found,) = revisions
+        self.revision = found.commit_hash
         self.names = frozenset(
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+            file.file_path.relative_to(found.snapshot_path).as_posix() for file in found.files
         )
 
     def fetch(self, name: str) -> Path:
@@ -91,10 +99,9 @@ class Repository:
         """
         try:
             return Path(hf_hub_download(self._place, name, revision=self.revision))
-        except (HfHubHTTPError, EntryNotFoundError, httpx.HTTPError, OSError) as error:
+        except Exception as error:  # the hub's own, the disk's, or the HTTP library's
             raise ImportRefused(
-                f"{self._place}: {name} cannot be downloaded ({_short(error)}); "
-                f"{_ELSEWHERE.format(self._place)}"
+                f"{self._place}: {name} cannot be downloaded ({_short(error)})"
             ) from None
 
 

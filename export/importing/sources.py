@@ -37,7 +37,8 @@ class FoundCheckpoint:
         weights: the files themselves.
         pickled: they are pickles, not safetensors.
         config: ``config.json``, {} where there is none.
-        preprocessor: ``preprocessor_config.json``, {} where there is none.
+        preprocessor: ``preprocessor_config.json`` or, where there is none,
+            ``video_preprocessor_config.json``; {} where there is neither.
         card: ``README.md`` of the folder or repository, "" where there is none.
     """
 
@@ -142,7 +143,8 @@ def assemble(
         revision=revision,
         file=chosen,
         config=document("config.json"),
-        preprocessor=document("preprocessor_config.json"),
+        preprocessor=document("preprocessor_config.json")
+        or document("video_preprocessor_config.json"),
         card=fetch(card).read_text(encoding="utf-8", errors="replace") if card else "",
         weights=tuple(fetch(name) for name in weights),
         pickled=_is_pickle(weights[0]),

@@ -1,0 +1,73 @@
+"""A hub with one repository, on this machine: what ``huggingface_hub`` asks of it, and no more."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "a" * 40
+
+
+@contextmanager
+def serve_repository(place: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder's files as the repository ``OWNER/NAME``: its address, and what was asked."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, *, body: bool) -> None:
+            asked.append(f"{self.command} {self.path}")
+            path = self.path.partition("?")[0].strip("/")
+            if path in (f"api/models/{place}", *(
+                f"api/models/{place}/revision/{revision}" for revision in ("main", COMMIT)
+            )):  # fmt: skip
+                document = {
+                    "id": place, "sha": COMMIT, "private": False, "tags": [], "downloads": 0,
+                    "siblings": [{"rfilename": name} for name in names],
+                }  # fmt: skip
+                self.send(json.dumps(document).encode(), "application/json", body)
+                return
+            prefix = f"{place}/resolve/{COMMIT}/"
+            name = path.removeprefix(prefix)
+            if path.startswith(prefix) and name in names:
+                self.send((folder / name).read_bytes(), "application/octet-stream", body)
+                return
+            self.send_response(404)
+            error = "EntryNotFound" if path.startswith(place) else "RepoNotFound"
+            if path.startswith(f"api/models/{place}/revision/"):
+                error = "RevisionNotFound"
+            self.send_header("X-Error-Code", error)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def send(self, content: bytes, kind: str, body: bool) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Silence."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
