@@ -1,23 +1,17 @@
 """``lookwhen export CHECKPOINT OUT``: export, verify and pack."""
 
 import hashlib
-import importlib.metadata
 from pathlib import Path
-from typing import Any
 
 import click
-import onnxruntime
-import torch
 from pydantic import ValidationError
 
 from bundle.reader import BundleError
-from bundle.schema import Provenance
 from export.accuracy import AccuracyError, read_accuracy
-from export.graphs import FUSED_ATTENTION_OPSET, OPSET, extractor_to_onnx, selector_to_onnx
-from export.pack import manifest_for, write_bundle
-from export.parity import ParityError, check
+from export.bundling import export_bundle
+from export.graphs import FUSED_ATTENTION_OPSET, OPSET
+from export.parity import ParityError
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.classifier import LookWhen
 from startup.console import Command
 
 
@@ -70,23 +64,18 @@ def main(
         points = []
         if accuracy is not None:
             points = read_accuracy(accuracy, _digest(checkpoint), model.config)
-        opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
-        selector = selector_to_onnx(model, opset=opset)
-        extractor = extractor_to_onnx(model, opset=opset)
-        checks = check(model, selector, extractor)
-        manifest = manifest_for(
-            model.config,
-            selector,
-            extractor,
+        manifest, checks = export_bundle(
+            model,
+            facts,
+            out,
             name=name or model.config.name,
             version=version,
             default_sparsity=(
                 model.config.lowest_sparsity if default_sparsity is None else default_sparsity
             ),
             accuracy=points,
-            provenance=provenance(model, facts),
+            opset=FUSED_ATTENTION_OPSET if fused_attention else OPSET,
         )
-        write_bundle(out, manifest, selector, extractor)
     except (
         AccuracyError,
         CheckpointError,
@@ -100,7 +89,7 @@ def main(
         click.echo(manifest.model_dump_json(indent=2))
         return
     worst = max(checks, key=lambda made: made.difference)
-    size = (len(selector) + len(extractor)) / 1e6
+    size = sum(file.bytes for file in manifest.files.values()) / 1e6
     click.echo(f"{len(checks)} comparisons with torch agree; the widest is {worst.difference:.1e}")
     click.echo(f"  ({worst.what})")
     click.echo(f"wrote {manifest.name} {manifest.version}, {size:.1f} MB, to {out}")
@@ -109,21 +98,6 @@ def main(
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def provenance(model: LookWhen, facts: dict[str, Any]) -> Provenance:
-    """Where the weights come from, as the training wrote it into the checkpoint."""
-    recipe = facts.get("recipe", {})
-    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
-    return Provenance(
-        recipe=str(facts.get("name", "unknown")),
-        seed=int(recipe.get("seed", 0)),
-        commit=str(facts.get("commit", "unknown")),
-        data=str(facts.get("data", "unknown")),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        clips_seen=int(facts.get("clips_seen", 0)),
-        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
-    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from bundle.answers import AnswerFacts
 from bundle.reader import BundleError, read_bundle
+from bundle.sampling import Framing
 from bundle.schema import (
     EXTRACTOR_FILE,
     GRAPH_FILES,
@@ -40,8 +42,15 @@ def manifest_for(
     default_sparsity: float,
     accuracy: list[AccuracyPoint],
     provenance: Provenance,
+    framing: Framing = "crop",
+    temperature: float = 1.0,
 ) -> Manifest:
-    """Everything a service must know, from the configuration and the graphs' bytes."""
+    """Everything a service must know, from the configuration and the graphs' bytes.
+
+    Args:
+        framing: what the network was trained to see of the picture.
+        temperature: that logits are divided by.
+    """
     price = cost(config)
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -55,7 +64,8 @@ def manifest_for(
             context=config.context,
             width=config.width,
         ),
-        sampling=Sampling(short_side=config.size, default_views=DEFAULT_VIEWS),
+        sampling=Sampling(short_side=config.size, framing=framing, default_views=DEFAULT_VIEWS),
+        answer=AnswerFacts(temperature=temperature),
         normalisation=Normalisation(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)),
         sparsity=SparsityRange(
             lowest=config.lowest_sparsity,

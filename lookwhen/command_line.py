@@ -8,7 +8,7 @@ import functools
 
 import click
 
-from lookwhen.deferred import PROGRAM, Deferred, Group, Program
+from lookwhen.deferred import PROGRAM, Deferred, Group, Program, TrainGroup
 from service import __version__
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -45,11 +45,13 @@ DATA = Group(
     ],
 )
 
-TRAIN = Group(
+TRAIN = TrainGroup(
     "train",
-    help="Train and evaluate networks.",
+    help="Train and evaluate networks. `lookwhen train FOLDER` makes a bundle of your own clips.",
     callback=_log_plainly,
     commands=[
+        _trains("own", "lookwhen.own:main",
+                "Make a bundle that serves of the clips in FOLDER: one sub-folder for each class."),
         DATA,
         _trains("render", "training.moving_things.__main__:render_store",
                 "Render a store of CLIPS into the folder OUT."),

@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -63,6 +65,21 @@ class Group(console.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the commands in the order of definition, where click sorts them."""
         return list(self.commands)
+
+
+class TrainGroup(Group):
+    """`lookwhen train FOLDER` is short for `lookwhen train own FOLDER`.
+
+    A command goes before a folder of its name, which ./ in front of it tells apart.
+    """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's own, but for a first argument that is a path."""
+        if args[0] not in self.commands and (os.sep in args[0] or Path(args[0]).exists()):
+            args = ["own", *args]
+        return super().resolve_command(ctx, args)
 
 
 class Program(Group):

@@ -41,6 +41,10 @@ class Stopped(TrainingError):
     """The run was asked to end; its state is saved."""
 
 
+class OutOfTime(Stopped):
+    """The run had so many seconds, and they are over; its state is saved."""
+
+
 class Objective(nn.Module, ABC):
     """What a run learns: a network, with what it is compared to.
 
@@ -137,6 +141,7 @@ def run_loop(
             about the run, see :func:`training.resuming.agree`, or torch cannot compile here.
         DivergedError: the loss or its gradient is not a number; the last good state is kept.
         Stopped: SIGTERM or SIGINT came; the state after the step that was under way is saved.
+        OutOfTime: the run's seconds are over; likewise.
     """
     if settings.batch % (processes.world * settings.accumulate):
         raise ValueError(
@@ -157,7 +162,7 @@ def run_loop(
         _Bar(settings, first, processes.first) as bar,
         _asked_to_stop() as asked,
     ):
-        saved = time.monotonic()
+        saved = began = time.monotonic()
         objective.begun(first)
         for step, batch in enumerate(load(first, settings.steps), start=first):
             set_rate(optimizers, rate(settings, step))
@@ -172,8 +177,9 @@ def run_loop(
                     f"{processes.device} has not enough memory for {rows} rows at once; a larger "
                     "--accumulate takes fewer at a time, and --recompute keeps less of each"
                 ) from None
+            over = running.over(time.monotonic() - began)
             # Processes may hear of a signal at different steps; they stop at the same one.
-            stop = processes.mean({"stop": float(bool(asked))})["stop"] > 0
+            stop = processes.mean({"stop": float(bool(asked) or over)})["stop"] > 0
             norm = nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)
             for name, value in (("loss", shown["loss"]), ("norm of the gradient", norm.item())):
                 if not math.isfinite(value):
@@ -195,7 +201,8 @@ def run_loop(
                 saved = time.monotonic()
             if stop and done < settings.steps:
                 processes.wait()  # the first to end must not take the one that saves with it
-                raise Stopped(f"stopped after step {step}; the same command goes on from {state}")
+                kind = OutOfTime if over and not asked else Stopped
+                raise kind(f"stopped after step {step}; the same command goes on from {state}")
     processes.wait()
     return settings.steps - first
 

@@ -18,20 +18,28 @@ class Running:
         save_minutes: between saved states. A state is also saved at the end and on a signal.
         save_every: steps between saved states, in addition; None for none.
         compile: let torch compile the blocks, which takes a minute at first.
+        seconds: after which the run ends, its state saved, wherever it is; None for never.
     """
 
     save_minutes: float = 10.0
     save_every: int | None = None
     compile: bool = False
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.save_minutes > 0:
             raise ValueError(f"the minutes between states must be above 0, got {self.save_minutes}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"the seconds of a run must be above 0, got {self.seconds}")
 
     def due(self, done: int, seconds: float) -> bool:
         """Whether a state is to be saved after ``done`` steps, ``seconds`` after the last one."""
         every = self.save_every is not None and done % self.save_every == 0
         return every or seconds >= 60 * self.save_minutes
+
+    def over(self, seconds: float) -> bool:
+        """Whether the run has to end, so many seconds after it began."""
+        return self.seconds is not None and seconds >= self.seconds
 
 
 def recompute_blocks(module: nn.Module, recompute: bool) -> None:

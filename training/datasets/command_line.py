@@ -130,7 +130,7 @@ class Source:
                 "rule of its own, see docs/datasets.md"
             )
         if self.mirror:
-            pairs = [_pair(text, dataset.labels) for text in self.mirror]
+            pairs = [mirror_pair(text, dataset.labels) for text in self.mirror]
             return replace(dataset, mirror=mirror_by_name(dataset.labels, pairs))
         if self.flip and self.kind in OWN_KINDS:
             return replace(dataset, mirror={})
@@ -155,8 +155,12 @@ class Source:
         return ", ".join(said)
 
 
-def _pair(text: str, labels: Sequence[str]) -> tuple[str, str]:
-    """The labels of ``A=B``, each of which may hold an equals sign itself."""
+def mirror_pair(text: str, labels: Sequence[str]) -> tuple[str, str]:
+    """The labels of ``A=B``, each of which may hold an equals sign itself.
+
+    Raises:
+        DataSetError: no equals sign.
+    """
     parts = text.split("=")
     pairs = [
         ("=".join(parts[:at]).strip(), "=".join(parts[at:]).strip()) for at in range(1, len(parts))

@@ -1,0 +1,72 @@
+"""From a network to a bundle directory: export, compare with torch, pack."""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+
+from bundle.schema import AccuracyPoint, Manifest, Provenance
+from export.graphs import OPSET, extractor_to_onnx, selector_to_onnx
+from export.pack import manifest_for, write_bundle
+from export.parity import Check, check
+from model.classifier import LookWhen
+
+
+def export_bundle(
+    model: LookWhen,
+    facts: Mapping[str, Any],
+    out: Path,
+    *,
+    name: str,
+    version: str,
+    default_sparsity: float,
+    accuracy: Sequence[AccuracyPoint],
+    opset: int = OPSET,
+) -> tuple[Manifest, list[Check]]:
+    """Write a bundle that answers what the network answers; gives its manifest and the proof.
+
+    Args:
+        facts: of the network's training, as its checkpoint has them: also ``framing``, what it was
+            trained to see of the picture, and the ``temperature`` of its logits, where they are not
+            those of before these were known.
+
+    Raises:
+        ParityError: the graphs answer otherwise than torch.
+        BundleError, ValidationError: the reader refuses what was made.
+        FileExistsError: ``out`` holds something that is no bundle.
+    """
+    selector = selector_to_onnx(model, opset=opset)
+    extractor = extractor_to_onnx(model, opset=opset)
+    checks = check(model, selector, extractor)
+    manifest = manifest_for(
+        model.config,
+        selector,
+        extractor,
+        name=name,
+        version=version,
+        default_sparsity=default_sparsity,
+        accuracy=list(accuracy),
+        provenance=provenance(model, facts),
+        framing=facts.get("framing", "crop"),
+        temperature=float(facts.get("temperature", 1.0)),
+    )
+    write_bundle(out, manifest, selector, extractor)
+    return manifest, checks
+
+
+def provenance(model: LookWhen, facts: Mapping[str, Any]) -> Provenance:
+    """Where the weights come from, as the training wrote it into the checkpoint."""
+    recipe = facts.get("recipe", {})
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    return Provenance(
+        recipe=str(facts.get("name", "unknown")),
+        seed=int(recipe.get("seed", 0)),
+        commit=str(facts.get("commit", "unknown")),
+        data=str(facts.get("data", "unknown")),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        clips_seen=int(facts.get("clips_seen", 0)),
+        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
+    )

@@ -1,0 +1,306 @@
+"""From a person's clips to a network that is measured and calibrated, within some minutes."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bundle.sampling import Framing
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.classifier import LookWhen
+from model.writing import whole_file
+from training.datasets import DataSet, split_off
+from training.evaluation.statistics import Estimate
+from training.own.cache import missing, scale
+from training.own.calibration import calibration_error, fit_temperature
+from training.own.clips import OwnClips, check_classes, class_sizes, counts
+from training.own.figures import as_json, estimate, predict_clips, said
+from training.own.forecast import Timing, minutes, take_time
+from training.own.framing import FramingChoice, choose_framing, look
+from training.own.probing import (
+    FrozenFeatures,
+    Predicted,
+    cross_validated,
+    frozen_features,
+    learn_head,
+    places_of,
+    with_probe,
+)
+from training.own.tuning import RECIPE, epochs_within, tune
+from training.probe.classifier import stacked_targets
+from training.processes import Processes
+from training.progress import Counter, uncounted
+from training.provenance import current_commit, file_digest
+
+# Of a class: fewer cannot be both learnt from and held out; fewer are not worth fine-tuning on.
+FEWEST_CLIPS, FEWEST_TUNED = 3, 8
+# Clips that the framing is chosen by, and that the time is told by.
+_LOOKED, _TIMED = 40, 8
+# The probe and the fine-tuned network are compared at these.
+_COMPARED = (0.7, 0.9)
+# Seconds kept for the end: measuring, calibrating and the export.
+_END = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSettings:
+    """What a person may turn.
+
+    minutes: for all of it. probe_only: no fine-tuning. framing: None lets the rule choose.
+    hold_out: share of the clips that fine-tuning is measured on. sparsity: that the temperature is
+    fitted at, and that requests have by default, one of ``probing.SPARSITIES``. workers: processes
+    that decode. lost_share: clips that may be unreadable.
+    """
+
+    minutes: float = 15.0
+    probe_only: bool = False
+    framing: Framing | None = None
+    hold_out: float = 0.2
+    sparsity: float = 0.9
+    seed: int = 0
+    workers: int = 1
+    lost_share: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class OwnResult:
+    """The network, and how good it is.
+
+    facts, as they stand in the checkpoint, hold framing and temperature. tuned: fine-tuned, or the
+    probe. accuracy: by sparsity, on ``clips`` clips that it has not
+    learnt from.
+    """
+
+    model: LookWhen
+    tuned: bool
+    accuracy: dict[float, Estimate]
+    clips: int
+    facts: dict[str, Any]
+    checkpoint: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A candidate with what it said of clips that it has not learnt from."""
+
+    model: LookWhen
+    predicted: Predicted
+    facts: dict[str, Any]
+
+
+def train_own(
+    own: OwnClips,
+    start: Path,
+    out: Path,
+    settings: OwnSettings,
+    *,
+    until: float,
+    processes: Processes,
+    mirroring: str,
+    data: str,
+    say: Callable[[str], None],
+    count: Counter = uncounted,
+) -> OwnResult:
+    """Do all of it, or what is left of it: every part goes on where it was stopped.
+
+    Args:
+        own: the clips, mirrored as the person says.
+        start: checkpoint of the network that is learnt from.
+        out: folder of pictures, features, states and the result.
+        until: when its minutes are over, of ``time.monotonic``.
+        mirroring: a sentence on it.
+        data: what provenance says of the clips.
+        say: tells the person a line.
+
+    Raises:
+        DataSetError: clips or classes too few, or too many of them unreadable.
+        CheckpointError, TrainingError: the start cannot be read, or fine-tuning cannot go on.
+    """
+    check_classes(own.clips, FEWEST_CLIPS)
+    out.mkdir(parents=True, exist_ok=True)
+    parent, before = load_checkpoint(start)
+    for sentence in (counts(own.clips), own.grouping, mirroring):
+        say(sentence)
+    choice = _framing(own.clips, settings, out / "framing.json")
+    say(f"framing: {choice.name}; {choice.why}")
+
+    def scaled(clips: DataSet, folder: Path, only: int | None = None) -> DataSet:
+        share = settings.lost_share if only is None else 1.0
+        return scale(
+            clips, folder, choice.name, parent.config, workers=settings.workers,
+            lost_share=share, only=only, count=count,
+        ).clips  # fmt: skip
+
+    folder, test_folder = out / "pictures" / "clips", out / "pictures" / "test"
+    why_not = _why_not_tuned(own.clips, settings)
+    timing = take_time(
+        lambda some: scaled(own.clips, folder, some), _TIMED, start, parent, processes,
+        tuned=not why_not,
+    )  # fmt: skip
+    todo = len(missing(own.clips, folder))
+    todo += 0 if own.test is None else len(missing(own.test, test_folder))
+    say(_plan(timing, todo, len(own.clips), settings, until - time.monotonic(), why_not))
+    clips = scaled(own.clips, folder)
+    features = frozen_features(
+        parent, clips, out / "features", weights=file_digest(start), device=processes.device,
+        count=count,
+    )  # fmt: skip
+    probed = cross_validated(features, seed=settings.seed, count=count)
+    say(f"linear probe, in folds: {said(probed, settings.sparsity)}")
+    best = None
+    if timing.step is not None:
+        tuning = _Tuning(features, parent, start, out / "finetune", settings, processes, data, say)
+        best = tuning.carry_out(timing.step, until - _END)
+    if best is None:
+        head = learn_head(features, range(len(clips)), seed=settings.seed)
+        seen = int(before.get("clips_seen", 0)) + len(clips)
+        recipe = {"probe": True, "seed": settings.seed}
+        model = with_probe(parent, head, clips.labels)
+        best = _Model(model, probed, {"recipe": recipe, "clips_seen": seen})
+    temperature, errors = _calibrated(best.predicted, settings.sparsity)
+    say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
+        temperature, *errors))  # fmt: skip
+    tuned = best.predicted is not probed
+    facts = {
+        "name": "training.own",
+        "data": f"{data}, {len(clips)} clips",
+        "commit": current_commit(),
+        "mirror": clips.mirror_by_label,
+        "framing": choice.name,
+        "temperature": temperature,
+        "task": type(clips.task).__name__,
+        "continues": before,
+        **best.facts,
+    }
+    report: dict[str, Any] = {
+        **facts,
+        "settings": asdict(settings),
+        "framing_because": choice.why,
+        "grouping": own.grouping,
+        "probe": as_json(probed),
+        "result": {"tuned": tuned, **as_json(best.predicted)},
+        "calibration_error": {"before": errors[0], "after": errors[1]},
+    }
+    if own.test is not None:
+        measured = predict_clips(best.model, scaled(own.test, test_folder), processes)
+        say(f"test: {said(measured, settings.sparsity)}")
+        report["test"] = as_json(measured)
+    checkpoint = out / "checkpoint.safetensors"
+    save_checkpoint(best.model, checkpoint, facts)
+    with whole_file(out / "report.json") as part:
+        part.write_text(json.dumps(report, indent=2) + "\n")
+    accuracy = {sparsity: estimate(best.predicted, sparsity) for sparsity in best.predicted.logits}
+    return OwnResult(
+        best.model, tuned, accuracy, len(best.predicted.clips), facts, checkpoint
+    )  # fmt: skip
+
+
+def _framing(clips: DataSet, settings: OwnSettings, path: Path) -> FramingChoice:
+    """What the person says, what was chosen before, or what the rule chooses."""
+    if settings.framing is not None:
+        return FramingChoice(settings.framing, "as you say")
+    if path.exists():
+        return FramingChoice(**json.loads(path.read_text()))
+    choice = choose_framing(look(clips, _LOOKED, settings.seed))
+    with whole_file(path) as part:
+        part.write_text(json.dumps(asdict(choice)) + "\n")
+    return choice
+
+
+def _why_not_tuned(clips: DataSet, settings: OwnSettings) -> str:
+    """Why there is to be no fine-tuning; empty where there is."""
+    if settings.probe_only:
+        return "no fine-tuning, as you say"
+    number, label = class_sizes(clips)[0]
+    if number < FEWEST_TUNED:
+        return f"no fine-tuning: it takes {FEWEST_TUNED} clips of a class, {label} has {number}"
+    return ""
+
+
+def _plan(
+    timing: Timing, todo: int, clips: int, settings: OwnSettings, left: float, why_not: str
+) -> str:
+    """How long it will take, in a sentence."""
+    scaling, probing = todo * timing.scaling, clips * timing.showing
+    text = f"scaling {todo} clips: {minutes(scaling)}; linear probe: {minutes(probing)}; "
+    if timing.step is None:
+        return text + why_not
+    epochs = epochs_within(left - scaling - probing - _END, timing.step, clips, RECIPE)
+    if not epochs:
+        return text + f"no time for fine-tuning within {settings.minutes:g} min"
+    return text + f"then about {epochs:.0f} epochs of fine-tuning within {settings.minutes:g} min"
+
+
+def _calibrated(predicted: Predicted, sparsity: float) -> tuple[float, tuple[float, float]]:
+    """The temperature, and the calibration error before and after, on the same clips."""
+    targets = stacked_targets(predicted.clips, range(len(predicted.clips)))
+    logits = predicted.logits[sparsity]
+    temperature = fit_temperature(logits, targets)
+    return temperature, (
+        calibration_error(logits, targets),
+        calibration_error(logits / temperature, targets),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuning:
+    """Fine-tuning, and the probe that it must beat on the clips held out."""
+
+    features: FrozenFeatures
+    parent: LookWhen
+    start: Path
+    out: Path
+    settings: OwnSettings
+    processes: Processes
+    data: str
+    say: Callable[[str], None]
+
+    def carry_out(self, step: float, until: float) -> _Model | None:
+        """The fine-tuned network; None where the probe is as good or there is no time."""
+        clips, seed = self.features.clips, self.settings.seed
+        train, held = split_off(clips, self.settings.hold_out, seed)
+        epochs = self._epochs(len(train), step, until - time.monotonic())
+        if not epochs:
+            self.say("no time is left for fine-tuning; --minutes gives it more")
+            return None
+        head = learn_head(self.features, places_of(train, clips), seed=seed)
+        probe = with_probe(self.parent, head, clips.labels)
+        headed = self.out / "start.safetensors"
+        if not headed.exists():  # its digest is part of the run's identity
+            save_checkpoint(probe, headed, load_checkpoint(self.start)[1])
+        recipe = replace(RECIPE, epochs=epochs, seed=seed)
+        done = tune(
+            recipe, headed, self.out, train, held, processes=self.processes, data=self.data,
+            seconds=until - time.monotonic(), workers=self.settings.workers,
+        )  # fmt: skip
+        if not done.whole:
+            self.say("time was over before the last step: the best step so far is taken")
+        model, facts = load_checkpoint(done.checkpoint)
+        ours, theirs = (predict_clips(one, held, self.processes) for one in (model, probe))
+        self.say(f"fine-tuned, held out: {said(ours, self.settings.sparsity)}")
+        self.say(f"the probe on these:   {said(theirs, self.settings.sparsity)}")
+        if _quality(ours) <= _quality(theirs):
+            self.say("fine-tuning gained nothing: the probe is taken, and learns from all clips")
+            return None
+        return _Model(
+            model, ours, {"recipe": facts["recipe"], "clips_seen": facts["clips_seen"]}
+        )  # fmt: skip
+
+    def _epochs(self, clips: int, step: float, seconds: float) -> float:
+        """As many as there is time for; of a run that goes on, those that it was begun with."""
+        plan = self.out / "plan.json"
+        if plan.exists():
+            return float(json.loads(plan.read_text())["epochs"])
+        epochs = epochs_within(seconds, step, clips, RECIPE)
+        if epochs:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with whole_file(plan) as part:
+                part.write_text(json.dumps({"epochs": epochs, "step_seconds": step}) + "\n")
+        return epochs
+
+
+def _quality(predicted: Predicted) -> float:
+    """Clips answered rightly, at the sparsities compared."""
+    return float(sum(predicted.right(sparsity).sum() for sparsity in _COMPARED))

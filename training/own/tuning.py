@@ -1,0 +1,101 @@
+"""Fine-tuning within a time: how long a step takes here, and how many of them there is time for."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import load_checkpoint
+from training.datasets import DataSet, training_batches
+from training.finetune import FineTuning, FineTuningRecipe, Rows, finetune, with_head
+from training.loop import OutOfTime, to_device
+from training.processes import Processes
+from training.running import Running
+
+# From the probe's head on, which the first steps would otherwise have to find while they spoil the
+# features (Kumar et al., "Fine-tuning can distort pretrained features", 2022). Rare classes are
+# shown as often as common ones.
+RECIPE = FineTuningRecipe(batch=16, mixup=0.2, balance=1.0, keep_head=True)
+# Beyond this a few hundred clips are known by heart; below, a rate that rises and falls teaches
+# nothing that the probe does not know.
+MOST_EPOCHS, FEWEST_EPOCHS = 100.0, 2.0
+# Of the time, for what the trial cannot know: other work on the machine.
+_MARGIN = 0.9
+_TRIAL = 4
+_VALIDATIONS = 4
+
+
+def step_seconds(
+    start: Path, clips: DataSet, recipe: FineTuningRecipe, processes: Processes
+) -> float:
+    """How long a step takes, decoding within this process, by a few whose gradients are let go.
+
+    Args:
+        start: a checkpoint; its head does not matter.
+        clips: scaled ones; a few are enough.
+    """
+    recipe = dataclasses.replace(recipe, keep_head=False)
+    parent, _ = load_checkpoint(start)
+    model, _ = with_head(parent, clips.labels, recipe)
+    objective = FineTuning(model, clips.task, recipe).to(processes.device).train()
+    batches = training_batches(
+        clips, model.config, batch=recipe.batch, seed=0, first=0, last=_TRIAL + 1, workers=0,
+        augmentation=recipe.augmentation,
+    )  # fmt: skip
+    began = time.monotonic()
+    for step, batch in enumerate(batches):
+        rows = Rows(batch.frames, batch.clip_small, batch.target, torch.empty(len(batch.frames), 0))
+        loss, _ = objective(to_device(rows, processes.device), step)
+        loss.backward()
+        if step == 0:  # kernels are compiled in the first
+            began = time.monotonic()
+    return (time.monotonic() - began) / _TRIAL
+
+
+def epochs_within(seconds: float, step: float, clips: int, recipe: FineTuningRecipe) -> float:
+    """Epochs that there is time for, 0 where there are too few to be worth it."""
+    steps = int(_MARGIN * max(0.0, seconds) / step)
+    epochs = min(MOST_EPOCHS, steps * recipe.batch / clips)
+    return epochs if epochs >= FEWEST_EPOCHS else 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tuned:
+    """checkpoint: of the last step, or of the best where time was over before; whole: which."""
+
+    checkpoint: Path
+    whole: bool
+
+
+def tune(
+    recipe: FineTuningRecipe,
+    start: Path,
+    out: Path,
+    train: DataSet,
+    held: DataSet,
+    *,
+    processes: Processes,
+    data: str,
+    seconds: float,
+    workers: int,
+) -> Tuned:
+    """Fine-tune, or go on; when the seconds are over, take what was best on the clips held out.
+
+    Raises:
+        OutOfTime: they are over before anything was measured.
+        DataSetError, TrainingError: see :func:`training.finetune.finetune`.
+    """
+    steps = recipe.loop(len(train)).steps
+    try:
+        finished = finetune(
+            recipe, start, out, train, held, processes=processes, data=data, workers=workers,
+            validate_every=max(1, steps // _VALIDATIONS),
+            running=Running(save_minutes=1.0, seconds=max(1.0, seconds)), lost_share=0.0,
+        )  # fmt: skip
+    except OutOfTime:
+        best = out / "best.safetensors"
+        if not best.exists():
+            raise
+        return Tuned(best, whole=False)
+    return Tuned(finished, whole=True)
