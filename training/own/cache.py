@@ -117,7 +117,8 @@ def scale(
         count: shows how far it is.
 
     Raises:
-        DataSetError: the folder holds pictures of other clips or of another framing.
+        DataSetError: the folder holds pictures of other clips or of another framing, or none of
+            the clips tried can be read.
         TooManyLost: more clips than that are unreadable.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -138,6 +139,12 @@ def scale(
         elif _folder(out, number).is_dir():
             places.append(number)
     ledger.check()
+    if not places:
+        first, why = next(iter(ledger.lost.items()))
+        raise DataSetError(
+            f"{clips.name}: none of the {len(ledger.lost)} clips tried can be read, the first is "
+            f"{first}: {why}"
+        )
     pictures = tuple(
         replace(clips.entries[number], path=_folder(out, number), span=None) for number in places
     )

@@ -46,6 +46,8 @@ def read_own(
     """
     if (column or test) and path.suffix.lower() != ".csv":
         raise DataSetError("--column and --test are for an index, a .csv with a row per clip")
+    if column and not test:
+        raise DataSetError(f"--test says which value of the column {column!r} is left out; give it")
     if path.is_dir():
         found = read_class_folders(path)
     elif path.suffix.lower() == ".csv":

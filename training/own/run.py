@@ -13,6 +13,7 @@ from model.classifier import LookWhen
 from model.writing import whole_file
 from training.datasets import DataSet, split_off
 from training.evaluation.statistics import Estimate
+from training.loop import OutOfTime
 from training.own.cache import missing, scale
 from training.own.calibration import calibration_error, fit_temperature
 from training.own.clips import OwnClips, check_classes, class_sizes, counts
@@ -30,7 +31,7 @@ from training.own.probing import (
 )
 from training.own.tuning import RECIPE, epochs_within, tune
 from training.probe.classifier import stacked_targets
-from training.processes import Processes
+from training.processes import Processes, TrainingError
 from training.progress import Counter, uncounted
 from training.provenance import current_commit, file_digest
 
@@ -116,8 +117,11 @@ def train_own(
 
     Raises:
         DataSetError: clips or classes too few, or too many of them unreadable.
-        CheckpointError, TrainingError: the start cannot be read, or fine-tuning cannot go on.
+        CheckpointError, TrainingError: the start cannot be read, fine-tuning cannot go on, or there
+            are several processes.
     """
+    if processes.world > 1:
+        raise TrainingError("own clips are learnt from in one process: leave torchrun out")
     check_classes(own.clips, FEWEST_CLIPS)
     out.mkdir(parents=True, exist_ok=True)
     parent, before = load_checkpoint(start)
@@ -149,31 +153,28 @@ def train_own(
     )  # fmt: skip
     probed = cross_validated(features, seed=settings.seed, count=count)
     say(f"linear probe, in folds: {said(probed, settings.sparsity)}")
-    best = None
-    if timing.step is not None:
-        tuning = _Tuning(features, parent, start, out / "finetune", settings, processes, data, say)
-        best = tuning.carry_out(timing.step, until - _END)
-    if best is None:
-        head = learn_head(features, range(len(clips)), seed=settings.seed)
-        seen = int(before.get("clips_seen", 0)) + len(clips)
-        recipe = {"probe": True, "seed": settings.seed}
-        model = with_probe(parent, head, clips.labels)
-        best = _Model(model, probed, {"recipe": recipe, "clips_seen": seen})
-    temperature, errors = _calibrated(best.predicted, settings.sparsity)
-    say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
-        temperature, *errors))  # fmt: skip
-    tuned = best.predicted is not probed
-    facts = {
+    facts: dict[str, Any] = {
         "name": "training.own",
         "data": f"{data}, {len(clips)} clips",
         "commit": current_commit(),
         "mirror": clips.mirror_by_label,
         "framing": choice.name,
-        "temperature": temperature,
         "task": type(clips.task).__name__,
         "continues": before,
-        **best.facts,
     }
+    best = probe = _probe(features, parent, probed, settings, int(before.get("clips_seen", 0)))
+    if timing.step is not None:
+        there = out / "probe.safetensors"
+        first, _ = _calibrated(probed, settings.sparsity)
+        save_checkpoint(probe.model, there, {**facts, **probe.facts, "temperature": first})
+        say(f"{there} is the probe; `lookwhen export` makes a bundle of it")
+        tuning = _Tuning(features, parent, start, out / "finetune", settings, processes, data, say)
+        best = tuning.carry_out(timing.step, until - _END) or probe
+    temperature, errors = _calibrated(best.predicted, settings.sparsity)
+    say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
+        temperature, *errors))  # fmt: skip
+    facts |= {"temperature": temperature, **best.facts}
+    tuned = best is not probe
     report: dict[str, Any] = {
         **facts,
         "settings": asdict(settings),
@@ -195,6 +196,21 @@ def train_own(
     return OwnResult(
         best.model, tuned, accuracy, len(best.predicted.clips), facts, checkpoint
     )  # fmt: skip
+
+
+def _probe(
+    features: FrozenFeatures,
+    parent: LookWhen,
+    predicted: Predicted,
+    settings: OwnSettings,
+    seen: int,
+) -> _Model:
+    """The probe that learns from all clips; what it is worth, those of the folds tell."""
+    clips = features.clips
+    head = learn_head(features, range(len(clips)), seed=settings.seed)
+    recipe = {"probe": True, "seed": settings.seed}
+    model = with_probe(parent, head, clips.labels)
+    return _Model(model, predicted, {"recipe": recipe, "clips_seen": seen + len(clips)})
 
 
 def _framing(clips: DataSet, settings: OwnSettings, path: Path) -> FramingChoice:
@@ -271,10 +287,14 @@ class _Tuning:
         if not headed.exists():  # its digest is part of the run's identity
             save_checkpoint(probe, headed, load_checkpoint(self.start)[1])
         recipe = replace(RECIPE, epochs=epochs, seed=seed)
-        done = tune(
-            recipe, headed, self.out, train, held, processes=self.processes, data=self.data,
-            seconds=until - time.monotonic(), workers=self.settings.workers,
-        )  # fmt: skip
+        try:
+            done = tune(
+                recipe, headed, self.out, train, held, processes=self.processes, data=self.data,
+                seconds=until - time.monotonic(), workers=self.settings.workers,
+            )  # fmt: skip
+        except OutOfTime as error:
+            self.say(f"time was over before fine-tuning was measured, the probe is taken: {error}")
+            return None
         if not done.whole:
             self.say("time was over before the last step: the best step so far is taken")
         model, facts = load_checkpoint(done.checkpoint)

@@ -58,6 +58,8 @@ def test_an_index_goes_before_names(tmp_path: Path) -> None:
     assert own.test is not None
     assert (len(own.clips), len(own.test)) == (6, 6)
     assert {entry.split for entry in own.test.entries} == {"1"}
+    with pytest.raises(DataSetError, match="give it"):
+        read_own(tmp_path / "index.csv", column="fold", lost_share=0)
     with pytest.raises(DataSetError, match=r"no clip of split '7'; there are '0', '1'"):
         read_own(tmp_path / "index.csv", column="fold", test="7", lost_share=0)
 

@@ -106,5 +106,8 @@ def test_scaling_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert [len(scaled.clips), *scaled.lost] == [3, str(tmp_path / "broken.mp4")]
     with pytest.raises(TooManyLost, match=r"broken\.mp4"):
         scale(clips, out, "crop", SMALL, lost_share=0)
+    broken = dataset(Entry(tmp_path / "broken.mp4", (1,)))
+    with pytest.raises(DataSetError, match=r"none of the 1 clips tried can be read, .*broken\.mp4"):
+        scale(broken, tmp_path / "none", "crop", SMALL, lost_share=1, only=8)
     with pytest.raises(DataSetError, match="pictures of another framing"):
         scale(clips, out, "squash", SMALL, lost_share=0.5)

@@ -127,6 +127,9 @@ def test_probe_then_fine_tuning_then_the_better_one(
     assert said[0] == "12 clips of 2 classes: 6 each"
     assert any("epochs of fine-tuning" in line for line in said)
     assert any(line.startswith("fine-tuned, held out") for line in said)
+    probe, of_probe = load_checkpoint(out / "probe.safetensors")
+    assert probe.config.labels == ("blue", "red")
+    assert of_probe["framing"] == report["framing"]
     assert report["test"]["clips"] == 4
     assert report["test"]["top1"]["0.9"]["value"] >= 0.75
     assert said_again[-1] == said[-1]
