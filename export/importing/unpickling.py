@@ -198,8 +198,9 @@ def write(tensors: dict[str, Tensor], file: IO[bytes], limit: int) -> None:
     file.flush()
 
 
-def main(source: int, out: int) -> None:
+def main(pickled: str, rewritten: str) -> None:
     """Rewrite the pickle in one descriptor as safetensors in the other; say in JSON how it went."""
+    source, out = int(pickled), int(rewritten)
     said: dict[str, str]
     with os.fdopen(source, "rb") as file, os.fdopen(out, "wb") as into:
         size = os.fstat(source).st_size
@@ -216,7 +217,3 @@ def main(source: int, out: int) -> None:
         except (MemoryError, OSError, RuntimeError) as error:
             said = {"error": f"cannot be read as weights ({type(error).__name__})"}
     print(json.dumps(said), flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -106,9 +106,8 @@ def _unpickle(path: Path, out: Path) -> str:
         raise ImportRefused(f"{path}: cannot be opened ({error.strerror})") from None
     with source, out.open("wb") as into:
         descriptors = (source.fileno(), into.fileno())
-        command = python_command(
-            "-m", "export.importing.unpickling", *(str(number) for number in descriptors)
-        )
+        code = "import sys; from export.importing.unpickling import main; main(*sys.argv[1:])"
+        command = python_command("-c", code, *(str(number) for number in descriptors))
         # None of this process's variables: among them are keys to hubs.
         passed = {"PATH", "LD_LIBRARY_PATH", "TMPDIR"} & os.environ.keys()
         kept = {name: os.environ[name] for name in passed}
