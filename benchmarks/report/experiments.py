@@ -149,7 +149,30 @@ def recall(result: Result) -> str:
     return "\n\n".join([said, markdown(header, rows)])
 
 
+_WAYS = {
+    "selector": "the selector",
+    "target": "the change of pixels",
+    "random": "chance",
+}
+
+
+def selected_by(result: Result) -> str:
+    """Top-1 with its interval at each sparsity, by what selected the tokens."""
+    points = result["rows"][0]["points"]
+    header = ["top-1 at sparsity", *(f"{point['sparsity']:g}" for point in points)]
+    rows = [
+        [
+            _WAYS[row["by"]],
+            *(f"{p['top1']:.1%} ({_interval(p['interval'])})" for p in row["points"]),
+        ]
+        for row in result["rows"]
+    ]
+    said = f"{where(result)} {points[0]['clips']} clips, with 95 % intervals."
+    return f"{said}\n\n{markdown(header, rows)}"
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
+    "selected_by": selected_by,
     "recall": recall,
     "pretraining_selection": pretraining,
     "pretraining_rates": pretraining,

@@ -100,6 +100,14 @@ RESULT: dict[str, dict[str, Any]] = {
              "standard_error": [0.01, 0.02], "clips": 40},
         ],
     },
+    "selected_by": MACHINE | {
+        "checkpoint_sha256": "f00",
+        "rows": [
+            {"by": by, "points": [{"sparsity": 0.9, "kept": 102, "macs": 5e8, "clips": 400,
+                                   "top1": top1, "interval": [top1 - 0.02, top1 + 0.02]}]}
+            for by, top1 in (("selector", 0.96), ("target", 0.89), ("random", 0.09))
+        ],
+    },
     "pretraining_selection": MACHINE | {
         "budget": {"pretrain_steps": 5, "finetune_steps": 6}, "clips": {"train": 7, "held_out": 8},
         "curves": {name: [
@@ -175,6 +183,7 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
                 "| chance | 17.5% (15.0-20.0) |",
             ],
         ),
+        ("selected_by", ["400 clips", "| chance | 9.0% (7.0 - 11.0) |"]),
         (
             "survfight",
             ["300 clips of 2 parts", "| 0.9 | 78.0% | 70.0 - 84.0 | -2.0 (-5.0 to +1.0)"],

@@ -32,10 +32,6 @@ def test_help(command: str) -> None:
     assert "Usage: lookwhen" in done.stdout
 
 
-def test_the_version_is_the_packages() -> None:
-    assert f'version = "{service.__version__}"' in (ROOT / "pyproject.toml").read_text()
-
-
 def test_classify_here(brightness_bundle: Path, white: Path, square: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"GIF89a" + bytes(100))
