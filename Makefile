@@ -21,12 +21,12 @@ find_python = python=$$(PYTHON='$(PYTHON)' sh deploy/find_python.sh)
 bootstrap = $(find_python) && \
 	"$$python" -m deploy.bootstrap $(VENV) --editable . --requirements
 
-# Two at a time, each file in one process: many tests wait for another process, and few machines
-# have fewer cores.
-run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+# Two at a time: many tests wait for another process, and few machines have fewer cores. A process
+# that has nothing left takes tests from the other, so that no long file comes last alone.
+run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run training check test test-real lint types pytest fuzz soak drain format lock audit image check-image \
+.PHONY: help run training check test test-long test-real lint types pytest fuzz soak drain format lock audit image check-image \
 	check-prometheus openvino \
 	train-default clean
 
@@ -42,10 +42,13 @@ training: $(TRAINING)  ## install what training, export and plots need as well
 	@echo 'docs/tutorial.md goes on from there.'
 
 check: lint types  ## lint, types and the tests that are over at once
-	$(run_tests) -m 'not slow and not real' $(ARGS)
+	$(run_tests) -m 'not slow and not long and not real' $(ARGS)
 
-test: lint types  ## lint, types and all tests that need nothing but Python and FFmpeg
-	$(run_tests) -m 'not real' $(ARGS)
+test: lint types  ## lint, types and the tests that need nothing but Python and FFmpeg
+	$(run_tests) -m 'not long and not real' $(ARGS)
+
+test-long: $(DEVELOPMENT)  ## services that are overloaded, hurt or stopped; several processes; installations
+	$(run_tests) -m 'long and not real' $(ARGS)
 
 test-real: $(DEVELOPMENT)  ## the tests with a browser, nginx, Prometheus, OpenVINO, where they are installed
 	$(run_tests) -m real $(ARGS)

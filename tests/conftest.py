@@ -11,6 +11,9 @@ from export.pack import manifest_for, write_bundle
 from model.classifier import LookWhen
 from model.config import ModelConfig
 
+# Fixtures that start a service: no test with one is over at once.
+SERVICES = {"server", "start_server"}
+
 TINY = ModelConfig(
     name="tiny",
     frames=4,
@@ -23,6 +26,13 @@ TINY = ModelConfig(
     rope=True,
     labels=("walk", "run", "jump"),
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVICES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ import pytest
 
 from startup.packages import EXTRAS
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bundle", "export", "lookwhen", "model", "networks", "service", "startup", "training",
             "video")  # fmt: skip

@@ -20,8 +20,8 @@ def brightness_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def slow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An extraction takes about a second, whatever K is."""
-    return write_brightness_bundle(tmp_path_factory.mktemp("bundles") / "slow", slow=60)
+    """An extraction takes about two thirds of a second, whatever K is."""
+    return write_brightness_bundle(tmp_path_factory.mktemp("bundles") / "slow", slow=40)
 
 
 @pytest.fixture(scope="session")

@@ -162,6 +162,7 @@ def test_devices() -> None:
             choose_device("cuda")
 
 
+@pytest.mark.long
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     """Under a real torchrun, each with half of the rows, in two parts."""
     go(tmp_path / "one")

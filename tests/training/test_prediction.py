@@ -98,7 +98,7 @@ def measure(step: Callable[[], Tensor], known: list[Tensor], low: int) -> Measur
     return Measured(kept, live.most)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("config", "rows", "low", "recompute"),
     # Of the wide network in bfloat16 with blocks computed again, so little is kept that the
@@ -204,7 +204,7 @@ def image_teacher(low: int) -> tuple[Objective, Any, Forecast]:
     return Distillation(recipe), batch, predict_image_teacher(recipe, low=low)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("training", "low"),
     [

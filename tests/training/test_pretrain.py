@@ -324,7 +324,7 @@ def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_learn_what_one_does(store: Path, clips: DataSet, tmp_path: Path) -> None:
     """Under a real torchrun: the same batches, K and teachers, so the same losses."""
     recipe = dataclasses.replace(RECIPE, steps=3, augmentation=STILL)

@@ -110,7 +110,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_probe_shows_how_far_it_is(work: Path) -> None:
     command = "probe start.safetensors probe folders clips --test 0.4 --sparsity 0.9"
     text = on_a_terminal([*command.split(), "--least-steps", "20", "--workers", "0"], work)
@@ -121,7 +121,7 @@ def test_the_probe_shows_how_far_it_is(work: Path) -> None:
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_and_an_evaluation_show_numbers(work: Path) -> None:
     command = "finetune start.safetensors run folders clips --epochs 4 --batch 4"
     text = on_a_terminal([*command.split(), "--workers", "0"], work)

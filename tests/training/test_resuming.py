@@ -174,7 +174,7 @@ with join_processes("cpu") as processes:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nodes_without_a_shared_file_system_go_on_together_or_say_why_not(tmp_path: Path) -> None:
     """Node 0 goes on from step 4 and node 1 would begin at 0: it used to hang for six hours."""
     nodes = run_nodes(_SCENES, tmp_path)
@@ -214,7 +214,7 @@ except (TrainingError, ValueError) as error:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_node_that_fails_at_its_start_ends_the_others(tmp_path: Path, rank: int) -> None:
     script = _FAILS.format(rank=rank, end='raise ValueError("clips/: there is no such folder")')
@@ -227,7 +227,7 @@ def test_a_node_that_fails_at_its_start_ends_the_others(tmp_path: Path, rank: in
     assert abs(nodes[0].seconds - nodes[1].seconds) < 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     script = _FAILS.format(rank=1, end="import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     nodes = run_nodes(script, tmp_path)
@@ -236,7 +236,7 @@ def test_a_node_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     assert "came together" not in nodes[0].said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_waits_in_a_collective_hears_of_a_failure_and_of_silence(
     tmp_path: Path,
 ) -> None:

@@ -119,7 +119,7 @@ def test_a_run_may_go_on_with_another_memory(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, cut.state_dict()[name])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_blocks_compute_the_same() -> None:
     torch.manual_seed(0)
     model = LookWhen(SMALL)

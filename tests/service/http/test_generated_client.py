@@ -18,6 +18,8 @@ from service_server import Server
 
 from service.http.keys import make_key
 
+pytestmark = pytest.mark.long
+
 PACKAGE = "generated_client"
 
 # Every parameter alone, with what it documents as needed: each set that is given is one request.

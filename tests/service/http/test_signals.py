@@ -12,6 +12,8 @@ import httpx
 import pytest
 from service_server import SERVE, Server, wait_for
 
+pytestmark = pytest.mark.long
+
 StartServer = Callable[..., Server]
 
 # What nothing is meant by, and what Python itself ignores.

@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 from background_requests import in_background, is_free, open_upload
 from service_server import Server, wait_for
 
 from benchmarks.processes import cpu_seconds
+
+pytestmark = pytest.mark.long
 
 StartServer = Callable[..., Server]
 

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from brightness_bundle import write_brightness_bundle
 from service_server import Server
 
 from benchmarks.safety.drain import GRACE_SECONDS, Drained, clip_for, drain, is_lost
 from benchmarks.safety.load import Reply, Shot
+
+pytestmark = pytest.mark.long
 
 
 def test_no_accepted_request_is_lost(start_server: Callable[..., Server], tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from service_server import ROOT, SERVE, Server, wait_for
 from benchmarks.safety.answers import Verdict, judge
 from benchmarks.safety.load import Reply, Shot, arrive
 
+pytestmark = pytest.mark.long
+
 StartServer = Callable[..., Server]
 FAULTY = Path(__file__).with_name("faulty_server.py")
 HERE = {"PYTHONPATH": str(ROOT)}

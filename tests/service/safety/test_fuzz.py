@@ -20,6 +20,8 @@ from benchmarks.safety.fuzz import Findings, Fuzzer, faults, fuzz
 from benchmarks.safety.mutations import mutant
 from benchmarks.safety.watch import Sample
 
+pytestmark = pytest.mark.long
+
 
 def test_mutants_are_the_same_for_the_same_seed(fuzz_clips: dict[str, bytes]) -> None:
     first = [mutant(fuzz_clips, 5, number) for number in range(200)]

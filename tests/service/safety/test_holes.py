@@ -33,6 +33,8 @@ from service.http.server import _listen
 from video.errors import ClipRefused
 from video.facts import MOST_FPS, ViewPlan
 
+pytestmark = pytest.mark.long
+
 
 def test_an_address_that_was_announced_refuses_nobody() -> None:
     """Between "listening" in the log and uvicorn's own `listen` lay all of the application's start.

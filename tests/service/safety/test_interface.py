@@ -14,6 +14,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from service_server import Server
 
+pytestmark = pytest.mark.long
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -12,6 +12,8 @@ from service_server import SERVE, Server, wait_for
 from benchmarks.safety.answers import judge
 from benchmarks.safety.hostile import make_hostile
 
+pytestmark = pytest.mark.long
+
 MiB = 1024 * 1024
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -15,6 +15,8 @@ from benchmarks.safety.answers import judge
 from benchmarks.safety.hostile import NAMES, Hostile, make_hostile, reference_movie, scripts
 from service.errors import all_errors
 
+pytestmark = pytest.mark.long
+
 MiB = 1024 * 1024
 # What one clip may take of the machine. The largest frame that is let through is 4096 x 2160, and
 # its decoder and resizing need some ten copies of it in three bytes a pixel: 270 MB. A frame of

@@ -15,6 +15,8 @@ from benchmarks.safety.soak import Soaked, Traffic, soak
 from benchmarks.safety.trend import trend
 from benchmarks.safety.watch import Sample
 
+pytestmark = pytest.mark.long
+
 LEAKING = Path(__file__).with_name("leaking_server.py")
 # Enough to tell a megabyte a request from none; a slow machine takes longer for them.
 REQUESTS, RATE = 120, 8.0

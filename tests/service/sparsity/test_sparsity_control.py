@@ -15,6 +15,8 @@ from service_server import Server, wait_for
 from bundle.reader import default_bundle_path
 from training.moving_things.clip import render_clip
 
+pytestmark = pytest.mark.long
+
 StartServer = Callable[..., Server]
 MP4 = {"content-type": "video/mp4"}
 

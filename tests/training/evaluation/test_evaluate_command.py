@@ -150,7 +150,7 @@ def test_what_the_command_refuses(
         assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_measure_what_one_does(clips: Path, checkpoint: Path, tmp_path: Path) -> None:
     chosen = ["--clips", "5", "--workers", "0", "--sparsity", "0.9", "--batch", "1"]
     alone, out = tmp_path / "alone.json", tmp_path / "out.json"
