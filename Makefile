@@ -26,7 +26,7 @@ bootstrap = $(find_python) && \
 run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run training check test test-long test-real lint types pytest fuzz soak drain format lock audit image check-image \
+.PHONY: help run training check test test-long test-real lint types coverage pytest fuzz soak drain format lock audit image check-image \
 	check-prometheus openvino \
 	train-default clean
 
@@ -60,6 +60,9 @@ lint: $(DEVELOPMENT)  ## ruff: rules and formatting
 types: $(DEVELOPMENT)  ## mypy, strict
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy -p deploy
+
+coverage: $(DEVELOPMENT)  ## which lines `make test` reaches, child processes included; build/coverage has a page of each file
+	$(run_tests) -m 'not long and not real' --cov --cov-report=term --cov-report=html:build/coverage $(ARGS)
 
 pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
 	$(run_tests) $(ARGS)
