@@ -53,16 +53,14 @@ def unpack(bundle: Bundle) -> tuple[LookWhen, list[Check]]:
     ):
         theirs = _constants(content)
         places = _places(config, total, export)
-        if {name: array.shape for name, array in theirs.items()} != {
-            name: array.shape for name, array in places.items()
-        }:
+        if [array.shape for array in theirs] != [array.shape for array in places]:
             raise UnpackError(
                 f"{bundle.path}: its graphs are arranged otherwise than this version exports them "
                 f"({bundle.manifest.provenance.exported_with}); start from its checkpoint"
             )
-        for name, numbers in places.items():
+        for numbers, values in zip(places, theirs, strict=True):
             known = numbers >= 0
-            found[numbers[known]] = theirs[name][known]
+            found[numbers[known]] = values[known]
     if missing := int(np.isnan(found).sum()):
         raise UnpackError(f"{bundle.path}: {missing} of {total} weights are not in its graphs")
     _fill(model, found)
@@ -96,28 +94,32 @@ def config_of(bundle: Bundle) -> ModelConfig:
     )
 
 
-def _constants(content: bytes) -> dict[str, NDArray[np.float32]]:
-    """The float constants of a graph by name."""
+def _constants(content: bytes) -> list[NDArray[np.float32]]:
+    """The float constants of a graph, in their order.
+
+    Their names are of no use: the exporter numbers them, and one operation more or less before them
+    gives all of them other numbers.
+    """
     graph = onnx.load_from_string(content).graph
-    return {
-        constant.name: numpy_helper.to_array(constant)
+    return [
+        numpy_helper.to_array(constant)
         for constant in graph.initializer
         if constant.data_type == onnx.TensorProto.FLOAT
-    }
+    ]
 
 
 def _places(
     config: ModelConfig, total: int, export: Callable[[LookWhen], bytes]
-) -> dict[str, NDArray[np.int64]]:
+) -> list[NDArray[np.int64]]:
     """For each constant of the graph, the number of the weight that each of its values is; -1
     where it is none. Weights are numbered in the order of the model's parameters."""
     twin = LookWhen(config).eval()
     values = (_FIRST + np.arange(total, dtype=np.int64)).astype(np.uint32).view(np.float32)
     _fill(twin, values)
-    places = {}
-    for name, constant in _constants(export(twin)).items():
+    places = []
+    for constant in _constants(export(twin)):
         numbers = constant.view(np.uint32).astype(np.int64) - _FIRST
-        places[name] = np.where((numbers >= 0) & (numbers < total), numbers, -1)
+        places.append(np.where((numbers >= 0) & (numbers < total), numbers, -1))
     return places
 
 

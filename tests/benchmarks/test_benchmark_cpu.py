@@ -15,6 +15,8 @@ from export.graphs import FUSED_ATTENTION_OPSET, OPSET
 from model.classifier import LookWhen
 from training.moving_things.store import write_store
 
+pytestmark = pytest.mark.long
+
 WAYS = [name for name, way in ways(2).items() if way.runtime != "openvino"]
 
 

@@ -53,7 +53,7 @@ class Scenario:
         changed = Block(block.document, block.line, block.language, text, block.marks)
         if block.language in {"sh", "console"}:
             for command in changed.commands():
-                self._command(command)
+                self._command(command, may_fail=bool(command.output))
                 if block.language == "console" and command.output:
                     compare_text(command.output, self.said, block.varies)
         elif block.language == "json":
@@ -68,7 +68,7 @@ class Scenario:
             self._server.stop()
             self._server = None
 
-    def _command(self, command: Command) -> None:
+    def _command(self, command: Command, *, may_fail: bool) -> None:
         words = command.words
         if words[0] == ".":  # activates the environment
             return
@@ -81,17 +81,18 @@ class Scenario:
                 self._serve([])
             assert self._server is not None
             text = _ADDRESS.sub(self._server.url, text)
-        self._shell(text.replace("curl ", "curl -sS ", 1) if text.startswith("curl") else text)
+        quietly = text.replace("curl ", "curl -sS ", 1) if text.startswith("curl") else text
+        self._shell(quietly, may_fail=may_fail)
 
-    def _shell(self, text: str) -> None:
+    def _shell(self, text: str, *, may_fail: bool = False) -> None:
         done = subprocess.run(
             ["sh", "-c", text],
-            cwd=self.folder, env=self._environment, capture_output=True, text=True,
-            timeout=600, check=False,
+            cwd=self.folder, env=self._environment, text=True, timeout=600, check=False,
+            # as a terminal shows them; a bar that is no longer there is not shown
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert done.returncode == 0 or done.stdout, f"{text}\n{done.stdout}{done.stderr}"
-        self.said = done.stdout or done.stderr
-        self.failed = done.returncode != 0
+        self.said = "\n".join(line for line in done.stdout.splitlines() if "━━━ " not in line)
+        assert done.returncode == 0 or may_fail, f"{text}\n{done.stdout}"
 
     def _serve(self, words: list[str]) -> None:
         """Start the service as a document says, but at a free port."""

@@ -15,6 +15,8 @@ from benchmarks.serving.measuring import Material, Plan, capacity, measure_round
 from benchmarks.serving.servers import KINDS, LOOKWHEN, SetUp, command_of, request_to, running
 from service.engine.cpus import available_cpus
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def setup(brightness_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> SetUp:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from brightness_bundle import write_brightness_bundle
 from service_server import ROOT, Server
+from typed_command import AT_ONCE
 
 LABELS = ("dunkel", "gräulich", "\u05e9\u05d7\u05d9\u05d9\u05d4 \U0001f60e")
 LOOKWHEN = (sys.executable, "-m", "lookwhen")
@@ -71,7 +72,7 @@ def test_a_file_whose_name_is_no_text_classified_here(
     brightness_bundle: Path, oddly_named: bytes
 ) -> None:
     done = run(*LOOKWHEN, "classify", oddly_named, "--bundle", brightness_bundle, "--json",
-               LOOKWHEN_DECODE_START_TIMEOUT_SECONDS="300")  # fmt: skip
+               **AT_ONCE)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert base64.b64decode(json.loads(done.stdout)["file_base64"]) == oddly_named
 
