@@ -251,6 +251,7 @@ def test_continuous_integration_is_make_test_that_skips_nothing_unnoticed() -> N
     (rules,) = re.findall(r"^rules='(.*)'$", script, re.MULTILINE)
     assert re.findall(r"^make (test\S*) ARGS=\"\$rules\"", script, re.MULTILINE) == [
         "test",
+        "test-long",
         "test-real",
     ]
     options = shlex.split(rules)

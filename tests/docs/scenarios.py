@@ -113,7 +113,7 @@ def compare_text(expected: str, said: str, varies: set[str]) -> None:
     """Compare what was printed; `...` in a line stands for anything."""
 
     def plain(text: str) -> list[str]:
-        lines = [" ".join(line.split()) for line in text.strip().splitlines()]
+        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
         return [_NUMBER.sub("N", line) for line in lines] if "numbers" in varies else lines
 
     wanted, found = plain(expected), plain(said)

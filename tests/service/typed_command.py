@@ -16,6 +16,7 @@ AT_ONCE = {
     "LOOKWHEN_DECODE_START_TIMEOUT_SECONDS": "300",
 }
 
+
 def lookwhen(*arguments: object, **environment: object) -> "subprocess.CompletedProcess[str]":
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOOKWHEN_")}
     inherited |= AT_ONCE
