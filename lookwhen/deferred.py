@@ -76,7 +76,7 @@ class TrainGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's own, but for a first argument that is a path."""
+        """Find the command; a first argument that is a path means the command ``own``."""
         if args[0] not in self.commands and (os.sep in args[0] or Path(args[0]).exists()):
             args = ["own", *args]
         return super().resolve_command(ctx, args)

@@ -42,7 +42,7 @@ class Stopped(TrainingError):
 
 
 class OutOfTime(Stopped):
-    """The run had so many seconds, and they are over; its state is saved."""
+    """The time that the run was given is over; its state is saved."""
 
 
 class Objective(nn.Module, ABC):

@@ -38,7 +38,7 @@ class Running:
         return every or seconds >= 60 * self.save_minutes
 
     def over(self, seconds: float) -> bool:
-        """Whether the run has to end, so many seconds after it began."""
+        """Whether the run has to end, this number of seconds after it began."""
         return self.seconds is not None and seconds >= self.seconds
 
 

@@ -60,7 +60,7 @@ def test_version_1_means_what_it_meant() -> None:
 
 
 def test_a_document_is_written_as_the_version_that_it_is() -> None:
-    """Whoever reads the built-in bundle's document and writes it again has the same document."""
+    """The built-in bundle's document, read and written again, is the same document."""
     path = default_bundle_path()
     published = json.loads((path / "bundle.json").read_text())
     assert published["schema_version"] == 1

@@ -112,7 +112,7 @@ def scale(
         config: of the network whose views are cut out of them.
         workers: processes that decode; 0 decodes in this one.
         lost_share: clips that may be unreadable.
-        only: scale no more than so many, to see how long it takes; the clips that are there
+        only: scale no more clips than this, to see how long it takes; the clips that are there
             already do not count.
         count: shows how far it is.
 

@@ -37,7 +37,7 @@ def take_time(
     """Do a little of everything.
 
     Args:
-        scale_some: scales so many clips more and gives all that are scaled.
+        scale_some: scales this number of clips more and gives all that are scaled.
         clips: how many to scale.
         tuned: whether to take the time of fine-tuning.
     """

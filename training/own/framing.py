@@ -41,8 +41,8 @@ class FramingChoice:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Of one clip: width over height of its display, and the share of what changes in it that lies
-    outside the square in its middle."""
+    """One clip's display, width over height, and the share of what changes in it that lies outside
+    the square in its middle."""
 
     aspect: float
     outside: float
