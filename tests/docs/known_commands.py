@@ -63,6 +63,8 @@ def _check_click(command: click.Command, words: list[str]) -> None:
     while isinstance(command, click.Group):
         if not words or words[0].startswith(("-", "...")) or words[0].isupper():
             break  # the group itself, or any command of it
+        if "own" in command.commands and "/" in words[0]:
+            words.insert(0, "own")  # what a path means here
         assert words[0] in command.commands, f"no command {words[0]!r}"
         command = command.commands[words.pop(0)]
     if isinstance(command, Deferred):

@@ -158,13 +158,7 @@ def _with_a_damaged_clip(folder: Path) -> None:
     (folder / "clips" / "moving left" / "07.mp4").write_bytes(b"no clip at all" * 50)
 
 
-def _with_clips(folder: Path) -> None:
-    _folders(folder / "clips", 5)
-    _folders(folder / "held_out", 2)
-
-
 # What lies in the folder before the first command.
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/datasets.md": _with_a_damaged_clip,
-    "docs/training.md": _with_clips,
 }
