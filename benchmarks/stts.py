@@ -6,7 +6,7 @@ learnt answers them a second time with chance in their place.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,12 @@ from training.evaluation.statistics import paired_share_interval, wilson_interva
 from training.processes import Processes, TrainingError, join_processes
 from training.stts import SttsRecipe, load_stts, train_stts, views_of
 
+# Events that so small a network can learn in minutes; all others take it hours.
+EVENTS = (
+    "nothing moves", "only the camera moves", "moving left", "moving right", "appearing",
+    "disappearing",
+)  # fmt: skip
+
 # How a network was trained, and what selects when it answers.
 ARMS = (("learned", "learned"), ("learned", "chance"), ("chance", "chance"))
 
@@ -36,7 +42,8 @@ class SttsMethod(Method):
 
     def __init__(self, network: SelectingSwin, selected: tuple[str, ...]) -> None:
         config = network.config
-        self.network, self.config = network, views_of(config.frames, config.size)
+        self.network = self.selecting = network
+        self.config = views_of(config.frames, config.size)
         self.settings = tuple(Setting(series="stts", name=name) for name in selected)
         self.macs = stts_cost(config, network.places)
 
@@ -44,8 +51,8 @@ class SttsMethod(Method):
         """See :meth:`training.evaluation.Method.answer`; by chance, a row's draw is its batch's."""
         count = torch.full((len(batch.frames),), self.macs)
         for setting in self.settings:
-            self.network.select_by_chance(setting.name == "chance")
-            yield Answer(self.network(batch.frames), count, torch.zeros_like(count), None)
+            self.selecting.select_by_chance(setting.name == "chance")
+            yield Answer(self.selecting(batch.frames), count, torch.zeros_like(count), None)
 
 
 def run_seed(
@@ -74,6 +81,22 @@ def run_seed(
             said = torch.from_numpy(outcome.probabilities)
             right[trained, outcome.setting.name] = held.task.hits(said, targets)["top1"]
     return right
+
+
+def labelled(dataset: DataSet, labels: Sequence[str]) -> DataSet:
+    """The clips of some labels; the head keeps a row for every label.
+
+    Raises:
+        ValueError: a label that the data set has not.
+        DataSetError: no clip is left.
+    """
+    for label in labels:
+        if label not in dataset.labels:
+            raise ValueError(f"no label {label!r}; known: {', '.join(dataset.labels)}")
+    wanted = {dataset.labels.index(label) for label in labels}
+    return dataset.subset(
+        number for number, entry in enumerate(dataset.entries) if entry.labels[0] in wanted
+    )
 
 
 def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict[str, Any]]:
@@ -105,6 +128,8 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
 @click.argument("work", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--place", "places", multiple=True, help="Of a selector, such as T0_0.5; repeatable. "
               "Default: the recipe's.")  # fmt: skip
+@click.option("--label", "labels", multiple=True, default=EVENTS, show_default=True,
+              help="Of the clips that are taken; repeatable.")  # fmt: skip
 @click.option("--steps", default=SttsRecipe().steps, show_default=True, type=click.IntRange(1))
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--clips", type=click.IntRange(1), help="Held-out clips. Default: all.")
@@ -112,8 +137,8 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
 @click.option("--device", default="cpu", show_default=True)
 @out_option("stts")
 def main(
-    train: Path, held_out: Path, work: Path, places: tuple[str, ...], steps: int, seeds: int,
-    clips: int | None, workers: int, device: str, out: Path,
+    train: Path, held_out: Path, work: Path, places: tuple[str, ...], labels: tuple[str, ...],
+    steps: int, seeds: int, clips: int | None, workers: int, device: str, out: Path,
 ) -> None:  # fmt: skip
     """Train on the store TRAIN, answer the clips of HELD_OUT; runs lie in WORK.
 
@@ -124,8 +149,8 @@ def main(
         recipe = dataclasses.replace(recipe, places=places)
     try:
         with join_processes(device) as processes:
-            learnt = read_dataset("moving-things", train)
-            held = read_dataset("moving-things", held_out)
+            learnt = labelled(read_dataset("moving-things", train), labels)
+            held = labelled(read_dataset("moving-things", held_out), labels)
             held = held.subset(range(min(len(held), clips or len(held))))
             right: dict[tuple[str, str], list[NDArray[np.bool_]]] = {arm: [] for arm in ARMS}
             for seed in range(seeds):
@@ -138,7 +163,7 @@ def main(
                 "recipe": dataclasses.asdict(recipe),
                 "clips": {"train": len(learnt), "held_out": len(held)},
                 "data": {"train": data_digest(learnt), "held_out": data_digest(held)},
-                "classes": len(learnt.labels),
+                "labels": list(labels),
                 "macs": {
                     "selecting": stts_cost(network.config, network.places),
                     "dense": swin_cost(network.config),

@@ -1,5 +1,6 @@
 """Published dense video networks, and how their checkpoints become ours.
 
-Every network here is a :class:`networks.network.VideoNetwork`: it takes any subset of a view's
-tokens, each looked up at its own place, and answers logits and a video token.
+A transformer here is a :class:`networks.network.VideoNetwork`: it takes any subset of a view's
+tokens, each looked up at its own place, and answers logits and a video token. VideoMamba and Video
+Swin are not: they need all tokens in their places, and take whole frames.
 """

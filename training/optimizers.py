@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 from model.config import ModelConfig
 
 _BLOCK = re.compile(r"\bblocks\.(\d+)\.")
+# The blocks of Video Swin, whose names are torchvision's.
+_SWIN_BLOCK = re.compile(r"\bfeatures\.\d+\.\d+\.(attn|mlp)\..*weight$")
 
 
 def build_optimizers(
@@ -94,7 +96,8 @@ def optimizers_of(recipe: Rates, model: nn.Module) -> list[Optimizer]:
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a matrix inside a block, which Muon is for."""
-    return _BLOCK.search(name) is not None and parameter.ndim == 2
+    inner = _BLOCK.search(name) or _SWIN_BLOCK.search(name)
+    return inner is not None and parameter.ndim == 2
 
 
 def _groups(

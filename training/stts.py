@@ -58,11 +58,11 @@ class SttsRecipe:
     samples: int = SAMPLES
     augmentation: Augmentation = Augmentation(area=(0.8, 1.0))  # noqa: RUF009, frozen
     seed: int = 0
-    steps: int = 400
+    steps: int = 300
     batch: int = 32
     accumulate: int = 1
-    learning_rate: float = 2e-3
-    matrix_learning_rate: float | None = None
+    learning_rate: float = 1e-3  # AdamW's
+    matrix_learning_rate: float | None = 3e-3  # Muon's: with AdamW alone it learns next to nothing
     weight_decay: float = 0.05
     warm_up: float = 0.05
     final_rate: float = 1e-3

@@ -171,8 +171,34 @@ def selected_by(result: Result) -> str:
     return f"{said}\n\n{markdown(header, rows)}"
 
 
+def stts(result: Result) -> str:
+    """Top-1 by how a network was trained and what selects, and how far learning is ahead."""
+    recipe, macs = result["recipe"], result["macs"]
+    said = (
+        f"{', '.join(recipe['places'])}; {macs['selecting'] / 1e6:.0f} M multiply-accumulates of "
+        f"{macs['dense'] / 1e6:.0f} M; {recipe['steps']} steps of {recipe['batch']} clips, "
+        f"{result['clips']['train']} to learn from; {len(result['rows'][0]['by_seed'])} seeds; "
+        f"{len(result['labels'])} labels."
+    )
+    rows = [
+        [
+            f"{row['trained']} selection, answers by {row['selected']} selection",
+            str(row["answers"]),
+            f"{row['top1']:.1%}",
+            _interval(row["interval"]),
+            _difference([row["learned_ahead"], *row["learned_ahead_interval"]])
+            if row is not result["rows"][0]
+            else "",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["trained with", "answers", "top-1", "95 % interval", "learned ahead by (points)"]
+    return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "selected_by": selected_by,
+    "stts": stts,
     "recall": recall,
     "pretraining_selection": pretraining,
     "pretraining_rates": pretraining,
