@@ -3,11 +3,17 @@
 from collections.abc import Callable
 
 from networks.config import Architecture, NetworkConfig
+from networks.fluxvit import FluxViT
+from networks.internvideo2 import InternVideo2
 from networks.network import VideoNetwork
 from networks.videomae import VideoMAE
+from networks.vjepa2 import VJepa2
 
 _NETWORKS: dict[Architecture, Callable[[NetworkConfig, float], VideoNetwork]] = {
     Architecture.VIDEOMAE: VideoMAE,
+    Architecture.INTERNVIDEO2: InternVideo2,
+    Architecture.FLUXVIT: FluxViT,
+    Architecture.VJEPA2: VJepa2,
 }
 
 

@@ -30,7 +30,8 @@ class NetworkConfig:
         width, depth, heads, mlp_width: of the blocks.
         video_width: of the pooled token, which the head reads.
         pooler_heads: of attention pooling; 0 where the mean is taken.
-        pooler_depth: self-attention blocks in front of the pooling query (V-JEPA 2).
+        pooler_depth, pooler_mlp_width: self-attention blocks in front of the pooling query, and
+            of these and the query's own MLP the hidden width (V-JEPA 2).
         norm_eps: of the norms within the blocks.
         pooler_eps: of the norms of pooling.
         budgets: token counts for which a pooler and a head of their own were trained (FluxViT);
@@ -57,6 +58,7 @@ class NetworkConfig:
     video_width: int = 768
     pooler_heads: int = 0
     pooler_depth: int = 0
+    pooler_mlp_width: int = 0
     norm_eps: float = 1e-6
     pooler_eps: float = 1e-6
     budgets: tuple[int, ...] = ()
@@ -175,6 +177,7 @@ def _vjepa2(
     return NetworkConfig(
         name, Architecture.VJEPA2, frames=frames, size=size, tubelet=2, width=width, depth=depth,
         heads=heads, mlp_width=mlp_width, video_width=width, pooler_heads=heads, pooler_depth=3,
+        pooler_mlp_width=4 * width,
         sampling="dense", stride=4, short_side=size * 256 // 224, views=(2, 3),
     )  # fmt: skip
 

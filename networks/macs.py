@@ -16,12 +16,12 @@ def cost(config: NetworkConfig) -> Cost:
     token = 4 * D * D + 2 * D * config.mlp_width  # q, k, v, projection; both layers of the MLP
     pair = 2 * D  # q k^T and its product with v, over all heads
     fixed, each = _pooling(config)
-    layers = config.depth + config.pooler_depth
+    before = config.pooler_depth * _pooler_token(config)
     return Cost(
         selector=0,
-        fixed=layers * (token * P + pair * P * P) + fixed,
-        per_token=layers * (token + 2 * pair * P) + config.patch_values * D + each,
-        per_token_pair=layers * pair,
+        fixed=config.depth * (token * P + pair * P * P) + fixed,
+        per_token=config.depth * (token + 2 * pair * P) + config.patch_values * D + before + each,
+        per_token_pair=(config.depth + config.pooler_depth) * pair,
     )
 
 
@@ -32,9 +32,14 @@ def network_macs(config: NetworkConfig, counts: Sequence[int], *, matching_width
     """
     total = layer_macs(config, counts, matching_width=matching_width)
     fixed, each = _pooling(config)
-    D, last = config.width, config.prefix + counts[-1]
-    block = (4 * D * D + 2 * D * config.mlp_width) * last + 2 * D * last * last
-    return total + config.pooler_depth * block + fixed + each * counts[-1]
+    last = counts[-1]
+    block = _pooler_token(config) * last + 2 * config.width * last * last
+    return total + config.pooler_depth * block + fixed + each * last
+
+
+def _pooler_token(config: NetworkConfig) -> int:
+    """What a token costs in a block in front of pooling, attention's pairs not counted."""
+    return 4 * config.width**2 + 2 * config.width * config.pooler_mlp_width
 
 
 def _pooling(config: NetworkConfig) -> tuple[int, int]:
@@ -49,6 +54,6 @@ def _pooling(config: NetworkConfig) -> tuple[int, int]:
     each = 2 * config.pooler_heads * D
     query = 3 * D * D + each * P
     if config.architecture is Architecture.VJEPA2:
-        return query + 2 * D * config.mlp_width + head, each
+        return query + 2 * D * config.pooler_mlp_width + head, each
     poolers = max(1, len(config.budgets))
     return poolers * (query + D * V + head), poolers * each

@@ -80,24 +80,6 @@ class VideoNetwork(Backbone):
         return self.answer(x, weight)
 
 
-def weighted_mean(x: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean over tokens: [B, L, D] and [B, L] -> [B, D]; what weighs 0 may be anything finite."""
-    if weight is None:
-        return x.mean(dim=1)
-    share = (weight / weight.sum(dim=1, keepdim=True)).to(x.dtype)
-    return (x * share[:, :, None]).sum(dim=1)
-
-
-def key_bias(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """What attention pooling adds to the logits of keys: [B, L] -> [B, 1, 1, L].
-
-    The logarithm of what a token counts: one that stands for s tokens is attended to as s would be
-    (proportional attention, as in the blocks of ToMe), padding not at all.
-    """
-    lowest = torch.finfo(dtype).min
-    return weight.log().clamp(min=lowest).to(dtype)[:, None, None, :]
-
-
 def linear_head(config: NetworkConfig) -> nn.Module:
     """One row for each label; without labels, the identity."""
     if not config.labels:

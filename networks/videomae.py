@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from model.layers import Mlp, PreNormBlock, SelfAttention, initialise
 from networks.config import NetworkConfig
-from networks.network import VideoNetwork, linear_head, weighted_mean
+from networks.network import VideoNetwork, linear_head
+from networks.pooling import weighted_mean
 
 
 class VideoMAE(VideoNetwork):
