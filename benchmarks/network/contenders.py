@@ -15,10 +15,11 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, get_config
 from model.macs import cost
+from networks.building import build_network
+from networks.config import NetworkConfig, get_network_config
 from training.baselines import RLT, Baseline, Dense, DenseConfig, DenseViT, ToMe, VidTLDR
 from training.baselines.__main__ import PUBLISHED_R, shares
 from training.baselines.vid_tldr import PUBLISHED_SCHEDULE
-from training.teachers.internvideo2 import InternVideo2, InternVideo2Shape
 
 # Kinetics-400's.
 LABELS = tuple(f"class {index}" for index in range(400))
@@ -31,7 +32,7 @@ class Family:
     """Networks of one width: the paper's, or the built-in model's to try the benchmark with."""
 
     lookwhen: ModelConfig
-    internvideo2: InternVideo2Shape
+    internvideo2: NetworkConfig
     videomae: dict[str, int]
 
     @property
@@ -42,14 +43,22 @@ class Family:
 FAMILIES = {
     "b16": Family(
         lookwhen=replace(get_config("lookwhen_b16"), labels=LABELS),
-        internvideo2=InternVideo2Shape(),
+        internvideo2=replace(get_network_config("internvideo2_b14"), labels=LABELS),
         # transformers' defaults are VideoMAE-B: 16 frames of 224 x 224, tubelets of 2.
         videomae={},
     ),
     "mini16": Family(
         lookwhen=replace(get_config("lookwhen_mini16"), labels=LABELS),
-        internvideo2=InternVideo2Shape(
-            size=112, width=192, depth=6, heads=3, pooler_heads=3, out=192
+        internvideo2=replace(
+            get_network_config("internvideo2_b14"),
+            size=112,
+            width=192,
+            depth=6,
+            heads=3,
+            mlp_width=768,
+            pooler_heads=3,
+            video_width=192,
+            labels=LABELS,
         ),
         videomae={
             "image_size": 128,
@@ -101,37 +110,21 @@ class SparseClassifier(nn.Module):
 
 
 class Normalised(nn.Module):
-    """Gives float pixels, normalised, to a network that wants those."""
+    """Gives float pixels, normalised, to a network of transformers, which wants those."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, *, channels_first: bool) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.channels_first = network, channels_first
+        self.network = network
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD) * 255, persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> [B, classes]."""
         pixels = (frames.to(self.mean.dtype) - self.mean) / self.std
-        order = (0, 4, 1, 2, 3) if self.channels_first else (0, 1, 4, 2, 3)
-        out = self.network(pixels.permute(*order))
-        logits: Tensor = out.logits if hasattr(out, "logits") else out
-        return logits
-
-
-class InternVideo2Classifier(nn.Module):
-    """The distilled B/14 with a linear head on its video token."""
-
-    def __init__(self, shape: InternVideo2Shape) -> None:
-        super().__init__()
-        self.backbone = InternVideo2(shape)
-        self.head = nn.Linear(shape.out, len(LABELS))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        _, video, _ = self.backbone(pixels)
-        logits: Tensor = self.head(video)
+        logits: Tensor = self.network(pixels.permute(0, 1, 4, 2, 3)).logits
         return logits
 
 
@@ -170,12 +163,10 @@ def contenders(family: Family) -> dict[str, Contender]:
         thinned("dense ViT", Dense),
         Contender(
             "InternVideo2",
-            lambda: Normalised(InternVideo2Classifier(shape), channels_first=True),
+            lambda: BaselineLogits(Dense(build_network(shape))),
             (shape.frames, shape.size, shape.size),
         ),
-        Contender(
-            "VideoMAE", lambda: Normalised(_videomae(family.videomae), channels_first=False), view
-        ),
+        Contender("VideoMAE", lambda: Normalised(_videomae(family.videomae)), view),
         thinned("RLT", RLT),
         thinned("ToMe", lambda backbone: ToMe(backbone, merged)),
         thinned("vid-TLDR", lambda backbone: VidTLDR(backbone, early)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.checkpoint import CheckpointError
 from networks.building import build_network
-from networks.checkpoints.steps import SAME, Shape, Step
+from networks.checkpoints.steps import SAME, Conversion, Shape
 from networks.config import NetworkConfig
 
 Shapes = Mapping[str, Shape]
@@ -24,7 +24,7 @@ class Slot(NamedTuple):
     """Where a published tensor goes: our tensor, how, and which third of q, k, v it is."""
 
     target: str
-    step: Step = SAME
+    step: Conversion = SAME
     third: int | None = None
 
 

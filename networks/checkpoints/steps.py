@@ -9,7 +9,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Conversion:
     """One way.
 
     Attributes:
@@ -23,31 +23,33 @@ class Step:
     says: str = ""
 
 
-SAME = Step(lambda ours: ours, lambda tensor: tensor)
+SAME = Conversion(lambda ours: ours, lambda tensor: tensor)
 
 # [1, ...] -> [...]
-WITHOUT_BATCH = Step(lambda ours: (1, *ours), lambda tensor: tensor[0], "without its first axis")
+WITHOUT_BATCH = Conversion(
+    lambda ours: (1, *ours), lambda tensor: tensor[0], "without its first axis"
+)
 
 # A depthwise 1 x 1 x 1 convolution: one number for each channel.
-PER_CHANNEL = Step(
+PER_CHANNEL = Conversion(
     lambda ours: (*ours, 1, 1, 1, 1), lambda tensor: tensor.flatten(), "one number a channel"
 )
 
 
-def kernel(tubelet: int, patch: int) -> Step:
+def kernel(tubelet: int, patch: int) -> Conversion:
     """[D, 3, t, p, p] -> [D, t*p*p*3]: our patches hold pixels row by row, channels innermost."""
-    return Step(
+    return Conversion(
         lambda ours: (ours[0], 3, tubelet, patch, patch),
         lambda tensor: tensor.permute(0, 2, 3, 4, 1).flatten(1),
         "pixels row by row, channels innermost",
     )
 
 
-def first_rows(rows: int, kept: int) -> Step:
+def first_rows(rows: int, kept: int) -> Conversion:
     """The first ``kept`` of ``rows`` rows: [rows, ...] -> [kept, ...]."""
     if rows == kept:
         return SAME
-    return Step(
+    return Conversion(
         lambda ours: (rows, *ours[1:]),
         lambda tensor: tensor[:kept],
         f"its first {kept} rows of {rows}",

@@ -5,14 +5,14 @@ import re
 
 from networks.checkpoints.published import Given, PublishedFormat, Slot
 from networks.checkpoints.shapes import agree, heads_of, labels_of, named, shown_as, whole_number
-from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Step, first_rows, kernel
+from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Conversion, first_rows, kernel
 from networks.config import NetworkConfig
 
 _PATCHES = "encoder.embeddings.patch_embeddings.proj.weight"
 _CROSS = "pooler.cross_attention_layer."
 _KEY_BIAS = "it changes nothing: it adds the same to all logits of a head"
 # [1, 1, D] -> [1, D]
-_QUERY: Step = WITHOUT_BATCH
+_QUERY: Conversion = WITHOUT_BATCH
 
 
 class VJepa2Format(PublishedFormat):

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.network.contenders import (
     FAMILIES,
+    LABELS,
     SPARSITIES,
     Family,
     SparseClassifier,
@@ -19,15 +20,16 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.macs import cost
-from training.teachers.internvideo2 import InternVideo2Shape
+from networks.config import get_network_config
 
 
 @pytest.fixture(scope="module")
 def family(tiny_config: ModelConfig) -> Family:
     return Family(
         lookwhen=dataclasses.replace(tiny_config, extractor_depth=4),
-        internvideo2=InternVideo2Shape(
-            frames=2, size=28, width=32, depth=1, heads=2, pooler_heads=2, out=32
+        internvideo2=dataclasses.replace(
+            get_network_config("internvideo2_b14"), frames=2, size=28, width=32, depth=1, heads=2,
+            mlp_width=128, pooler_heads=2, video_width=32, labels=LABELS,
         ),
         videomae={
             "image_size": 32, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 1,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.config import ModelConfig
+from networks.config import get_network_config
 from training.prediction.memory import FLOAT, Stack, stack_looking
 from training.teachers.dinov3 import SHAPES
-from training.teachers.internvideo2 import InternVideo2Shape
 from training.teachers.local import (
     LOCAL_IMAGE,
     LOCAL_VIDEO,
@@ -86,8 +86,8 @@ def teacher_shape(name: str, weights: str, view: ModelConfig) -> TeacherShape | 
             layers, shape.depth, view.frames, length, _FRAMES_AT_ONCE, view.frames * cells, count
         )
     if name == "internvideo2_b14":
-        video = InternVideo2Shape()
-        patches = video.grid[0] * video.grid[1] * video.grid[2]
+        video = get_network_config("internvideo2_b14")
+        patches = video.tokens
         layers = _layers(name, video.patch, video.width, video.heads, rope=False)
         count = _parameters(layers, video.depth) + (1 + patches) * video.width
         return TeacherShape(layers, video.depth, 1, 1 + patches, None, patches, count)

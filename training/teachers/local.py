@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.layers import Block, rotate_tokens
+from model.layers import PreNormBlock, rotate_tokens
 from model.writing import whole_file
 from training.baselines.config import DenseConfig, Pooling
 from training.baselines.dense import DenseViT
@@ -131,7 +131,7 @@ def run_blocks(
     weights = None
     last = len(network.blocks) - 1
     for i, block in enumerate(network.blocks):
-        assert isinstance(block, Block)
+        assert isinstance(block, PreNormBlock)
         if attention and i == last:
             weights = class_attention(block, x, rope)
         x = block(x, rope)
@@ -139,7 +139,7 @@ def run_blocks(
     return normed, weights
 
 
-def class_attention(block: Block, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+def class_attention(block: PreNormBlock, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     """What the first token looks at in a block, averaged over heads: [B, L, D] -> [B, L]."""
     q, k, _ = block.attn.split(block.norm1(x))
     if rope is not None:
