@@ -24,13 +24,7 @@ _TIMEOUT_SECONDS = 10.0
 def plan_for(manifest: Manifest, views: str | None = None) -> ViewPlan:
     """The views that a bundle wants, by default those it asks for itself."""
     chosen = Views.parse(views or manifest.sampling.default_views)
-    return ViewPlan(
-        temporal=chosen.temporal,
-        spatial=chosen.spatial,
-        frames=manifest.geometry.frames,
-        size=manifest.geometry.size,
-        short_side=manifest.sampling.short_side,
-    )
+    return ViewPlan.of(manifest.geometry, manifest.sampling, chosen)
 
 
 def decode(video: bytes, plan: ViewPlan) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from bundle.schema import (
     Geometry,
     Manifest,
 )
+from bundle.weights import VALUE_BYTES
 
 # A shape's entry is a fixed size, or None where the contract wants it dynamic.
 _Shape: TypeAlias = tuple[int | None, ...]
@@ -29,18 +30,6 @@ _Values: TypeAlias = dict[str, tuple[int, _Shape]]
 
 _UINT8, _INT64, _FLOAT = onnx.TensorProto.UINT8, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
 
-# Bytes of one value, of the types that weights and constants of a network have.
-_VALUE_BYTES = {
-    onnx.TensorProto.FLOAT: 4,
-    onnx.TensorProto.FLOAT16: 2,
-    onnx.TensorProto.BFLOAT16: 2,
-    onnx.TensorProto.DOUBLE: 8,
-    onnx.TensorProto.INT64: 8,
-    onnx.TensorProto.INT32: 4,
-    onnx.TensorProto.INT8: 1,
-    onnx.TensorProto.UINT8: 1,
-    onnx.TensorProto.BOOL: 1,
-}
 # More digits than any offset has; Python refuses to read numbers of thousands of them.
 _MOST_DIGITS = 18
 
@@ -162,7 +151,7 @@ def _place(name: str, tensor: onnx.TensorProto, weights: str) -> tuple[int, int]
             f"{numbers[0][:40]!r} and {numbers[1][:40]!r}",
         )
     offset, length = map(int, numbers)
-    value_bytes = _VALUE_BYTES.get(tensor.data_type)  # type: ignore[call-overload]
+    value_bytes = VALUE_BYTES.get(tensor.data_type)  # type: ignore[call-overload]
     if value_bytes is None:
         raise BundleError(
             name, f"keeps {tensor.name!r} in {weights}, which holds no values of its type"
@@ -202,7 +191,7 @@ def _tensors_elsewhere(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _selector_inputs(manifest: Manifest) -> _Values:
-    return {"clip_small": (_UINT8, (None, *manifest.small_shape))}
+    return {"clip_small": (_UINT8, (None, *manifest.selector.downscale.shape(manifest.geometry)))}
 
 
 def _selector_outputs(geometry: Geometry) -> _Values:

@@ -149,6 +149,15 @@ class Downscale(ManifestPart):
     time: Literal[1, 2] = 2
     space: Literal[1, 2] = 2
 
+    def shape(self, geometry: Geometry) -> tuple[int, int, int, int]:
+        """(T, H, W, 3) of a view as the selector sees it."""
+        side = geometry.size // self.space
+        return geometry.frames // self.time, side, side, 3
+
+    def tokens(self, geometry: Geometry) -> int:
+        """Tokens of a view as the selector sees it, at least 1."""
+        return max(1, geometry.tokens // (self.time * self.space * self.space))
+
 
 class SelectorFacts(ManifestPart):
     """What kind of selector it is, and what it looks at.
@@ -285,13 +294,6 @@ class Manifest(ManifestPart):
     licence: Licence | None = None
     provenance: Provenance
     files: dict[str, FileDigest]
-
-    @property
-    def small_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3) of a view as the selector sees it."""
-        geometry, smaller = self.geometry, self.selector.downscale
-        side = geometry.size // smaller.space
-        return geometry.frames // smaller.time, side, side, 3
 
     @field_validator("schema_version")
     @classmethod

@@ -4,7 +4,12 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
+import numpy as np
 from annotated_types import Interval, Predicate
+from numpy.typing import NDArray
+
+from bundle.sampling import Framing, Views, dense_shares, frame_shares
+from bundle.schema import Geometry, Sampling
 
 # What decoded a clip: FFmpeg on the CPU, or an NVIDIA GPU's video engine.
 Decoder = Literal["ffmpeg", "nvdec"]
@@ -37,13 +42,47 @@ NO_LIMITS = ClipLimits(1 << 30, 1 << 40, 1e12, 1 << 40, 1e12, 1 << 60)
 
 @dataclass(frozen=True, slots=True)
 class ViewPlan:
-    """Which views to make of a clip."""
+    """Which views to make of a clip.
+
+    Attributes:
+        temporal, spatial: how many views.
+        frames, size: T frames of size x size pixels each.
+        short_side: pixels of the picture's shorter side before a crop is cut out of it.
+        stride: None spreads a view's frames over all of the clip; else source frames from one frame
+            of a view to the next.
+        framing: which part of the picture a view shows.
+    """
 
     temporal: int
     spatial: int
     frames: int
     size: int
     short_side: int
+    stride: int | None = None
+    framing: Framing = "crop"
+
+    @classmethod
+    def of(cls, geometry: Geometry, sampling: Sampling, views: Views) -> "ViewPlan":
+        """The views that a bundle takes."""
+        return cls(
+            temporal=views.temporal,
+            spatial=views.spatial,
+            frames=geometry.frames,
+            size=geometry.size,
+            short_side=sampling.short_side,
+            stride=sampling.stride,
+            framing=sampling.framing,
+        )
+
+    def shares(self, clip_frames: int) -> NDArray[np.float64]:
+        """When the frames are taken: shares of the clip's duration, float64 [temporal, T].
+
+        Args:
+            clip_frames: how many frames the clip has.
+        """
+        if self.stride is None:
+            return frame_shares(self.frames, self.temporal)
+        return dense_shares(clip_frames, self.frames, self.stride, self.temporal)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bundle.sampling import SPATIAL_VIEWS
+from bundle.sampling import SPATIAL_VIEWS, Framing, spatial_choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,42 @@ def view_boxes(
     ]
 
 
-def cut_views(frame: Frame, size: int, short_side: int, spatial_views: int) -> Tensor:
-    """The views of one frame: uint8 [S, size, size, 3], on the device of the frame."""
-    boxes = view_boxes(frame.height, frame.width, size, short_side, spatial_views)
-    return torch.stack([box.cut(frame, size).permute(1, 2, 0) for box in boxes])
+def cut_views(
+    frame: Frame, size: int, short_side: int, spatial_views: int, framing: Framing = "crop"
+) -> Tensor:
+    """The views of one frame: uint8 [S, size, size, 3], on the device of the frame.
+
+    Args:
+        frame: the picture.
+        size: side of a view in pixels.
+        short_side: as in :func:`view_boxes`; of no meaning where the whole picture is shown.
+        spatial_views: 1 or 3; a whole picture is one view.
+        framing: ``crop`` shows squares of the picture; ``squash`` squeezes all of it into a square,
+            ``pad`` keeps its shape and puts black bars beside it.
+
+    Raises:
+        ValueError: as :func:`view_boxes`, and for several views of a whole picture.
+    """
+    if spatial_views not in (allowed := spatial_choices(framing)):
+        raise ValueError(
+            f"spatial views are {' or '.join(map(str, allowed))} where framing is {framing}, got "
+            f"{spatial_views}"
+        )
+    if framing == "crop":
+        boxes = view_boxes(frame.height, frame.width, size, short_side, spatial_views)
+        return torch.stack([box.cut(frame, size).permute(1, 2, 0) for box in boxes])
+    whole = resize(frame.pixels, size, size) if framing == "squash" else _padded(frame, size)
+    return whole.permute(0, 2, 3, 1)
+
+
+def _padded(frame: Frame, size: int) -> Tensor:
+    """All of a picture in the middle of a black square: uint8 [1, 3, size, size]."""
+    longer = max(frame.height, frame.width)
+    height, width = (max(1, round(size * side / longer)) for side in (frame.height, frame.width))
+    top, left = (size - height) // 2, (size - width) // 2
+    square = frame.pixels.new_zeros((1, 3, size, size))
+    square[:, :, top : top + height, left : left + width] = resize(frame.pixels, height, width)
+    return square
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:

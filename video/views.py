@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.sampling import frame_indices, frame_shares
+from bundle.sampling import frame_indices
 from video.errors import ClipRefused, DecodingCancelled, FrameLost
 from video.facts import MOST_FPS, ClipFacts, ClipLimits, ViewPlan
 from video.framing import cut_views
@@ -61,13 +62,35 @@ def decode_views(
     missing = [moment for moment in np.unique(wanted).tolist() if not reader.read(moment)]
     if missing:
         reader.search(until)
-        there = sorted(reader.views)
-        if not there:
+        there = np.array(sorted(reader.views))
+        if not there.size:
             raise ClipRefused("undecodable")
-        sampled = frame_indices(len(there), plan.frames, plan.temporal)
-        wanted = np.take(there, sampled)
+        wanted = _stand_ins(wanted, there, plan)
     reader.write(wanted, out)
     return replace(reader.facts, substituted_frames=len(missing))
+
+
+def _stand_ins(
+    wanted: NDArray[np.float64], there: NDArray[np.float64], plan: ViewPlan
+) -> NDArray[np.float64]:
+    """When to take the frames of the views, where not all that are wanted can be decoded.
+
+    Frames that are spread over a clip are spread over what there is of it. A window stays where it
+    is, and holds the frame before each one that is missing, or the first there is.
+
+    Args:
+        wanted: float64 [temporal views, T], seconds.
+        there: float64 [frames], ascending: the times of frames that were decoded.
+
+    Returns:
+        float64 [temporal views, T], each one of ``there``.
+    """
+    if plan.stride is None:
+        places = frame_indices(len(there), plan.frames, plan.temporal)
+    else:
+        places = np.maximum(np.searchsorted(there, wanted, side="right") - 1, 0)
+    chosen: NDArray[np.float64] = there[places]
+    return chosen
 
 
 class ViewReader:
@@ -101,13 +124,13 @@ class ViewReader:
         self._plan = plan
         self._lost: set[float] = set()
 
-    def wanted(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    def wanted(self) -> NDArray[np.float64]:
         """The times of the views' frames in seconds, float64 [temporal views, T].
 
         Refuses what takes too many decoded pixels before any is.
         """
         plan = self._plan
-        wanted = frame_shares(plan.frames, plan.temporal) * self.video.seconds
+        wanted = plan.shares(self.video.count) * self.video.seconds
         if self.video.count <= plan.frames * (plan.temporal + 1):
             # Nearly every frame is wanted, some of them more than once.
             self.video.indexed = False
@@ -123,7 +146,9 @@ class ViewReader:
         plan = self._plan
         try:
             frame = self.video.at(moment)
-            self.views[moment] = cut_views(frame, plan.size, plan.short_side, plan.spatial).cpu()
+            self.views[moment] = cut_views(
+                frame, plan.size, plan.short_side, plan.spatial, plan.framing
+            ).cpu()
         except FrameLost:
             self._lost.add(moment)
             return False
@@ -141,7 +166,7 @@ class ViewReader:
                 return
             self.read(self.video.seconds * (place + 0.5) / places)
 
-    def write(self, wanted: np.ndarray[tuple[int, int], np.dtype[np.float64]], out: Tensor) -> None:
+    def write(self, wanted: NDArray[np.float64], out: Tensor) -> None:
         """Put views together from frames that were read: uint8 [V, T, H, W, 3]."""
         spatial = self._plan.spatial
         for temporal_view, moments in enumerate(wanted.tolist()):

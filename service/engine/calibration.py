@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bundle.schema import Geometry, Macs
+from bundle.schema import Downscale, Geometry, Macs
 from service.engine.cost import Fit, StageName, fit, fit_to_macs
 from service.engine.graphs import Graph
 from service.engine.jobs import Arrays
@@ -71,6 +72,7 @@ class Calibrator:
         selector, extractor: the graphs, not in use by anything else.
         geometry, macs: the bundle's.
         max_batch_tokens: of one run.
+        downscale: by how much smaller clips are for the selector.
     """
 
     selector: Graph
@@ -78,13 +80,14 @@ class Calibrator:
     geometry: Geometry
     macs: Macs
     max_batch_tokens: int
+    downscale: Downscale = Downscale()  # noqa: RUF009, frozen
     _warm: dict[int, float] = field(default_factory=dict)
     _rates: dict[StageName, float] = field(default_factory=dict)
 
     @property
     def selector_tokens(self) -> int:
-        """Tokens of one view as the selector sees it: 2x coarser in time, height and width."""
-        return max(1, self.geometry.tokens // 8)
+        """Tokens of one view as the selector sees it."""
+        return self.downscale.tokens(self.geometry)
 
     def run(
         self, levels: Sequence[int], usual: int, warm_up_seconds: float, seconds: float
@@ -204,29 +207,31 @@ class Calibrator:
     def _feeds(self, stage: StageName, lengths: Sequence[int]) -> Arrays:
         """Noise in the shape of a run's inputs."""
         if stage == "select":
-            return selector_noise(self.geometry, len(lengths))
+            return selector_noise(self.geometry, self.downscale, len(lengths))
         return extractor_noise(self.geometry, lengths)
 
     def _extractor_macs(self, kept: int) -> int:
         return self.macs.at(kept) - self.macs.selector
 
 
-def selector_noise(geometry: Geometry, rows: int) -> Arrays:
+def selector_noise(geometry: Geometry, downscale: Downscale, rows: int) -> Arrays:
     """Random inputs of the selector."""
-    half = geometry.size // 2
-    shape = (rows, geometry.frames // 2, half, half, 3)
+    shape = (rows, *downscale.shape(geometry))
     return {"clip_small": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
 
 
 def extractor_noise(geometry: Geometry, lengths: Sequence[int]) -> Arrays:
     """Random inputs of the extractor, for rows of these many tokens."""
     noise, rows, longest = np.random.default_rng(0), len(lengths), max(lengths)
-    return {
+    feeds: dict[str, NDArray[np.generic]] = {
         "patches": noise.integers(0, 256, (rows, longest, geometry.patch_bytes), np.uint8),
         "positions": np.tile(np.arange(longest, dtype=np.int64), (rows, 1)),
         "lengths": np.array(lengths, np.int64),
-        "context": noise.standard_normal((rows, geometry.context, geometry.width), np.float32),
     }
+    if geometry.context:
+        shape = (rows, geometry.context, geometry.width)
+        feeds["context"] = noise.standard_normal(shape, np.float32)
+    return feeds
 
 
 def worthwhile_rows(table: Table) -> dict[int, int]:

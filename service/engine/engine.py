@@ -13,15 +13,22 @@ from numpy.typing import NDArray
 
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
+from bundle.schema import WEIGHTS_FILES
 from bundle.tokens import tokens_to_keep
 from service.engine.calibration import Calibration, Calibrator, extractor_noise
 from service.engine.cost import CostModel, Fit, StageName
 from service.engine.cpus import available_cpus
 from service.engine.errors import EngineError, OutOfMemory
-from service.engine.graphs import EXTRACTOR_OUTPUTS, SELECTOR_OUTPUTS, Graph, check_installed
-from service.engine.jobs import Arrays
-from service.engine.options import CPU, OPENVINO, EngineOptions
-from service.engine.precision import check_precision, to_half, to_int8
+from service.engine.graphs import (
+    EXTRACTOR_OUTPUTS,
+    SELECTOR_OUTPUTS,
+    Content,
+    Graph,
+    check_installed,
+)
+from service.engine.jobs import Arrays, Outputs
+from service.engine.options import CPU, CUDA, OPENVINO, TENSORRT, EngineOptions
+from service.engine.precision import check_precision, to_half, to_half_apart, to_int8
 from service.engine.providers import converts, provider_options
 from service.engine.runs import Observer, Stage
 from service.engine.scheduler import Device, Scheduler
@@ -37,7 +44,7 @@ class Selected:
 
     Attributes:
         scores: float32 [V, N], of every token.
-        context: float32 [V, P, D], for the extractor.
+        context: float32 [V, P, D], for the extractor; P is 0 where it has no use for one.
         waited: seconds in the queue.
         ran: seconds of downscaling and of the graph.
     """
@@ -95,15 +102,20 @@ class Engine:
             divided = max(1, available_cpus() // self.turns)
             self.shared_threads = options.shared_intra_op_threads or min(self.threads, divided)
         self.precision = options.arithmetic
+        self._downscale = manifest.selector.downscale
         self._usual = tokens_to_keep(manifest.sparsity.default, self.geometry.tokens)
-        self.selector = self._graph("selector", bundle.selector, SELECTOR_OUTPUTS)
-        self.extractor = self._graph("extractor", bundle.extractor, EXTRACTOR_OUTPUTS)
+        selector = Content(bundle.selector, bundle.selector_weights)
+        extractor = Content(bundle.extractor, bundle.extractor_weights)
+        # Scores alone, where the extractor has no use for a context.
+        selected = SELECTOR_OUTPUTS if self.geometry.context else SELECTOR_OUTPUTS[:1]
+        self.selector = self._graph("selector", selector, selected)
+        self.extractor = self._graph("extractor", extractor, EXTRACTOR_OUTPUTS)
         if self.precision != "fp32":
-            self._check_precision(bundle.extractor)
+            self._check_precision(extractor)
         self.providers = self.extractor.providers
         self.calibration: Calibration | None = None
         self._rows: dict[StageName, dict[int, int]] = {"select": {}, "extract": {}}
-        self._selector_tokens = max(1, self.geometry.tokens // 8)
+        self._selector_tokens = self._downscale.tokens(self.geometry)
         self._preparation = ThreadPoolExecutor(available_cpus(), "preparation")
         self.cost = CostModel(
             {"select": Fit(), "extract": Fit()},
@@ -162,6 +174,7 @@ class Engine:
             self.geometry,
             self._macs,
             self.options.max_batch_tokens,
+            self._downscale,
         )
         found = calibrator.run(
             levels, usual, self.options.warm_up_seconds, self.options.calibration_seconds
@@ -189,12 +202,13 @@ class Engine:
         """
 
         def prepare() -> Arrays:
-            return {"clip_small": downscale(frames)}
+            return {"clip_small": downscale(frames, self._downscale.time, self._downscale.space)}
 
-        (scores, context), waited, ran = await self._run(
+        outputs, waited, ran = await self._run(
             self._select, prepare, self._selector_tokens, deadline, due
         )
-        return Selected(scores, context, waited, ran)
+        none = np.empty((len(frames), 0, self.geometry.width), np.float32)
+        return Selected(outputs[0], outputs[1] if self.geometry.context else none, waited, ran)
 
     async def extract(
         self,
@@ -221,13 +235,17 @@ class Engine:
         """
 
         def prepare() -> Arrays:
-            patches = gather_patches(frames, positions, self.geometry.patch)
-            return {"patches": patches, "positions": positions, "context": context}
+            geometry = self.geometry
+            patches = gather_patches(frames, positions, geometry.patch, geometry.tubelet)
+            inputs: dict[str, NDArray[np.generic]] = {"patches": patches, "positions": positions}
+            if geometry.context:
+                inputs["context"] = context
+            return inputs
 
-        (logits, _), waited, ran = await self._run(
+        outputs, waited, ran = await self._run(
             self._extract, prepare, positions.shape[1], deadline, due
         )
-        return Extracted(logits, waited, ran)
+        return Extracted(outputs[0], waited, ran)
 
     def close(self) -> None:
         """Let what runs end, and the threads with it."""
@@ -241,8 +259,8 @@ class Engine:
         tokens: int,
         deadline: float,
         due: float | None,
-    ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], float, float]:
-        """Prepare and run; gives both outputs, seconds waited, and seconds of everything else."""
+    ) -> tuple[Outputs, float, float]:
+        """Prepare and run; gives the outputs, seconds waited, and seconds of everything else."""
         loop = asyncio.get_running_loop()
         began = time.monotonic()
         try:
@@ -255,24 +273,26 @@ class Engine:
         scheduler.stage.waited(job.waited)
         return job.done.result(), job.waited, prepared + job.ran
 
-    def _graph(self, name: str, graph: bytes, outputs: tuple[str, ...]) -> Graph:
+    def _graph(self, name: str, content: Content, outputs: tuple[str, ...]) -> Graph:
         options = self.options
         check_installed(options.execution_providers)
+        if content.weights is not None:
+            _check_takes_weights(name, options)
         if self.precision == "fp16" and converts(options.execution_providers):
-            graph = to_half(graph)
+            content = _halved(name, content)
         elif self.precision == "int8":
             if not options.on_cpu:
                 raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
-            graph = to_int8(graph)
+            content = Content(to_int8(content.graph))
         elif self.precision == "bf16" and options.execution_providers[0] != OPENVINO:
             raise EngineError(
                 f"LOOKWHEN_PRECISION=bf16 takes LOOKWHEN_EXECUTION_PROVIDERS={OPENVINO},{CPU}; "
                 "GPUs take fp16, onnxruntime on CPUs int8"
             )
-        told = provider_options(options, name, self.geometry, self._usual)
-        return Graph(name, graph, outputs, options, self.threads, told, self.shared_threads)
+        told = provider_options(options, name, self.geometry, self._usual, self._downscale)
+        return Graph(name, content, outputs, options, self.threads, told, self.shared_threads)
 
-    def _check_precision(self, extractor: bytes) -> None:
+    def _check_precision(self, extractor: Content) -> None:
         """Raise EngineError if so few bits are too few for this network."""
         single = dataclasses.replace(self.options, execution_providers=(CPU,))
         reference = Graph("extractor", extractor, EXTRACTOR_OUTPUTS, single, self.threads)
@@ -292,6 +312,28 @@ class Engine:
         """Runs that this number of views takes on its own."""
         scheduler = self._select if stage == "select" else self._extract
         return math.ceil(views / scheduler.rules.room(tokens))
+
+
+def _halved(name: str, content: Content) -> Content:
+    if content.weights is None:
+        return Content(to_half(content.graph))
+    return Content(*to_half_apart(content.graph, content.weights, WEIGHTS_FILES[f"{name}.onnx"]))
+
+
+def _check_takes_weights(name: str, options: EngineOptions) -> None:
+    """Raise EngineError where a graph that keeps its weights outside itself cannot be run."""
+    file = f"this bundle keeps its {name}'s weights in a file of their own, {name}.weights"
+    first = options.execution_providers[0]
+    if first in (TENSORRT, OPENVINO):
+        raise EngineError(
+            f"{file}, which {first} cannot read from memory. Set LOOKWHEN_EXECUTION_PROVIDERS="
+            f"{CUDA + ',' + CPU if first == TENSORRT else CPU}"
+        )
+    if options.arithmetic == "int8":
+        raise EngineError(
+            f"{file}, which onnxruntime cannot quantise. Set LOOKWHEN_PRECISION=fp32, or fp16 on a "
+            "GPU"
+        )
 
 
 def _turns(options: EngineOptions) -> int:

@@ -1,10 +1,12 @@
 """One graph as onnxruntime sessions, built from verified bytes on checked providers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnxruntime as ort
 
+from bundle.schema import WEIGHTS_FILES
 from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import EngineOptions
@@ -13,6 +15,19 @@ from service.engine.providers import with_threads
 
 SELECTOR_OUTPUTS = ("scores", "context")
 EXTRACTOR_OUTPUTS = ("logits", "video")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A verified graph, and what it keeps outside itself.
+
+    Attributes:
+        graph: the graph, as ONNX.
+        weights: content of the file in which it keeps its weights; None where it is whole.
+    """
+
+    graph: bytes
+    weights: bytes | None = None
 
 
 class Graph:
@@ -31,7 +46,7 @@ class Graph:
     def __init__(
         self,
         name: str,
-        graph: bytes,
+        content: bytes | Content,
         outputs: Sequence[str],
         options: EngineOptions,
         threads: int,
@@ -41,6 +56,9 @@ class Graph:
         """Build the session, or both.
 
         Args:
+            name: "selector" or "extractor".
+            content: the graph, with its weights where it keeps them outside itself.
+            outputs: names of what a run gives.
             threads: of a run that has the device to itself.
             shared_threads: of one that shares it with others; 0 for as many.
 
@@ -48,10 +66,11 @@ class Graph:
             EngineError: a provider is not installed, or onnxruntime silently took another one.
         """
         self._outputs = list(outputs)
-        self._alone = _session(name, graph, options, threads, provider_options)
+        given = Content(content) if isinstance(content, bytes) else content
+        self._alone = _session(name, given, options, threads, provider_options)
         self._shared = self._alone
         if shared_threads not in (0, threads):
-            self._shared = _session(name, graph, options, shared_threads, provider_options)
+            self._shared = _session(name, given, options, shared_threads, provider_options)
         self.providers: tuple[str, ...] = tuple(self._alone.get_providers())
         self.arenas = f"gpu:{options.device_id}"
         if options.on_cpu:
@@ -77,12 +96,11 @@ class Graph:
             shared: whether other runs are on the device at the same time.
 
         Returns:
-            selector: scores float32 [B, N], context float32 [B, P, D]; extractor: logits float32
-            [B, classes], video float32 [B, D].
+            selector: scores float32 [B, N] and, where it hands one on, context float32 [B, P, D];
+            extractor: logits float32 [B, classes], video float32 [B, D].
         """
         session = self._shared if shared else self._alone
-        first, second = session.run(self._outputs, feeds, options)
-        return first, second
+        return tuple(session.run(self._outputs, feeds, options))
 
 
 def check_installed(wanted: Sequence[str]) -> None:
@@ -98,7 +116,7 @@ def check_installed(wanted: Sequence[str]) -> None:
 
 def _session(
     name: str,
-    graph: bytes,
+    content: Content,
     options: EngineOptions,
     threads: int,
     provider_options: Sequence[Mapping[str, str]] | None,
@@ -112,6 +130,12 @@ def _session(
     configuration.enable_cpu_mem_arena = options.cpu_memory_arena
     spinning = "1" if options.intra_op_spinning else "0"
     configuration.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    if (weights := content.weights) is not None:
+        # Else onnxruntime would look for a file of that name in the working directory.
+        file = WEIGHTS_FILES[f"{name}.onnx"]
+        configuration.add_external_initializers_from_files_in_memory(
+            [file], [weights], [len(weights)]
+        )
     providers: list[Any] = list(wanted)
     if provider_options is not None:
         providers = [
@@ -119,7 +143,7 @@ def _session(
             for provider, told in zip(wanted, provider_options, strict=True)
         ]
     try:
-        session = ort.InferenceSession(graph, configuration, providers=providers)
+        session = ort.InferenceSession(content.graph, configuration, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but this
         raise EngineError(f"onnxruntime cannot load the {name}: {error}") from None
     used = session.get_providers()

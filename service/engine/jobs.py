@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[np.generic]]
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+Outputs = tuple[NDArray[np.float32], ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -20,7 +20,7 @@ class Job:
         rows: V.
         tokens: of each row, as the stage counts them.
         due: on the monotonic clock; what is due first runs first.
-        done: what the caller awaits: both outputs, each [V, ...].
+        done: what the caller awaits: the graph's outputs, each [V, ...].
         taken: rows that a batch has taken so far; they go in order.
         waited, ran: seconds in which none of its rows ran, or at least one.
     """
@@ -62,10 +62,9 @@ class Job:
         """Keep the outputs of the rows from ``start`` on; the last ones resolve ``done``."""
         count = len(outputs[0])
         if self._outputs is None:
-            first, second = (
+            self._outputs = tuple(
                 np.empty((self.rows, *output.shape[1:]), np.float32) for output in outputs
             )
-            self._outputs = first, second
         for whole, part in zip(self._outputs, outputs, strict=True):
             whole[start : start + count] = part
         self._finished += count

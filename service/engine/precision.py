@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from bundle.weights import put_together, take_apart
 from service.engine.errors import EngineError
 from service.engine.graphs import Graph
 from service.engine.jobs import Arrays
@@ -29,6 +30,29 @@ def to_half(graph: bytes) -> bytes:
     model = convert_float_to_float16(onnx.load_from_string(graph), keep_io_types=True)
     converted: bytes = model.SerializeToString()
     return converted
+
+
+def to_half_apart(graph: bytes, weights: bytes, file: str) -> tuple[bytes, bytes]:
+    """:func:`to_half` of a graph that keeps its weights outside itself.
+
+    Args:
+        graph, weights: of a verified bundle.
+        file: what the graph calls the file of its weights.
+
+    Returns:
+        The same of the converted graph.
+    """
+    with _onnxruntimes_scripts():
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    # Types are inferred while the weights are outside: with them it is too large to be written,
+    # which is how a model reaches the inference.
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
+    model = convert_float_to_float16(
+        put_together(inferred.SerializeToString(), weights),
+        keep_io_types=True,
+        disable_shape_infer=True,
+    )
+    return take_apart(model, file)
 
 
 def to_int8(graph: bytes) -> bytes:

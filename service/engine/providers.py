@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from bundle.schema import Geometry
+from bundle.schema import Downscale, Geometry
 from service.engine.options import CUDA, OPENVINO, TENSORRT, EngineOptions
 
 # The extractor's TensorRT profiles: bands of kept tokens, each twice as wide as the one before.
@@ -13,7 +13,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def provider_options(
-    options: EngineOptions, graph: str, geometry: Geometry, usual: int
+    options: EngineOptions,
+    graph: str,
+    geometry: Geometry,
+    usual: int,
+    downscale: Downscale = Downscale(),  # noqa: B008, frozen
 ) -> list[Mapping[str, str]]:
     """Options of every provider of ``options``, in their order.
 
@@ -22,10 +26,11 @@ def provider_options(
         graph: "selector" or "extractor".
         geometry: the bundle's.
         usual: tokens kept when nobody asks for a sparsity, for which TensorRT tunes.
+        downscale: by how much smaller clips are for the selector.
     """
     known = {
         CUDA: _cuda(options),
-        TENSORRT: _tensorrt(options, graph, geometry, usual),
+        TENSORRT: _tensorrt(options, graph, geometry, usual, downscale),
         OPENVINO: _openvino(options),
     }
     return [known.get(provider, {}) for provider in options.execution_providers]
@@ -61,9 +66,11 @@ def with_threads(provider: str, told: Mapping[str, str], threads: int) -> dict[s
     return {**told, "num_of_threads": str(threads)} if provider == OPENVINO else dict(told)
 
 
-def _tensorrt(options: EngineOptions, graph: str, geometry: Geometry, usual: int) -> dict[str, str]:
+def _tensorrt(
+    options: EngineOptions, graph: str, geometry: Geometry, usual: int, downscale: Downscale
+) -> dict[str, str]:
     profiles = (
-        _selector_profiles(options, geometry)
+        _selector_profiles(options, geometry, downscale)
         if graph == "selector"
         else _extractor_profiles(options, geometry, usual)
     )
@@ -92,13 +99,12 @@ def _tensorrt(options: EngineOptions, graph: str, geometry: Geometry, usual: int
 
 
 def _selector_profiles(
-    options: EngineOptions, geometry: Geometry
+    options: EngineOptions, geometry: Geometry, downscale: Downscale
 ) -> list[tuple[Shapes, Shapes, Shapes]]:
-    half = geometry.size // 2
-    most = max(1, options.max_batch_tokens // max(1, geometry.tokens // 8))
+    most = max(1, options.max_batch_tokens // downscale.tokens(geometry))
 
     def shapes(rows: int) -> Shapes:
-        return {"clip_small": (rows, geometry.frames // 2, half, half, 3)}
+        return {"clip_small": (rows, *downscale.shape(geometry))}
 
     return [(shapes(1), shapes(min(8, most)), shapes(most))]
 
@@ -129,12 +135,14 @@ def _extractor_profiles(
 
 
 def _extractor_shapes(geometry: Geometry, rows: int, kept: int) -> Shapes:
-    return {
+    shapes: Shapes = {
         "patches": (rows, kept, geometry.patch_bytes),
         "positions": (rows, kept),
         "lengths": (rows,),
-        "context": (rows, geometry.context, geometry.width),
     }
+    if geometry.context:
+        shapes["context"] = (rows, geometry.context, geometry.width)
+    return shapes
 
 
 def converts(providers: Sequence[str]) -> bool:

@@ -347,7 +347,7 @@ class Device:
         scheduler.stage.measured(batch.work, seconds, shared=batch.shared)
         for part in batch.parts:
             rows = slice(first, first + part.rows)
-            part.job.fill(part.start, (outputs[0][rows], outputs[1][rows]))
+            part.job.fill(part.start, tuple(output[rows] for output in outputs))
             first += part.rows
         now = time.monotonic()
         after = self._schedulers.index(scheduler) + 1

@@ -152,14 +152,7 @@ class Stages:
         return selection
 
     async def _select(self, clip: SharedBlock, views: Views, times: Times) -> SelectedClip:
-        geometry = self.manifest.geometry
-        plan = ViewPlan(
-            temporal=views.temporal,
-            spatial=views.spatial,
-            frames=geometry.frames,
-            size=geometry.size,
-            short_side=self.manifest.sampling.short_side,
-        )
+        plan = ViewPlan.of(self.manifest.geometry, self.manifest.sampling, views)
         with clip, times.trace.stage("decode"):
             frames, facts = await self.pool.decode(clip, plan)
         try:

@@ -52,7 +52,7 @@ def test_version_1_means_what_it_meant() -> None:
     assert manifest.geometry.grid == (4, 4, 4)
     assert manifest.geometry.patch_bytes == 8 * 8 * 3
     assert manifest.geometry.video == manifest.geometry.width == 6
-    assert manifest.small_shape == (2, 16, 16, 3)
+    assert manifest.selector.downscale.shape(manifest.geometry) == (2, 16, 16, 3)
     assert (manifest.sampling.kind, manifest.sampling.framing) == ("uniform", "crop")
     assert (manifest.answer.kind, manifest.answer.temperature) == ("softmax", 1.0)
     assert manifest.answer.unknown_below(0.5) is None
@@ -152,7 +152,7 @@ def test_all_that_version_2_may_say() -> None:
     assert manifest.geometry.grid == (8, 4, 4)
     assert manifest.geometry.patch_bytes == 2 * 8 * 8 * 3
     assert manifest.geometry.video == 12
-    assert manifest.small_shape == (16, 16, 16, 3)
+    assert manifest.selector.downscale.shape(manifest.geometry) == (16, 16, 16, 3)
     assert manifest.model_dump(mode="json", exclude_unset=True) == found
 
 

@@ -1,9 +1,11 @@
 """Which part of a picture becomes a view."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from video.framing import Box, Frame, cut_views, resize, resize_in_floats, view_boxes
 
@@ -98,3 +100,40 @@ def test_resizing_in_floats_is_a_level_apart_at_most() -> None:
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     frames = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
     assert torch.equal(resize(frames, 9, 7), frames)
+
+
+@pytest.mark.parametrize("shape", [(90, 160), (160, 90), (64, 64), (33, 201), (20, 30)])
+def test_whole_pictures_are_those_of_another_library(shape: tuple[int, int]) -> None:
+    """Pillow squeezes and pads as well, with a filter of its own: a level apart at the most."""
+    frame = picture(*shape)
+    image = Image.fromarray(frame.pixels[0].permute(1, 2, 0).numpy())
+    squeezed = image.resize((64, 64), Image.Resampling.BILINEAR)
+    padded = ImageOps.pad(image, (64, 64), Image.Resampling.BILINEAR, color=(0, 0, 0))
+    for framing, expected in (("squash", squeezed), ("pad", padded)):
+        (view,) = cut_views(frame, 64, 64, 1, framing)
+        difference = np.abs(view.numpy().astype(int) - np.asarray(expected).astype(int))
+        assert difference.max() <= 1, framing
+
+
+def test_bars_are_black_and_as_wide_as_the_display_asks_for() -> None:
+    white = torch.full((1, 3, 576, 720), 255, dtype=torch.uint8)
+    for stretch, rows in (((1.0, 1.0), 51), ((1.0, 64 / 45), 36)):  # 5:4, and 16:9 in such pixels
+        (view,) = cut_views(Frame(white, stretch), 64, 64, 1, "pad")
+        lit = view[:, :, 0].bool()
+        assert lit.any(dim=1).sum() == rows
+        assert lit.all(dim=1).sum() == rows
+        top = (64 - rows) // 2
+        assert lit[top : top + rows].all()
+    (view,) = cut_views(Frame(white, (1.0, 64 / 45)), 64, 64, 1, "squash")
+    assert (view == 255).all()
+
+
+def test_a_sliver_of_a_picture_is_still_shown() -> None:
+    (view,) = cut_views(Frame(torch.full((1, 3, 2, 4000), 9, dtype=torch.uint8)), 64, 64, 1, "pad")
+    assert (view[:, :, 0] == 9).sum() == 64
+
+
+@pytest.mark.parametrize("framing", ["squash", "pad"])
+def test_a_whole_picture_is_a_single_view(framing: str) -> None:
+    with pytest.raises(ValueError, match=f"spatial views are 1 where framing is {framing}, got 3"):
+        cut_views(picture(64, 96), 64, 64, 3, framing)  # type: ignore[arg-type]
