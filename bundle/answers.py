@@ -37,6 +37,10 @@ class AnswerFacts(ManifestPart):
             raise ValueError("unknown has a sparsity twice")
         return self
 
+    def thresholds_of(self, labels: int) -> list[float]:
+        """From which probability on each of so many labels is there; 0.5 where nothing is said."""
+        return [0.5] * labels if self.thresholds is None else self.thresholds
+
     def unknown_below(self, sparsity: float) -> float | None:
         """The threshold of the nearest sparsity, of two equally near the denser; None for none."""
         if self.unknown is None:

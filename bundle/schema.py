@@ -184,6 +184,10 @@ class SparsityRange(ManifestPart):
     default: Share
     basis: RangeBasis = "trained"
 
+    def includes(self, sparsity: float) -> bool:
+        """Whether a sparsity lies in the range, but for how numbers are represented."""
+        return self.lowest - 1e-9 <= sparsity <= self.highest + 1e-9
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.lowest > self.highest:

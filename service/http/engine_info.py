@@ -5,16 +5,16 @@ import onnxruntime
 from service.engine import Calibration, CostModel, Engine
 from service.engine.cost import StageName
 from service.engine.engine import UNBOUNDED
-from service.http import schemas
+from service.http import model_schemas
 
 _STAGES: tuple[StageName, ...] = ("select", "extract")
 
 
-def engine(engine: Engine | None) -> schemas.EngineAnswer:
+def engine(engine: Engine | None) -> model_schemas.EngineAnswer:
     """The engine's part of the answer; before warm-up there is none to describe."""
     runtime = f"onnxruntime {onnxruntime.__version__}"
     if engine is None:
-        return schemas.EngineAnswer(
+        return model_schemas.EngineAnswer(
             runtime=runtime,
             execution_providers=[],
             precision="",
@@ -25,7 +25,7 @@ def engine(engine: Engine | None) -> schemas.EngineAnswer:
             cost=None,
         )
     measured = engine.calibration
-    return schemas.EngineAnswer(
+    return model_schemas.EngineAnswer(
         runtime=runtime,
         execution_providers=list(engine.providers),
         precision=engine.precision,
@@ -37,14 +37,14 @@ def engine(engine: Engine | None) -> schemas.EngineAnswer:
     )
 
 
-def _batching(engine: Engine, stage: StageName) -> list[schemas.BatchingAnswer]:
+def _batching(engine: Engine, stage: StageName) -> list[model_schemas.BatchingAnswer]:
     if engine.calibration is None:
         return []
     answers = []
     for tokens, seconds in engine.calibration.seconds_per_row[stage].items():
         rows = engine.worthwhile_rows(stage, tokens)
         answers.append(
-            schemas.BatchingAnswer(
+            model_schemas.BatchingAnswer(
                 tokens=tokens,
                 rows=None if rows == UNBOUNDED else rows,
                 seconds_per_view={count: _short(taken) for count, taken in seconds.items()},
@@ -53,12 +53,12 @@ def _batching(engine: Engine, stage: StageName) -> list[schemas.BatchingAnswer]:
     return answers
 
 
-def _cost(cost: CostModel, measured: Calibration) -> schemas.CostAnswer:
+def _cost(cost: CostModel, measured: Calibration) -> model_schemas.CostAnswer:
     fixed, per_megapixel = cost.decoding.line()
-    return schemas.CostAnswer(
+    return model_schemas.CostAnswer(
         select=_stage_cost(cost, "select"),
         extract=_stage_cost(cost, "extract"),
-        decode=schemas.DecodingCostAnswer(
+        decode=model_schemas.DecodingCostAnswer(
             clip=_short(fixed), megapixel=_short(per_megapixel), clips=cost.decoding.clips
         ),
         calibration_seconds=round(measured.seconds, 3),
@@ -66,10 +66,10 @@ def _cost(cost: CostModel, measured: Calibration) -> schemas.CostAnswer:
     )
 
 
-def _stage_cost(cost: CostModel, stage: StageName) -> schemas.StageCostAnswer:
+def _stage_cost(cost: CostModel, stage: StageName) -> model_schemas.StageCostAnswer:
     fit = cost.fits[stage]
     run, view, token, token_pair, padded_token = map(_short, fit.coefficients)
-    return schemas.StageCostAnswer(
+    return model_schemas.StageCostAnswer(
         run=run,
         view=view,
         token=token,

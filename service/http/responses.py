@@ -1,24 +1,26 @@
-"""What was found out about a clip, and what is served, as the service's answers."""
+"""What was found out about a clip, as the service's answers."""
 
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.schema import Manifest
-from bundle.tokens import tokens_to_keep
-from service.decoding.pool import DecodePool
-from service.engine import Engine
-from service.http import engine_info, schemas
+from bundle.answers import AnswerFacts
+from bundle.schema import Manifest, RangeBasis
+from service.http import schemas
 from service.observability.timing import STAGES
 from service.pipeline.way import Answered
-from service.settings import Settings
 from service.sparsity.parameters import Parameters
 from service.sparsity.plan import Plan, SweepPlan
+from service.sparsity.probabilities import overlap_of
 from service.sparsity.rules import Classified, Swept
 
-# Shown when every sparsity is exact and there is no grid to show.
-_EXAMPLE_SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
+# What a range of sparsities rests on, in the words of an answer that lies outside it.
+_BASIS: dict[RangeBasis, str] = {
+    "trained": "that the model saw in training",
+    "tuned": "that the model saw in a short tuning",
+    "untuned": "that published networks like this one are known to bear without training for it",
+}
 
 
 def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> schemas.Classification:
@@ -32,7 +34,9 @@ def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> sche
             used=outcome.level.sparsity,
             degraded=outcome.degraded_by is not None,
             reason=outcome.degraded_by,
+            **_range(manifest, outcome.level.sparsity),
         ),
+        unknown=_unknown(manifest, outcome.probabilities, outcome.level.sparsity),
         tokens=schemas.TokensAnswer(
             kept=outcome.level.kept * views,
             total=manifest.geometry.tokens * views,
@@ -55,8 +59,10 @@ def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep
             asked=asked,
             used=level.sparsity,
             tokens=level.kept * views,
+            **_range(manifest, level.sparsity),
             labels=_labels(manifest, probabilities[level.kept], done.plan.asked.top),
-            agreement=_agreement(probabilities[level.kept], densest),
+            unknown=_unknown(manifest, probabilities[level.kept], level.sparsity),
+            agreement=_agreement(manifest.answer, probabilities[level.kept], densest),
             macs=extractions[level.kept].macs,
             extract_seconds=round(extractions[level.kept].seconds, 6),
         )
@@ -69,16 +75,48 @@ def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep
 def _labels(manifest: Manifest, scores: NDArray[np.float64], top: int) -> list[schemas.LabelScore]:
     # Stable, so that equal scores come in the bundle's order on every machine.
     best = np.argsort(-scores, kind="stable")[:top]
+    answer = manifest.answer
+    there: list[bool | None] = [None] * len(scores)
+    if answer.kind == "sigmoid":
+        there = (scores >= np.array(answer.thresholds_of(len(scores)))).tolist()
     return [
-        schemas.LabelScore(label=manifest.labels[index], score=float(scores[index]))
+        schemas.LabelScore(
+            label=manifest.labels[index],
+            score=float(scores[index]),
+            above_threshold=there[index],
+        )
         for index in best.tolist()
     ]
 
 
-def _agreement(scores: NDArray[np.float64], densest: NDArray[np.float64]) -> schemas.Agreement:
-    overlap = float(np.minimum(scores, densest).sum())
+class _Range(TypedDict):
+    within_range: bool
+    note: str | None
+
+
+def _range(manifest: Manifest, used: float) -> _Range:
+    """Whether a level lies in the bundle's range, and where it does not, why that matters."""
+    meant = manifest.sparsity
+    if meant.includes(used):
+        return _Range(within_range=True, note=None)
+    return _Range(
+        within_range=False,
+        note=f"Sparsity {used:g} lies outside {meant.lowest:g} to {meant.highest:g}, the "
+        f"sparsities {_BASIS[meant.basis]}: the answer may be much worse.",
+    )
+
+
+def _unknown(manifest: Manifest, scores: NDArray[np.float64], used: float) -> bool | None:
+    threshold = manifest.answer.unknown_below(used)
+    return None if threshold is None else bool(scores.max() < threshold)
+
+
+def _agreement(
+    answer: AnswerFacts, scores: NDArray[np.float64], densest: NDArray[np.float64]
+) -> schemas.Agreement:
     return schemas.Agreement(
-        top1=bool(scores.argmax() == densest.argmax()), overlap=min(1.0, overlap)
+        top1=bool(scores.argmax() == densest.argmax()),
+        overlap=overlap_of(scores, densest, answer),
     )
 
 
@@ -156,49 +194,4 @@ def _common(manifest: Manifest, done: Answered[Any, Any]) -> _Common:
         ),
         bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
         request_id=done.call.request_id,
-    )
-
-
-def model(
-    manifest: Manifest, settings: Settings, engine: Engine | None, pool: DecodePool
-) -> schemas.Model:
-    """The answer of ``GET /model``; before warm-up there is no engine to describe."""
-    geometry, trained = manifest.geometry, manifest.sparsity
-    return schemas.Model(
-        bundle=schemas.BundleAnswer(name=manifest.name, version=manifest.version),
-        labels=manifest.labels,
-        geometry=schemas.GeometryAnswer(
-            frames=geometry.frames,
-            size=geometry.size,
-            patch=geometry.patch,
-            tokens=geometry.tokens,
-        ),
-        default_views=manifest.sampling.default_views,
-        sparsity=schemas.SparsityRangeAnswer(
-            lowest=trained.lowest,
-            highest=trained.highest,
-            default=trained.default,
-            levels=[
-                schemas.LevelAnswer(sparsity=level, tokens=kept, macs=manifest.macs.at(kept))
-                for level in settings.sparsity_levels or _EXAMPLE_SPARSITIES
-                for kept in (tokens_to_keep(level, geometry.tokens),)
-            ],
-            exact=not settings.sparsity_levels,
-            degrade_to=settings.degrade_max_sparsity,
-        ),
-        accuracy=[
-            schemas.AccuracyAnswer(sparsity=point.sparsity, top1=point.top1, clips=point.clips)
-            for point in manifest.accuracy
-        ],
-        engine=engine_info.engine(engine),
-        decoding=schemas.DecodingAnswer(
-            workers=pool.live,
-            sandbox=pool.sandbox,
-            device=settings.decoding_device,
-            torchcodec=pool.versions[0],
-            ffmpeg=pool.versions[1],
-        ),
-        limits=schemas.LimitsAnswer(
-            **{name: getattr(settings, name) for name in schemas.LimitsAnswer.model_fields}
-        ),
     )

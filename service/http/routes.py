@@ -18,7 +18,7 @@ from service.errors import (
     all_errors,
     below,
 )
-from service.http import responses, schemas
+from service.http import model_info, model_schemas, responses, schemas
 from service.http.access import page_base
 from service.http.body import BodyLimits, RequestBody
 from service.http.forwarded import root_path
@@ -167,7 +167,7 @@ def _cache_status(use: schemas.CacheUse, store: bool) -> str:
 
 @router.get(
     "/model",
-    response_model=schemas.Model,
+    response_model=model_schemas.Model,
     responses={
         401: problem_response(Unauthorized),
         429: problem_response(RateLimited, TooManyConcurrent),
@@ -175,10 +175,10 @@ def _cache_status(use: schemas.CacheUse, store: bool) -> str:
     summary="What is served",
     tags=["model"],
 )
-async def model(request: Request) -> schemas.Model:
+async def model(request: Request) -> model_schemas.Model:
     """Labels, geometry, sparsities with their cost, accuracy as measured, and the limits."""
     pipeline = _pipeline(request)
-    return responses.model(pipeline.manifest, pipeline.settings, pipeline.engine, pipeline.pool)
+    return model_info.model(pipeline.manifest, pipeline.settings, pipeline.engine, pipeline.pool)
 
 
 @router.get(

@@ -7,18 +7,29 @@ from pydantic import BaseModel, ConfigDict, Field
 CacheUse = Literal["hit", "partial", "miss", "off"]
 
 
-class _Answer(BaseModel):
+class ResponsePart(BaseModel):
+    """An object of an answer."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class LabelScore(_Answer):
+class LabelScore(ResponsePart):
     label: str = Field(examples=["moving left"])
     score: float = Field(
-        ge=0, le=1, description="softmax, averaged over the views", examples=[0.93]
+        ge=0,
+        le=1,
+        description="probability, averaged over the views: of all labels together 1, or of each "
+        "label by itself where the bundle's labels do not exclude each other (`answer.kind` of "
+        "/model)",
+        examples=[0.93],
+    )
+    above_threshold: bool | None = Field(
+        description="whether a label that does not exclude others is there; null where labels do",
+        examples=[None],
     )
 
 
-class SparsityAnswer(_Answer):
+class SparsityAnswer(ResponsePart):
     asked: float | Literal["auto"] | None = Field(
         description="null when the request did not say", examples=[0.92]
     )
@@ -31,14 +42,21 @@ class SparsityAnswer(_Answer):
         "the wait for them), or the budget",
         examples=[None],
     )
+    within_range: bool = Field(
+        description="whether the level lies in the range that the bundle is meant for",
+        examples=[True],
+    )
+    note: str | None = Field(
+        description="where it does not: what that range rests on", examples=[None]
+    )
 
 
-class CoverageAnswer(_Answer):
+class CoverageAnswer(ResponsePart):
     asked: float = Field(description="share of the selector's mass", examples=[0.7])
     reached: float = Field(description="share that the tokens kept hold", examples=[0.73])
 
 
-class BudgetAnswer(_Answer):
+class BudgetAnswer(ResponsePart):
     """Milliseconds from the last byte of the body."""
 
     asked_ms: float = Field(examples=[40.0])
@@ -56,15 +74,19 @@ class BudgetAnswer(_Answer):
     met: bool = Field(description="whether it was in time", examples=[True])
 
 
-class CascadeStep(_Answer):
+class CascadeStep(ResponsePart):
     sparsity: float = Field(examples=[0.95])
     tokens: int = Field(description="kept, all views together", examples=[51])
     label: str = Field(examples=["moving left"])
     score: float = Field(examples=[0.61])
-    margin: float = Field(description="to the score of the next label", examples=[0.32])
+    margin: float = Field(
+        description="to the score of the next label; of labels that do not exclude each other how "
+        "far the one that is closest to its threshold is from it",
+        examples=[0.32],
+    )
 
 
-class CascadeAnswer(_Answer):
+class CascadeAnswer(ResponsePart):
     margin: float = Field(description="the margin that was enough", examples=[0.7])
     steps: list[CascadeStep] = Field(description="in order; the last is the answer")
     stopped: Literal["margin", "densest", "budget"] = Field(
@@ -73,18 +95,18 @@ class CascadeAnswer(_Answer):
     )
 
 
-class TokensAnswer(_Answer):
+class TokensAnswer(ResponsePart):
     kept: int = Field(description="tokens the extractor saw, all views together", examples=[102])
     total: int = Field(description="tokens there were, all views together", examples=[1024])
     views: int = Field(description="views of the clip", examples=[1])
 
 
-class SweepTokens(_Answer):
+class SweepTokens(ResponsePart):
     total: int = Field(description="tokens there were, all views together", examples=[1024])
     views: int = Field(description="views of the clip", examples=[1])
 
 
-class TimingAnswer(_Answer):
+class TimingAnswer(ResponsePart):
     """Seconds in each stage; what they leave of the total is what lies between them."""
 
     admit: float = Field(description="reading the query and reserving the cost", examples=[0.0001])
@@ -103,7 +125,7 @@ class TimingAnswer(_Answer):
     total: float = Field(description="from the request's start to the answer", examples=[0.085])
 
 
-class ClipAnswer(_Answer):
+class ClipAnswer(ResponsePart):
     """What was uploaded; sizes as displayed: turned, and with square pixels."""
 
     container: str = Field(examples=["mp4"])
@@ -127,15 +149,20 @@ class ClipAnswer(_Answer):
     bytes: int = Field(description="size of the file", examples=[1352828])
 
 
-class BundleAnswer(_Answer):
+class BundleAnswer(ResponsePart):
     name: str = Field(examples=["moving-things"])
     version: str = Field(examples=["1.0.0"])
 
 
-class Classification(_Answer):
+class Classification(ResponsePart):
     """The answer of ``POST /classify``."""
 
     labels: list[LabelScore] = Field(description="best first")
+    unknown: bool | None = Field(
+        description="whether the best score is too low for an answer; null where the bundle "
+        "cannot tell",
+        examples=[None],
+    )
     sparsity: SparsityAnswer
     tokens: TokensAnswer
     macs: int = Field(
@@ -157,23 +184,32 @@ class Classification(_Answer):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
 
 
-class Agreement(_Answer):
+class Agreement(ResponsePart):
     """With the densest sparsity of the same sweep."""
 
     top1: bool = Field(description="the best label is the same", examples=[True])
     overlap: float = Field(
         ge=0,
         le=1,
-        description="of the two distributions of scores: the sum over all labels of the lesser",
+        description="of the two answers' scores: the sum over all labels of the lesser; of labels "
+        "that do not exclude each other, as a share of the sum of the greater",
         examples=[0.97],
     )
 
 
-class SweepPoint(_Answer):
+class SweepPoint(ResponsePart):
     asked: float = Field(examples=[0.92])
     used: float = Field(description="the level that was used", examples=[0.9])
     tokens: int = Field(description="kept, all views together", examples=[102])
+    within_range: bool = Field(
+        description="whether the level lies in the range that the bundle is meant for",
+        examples=[True],
+    )
+    note: str | None = Field(
+        description="where it does not: what that range rests on", examples=[None]
+    )
     labels: list[LabelScore] = Field(description="best first")
+    unknown: bool | None = Field(description="as in a classification", examples=[None])
     agreement: Agreement
     macs: int = Field(
         description="multiply-accumulates of the extractor, all views together; the selector's, "
@@ -185,7 +221,7 @@ class SweepPoint(_Answer):
     )
 
 
-class Sweep(_Answer):
+class Sweep(ResponsePart):
     """The answer of ``POST /sweep``."""
 
     points: list[SweepPoint] = Field(description="in the order asked")
@@ -201,155 +237,7 @@ class Sweep(_Answer):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
 
 
-class GeometryAnswer(_Answer):
-    frames: int = Field(description="frames of one view")
-    size: int = Field(description="side of a view in pixels")
-    patch: int = Field(description="side of a token in pixels")
-    tokens: int = Field(description="tokens of one view")
-
-
-class LevelAnswer(_Answer):
-    sparsity: float
-    tokens: int = Field(description="tokens kept of one view")
-    macs: int = Field(description="multiply-accumulates of one view")
-
-
-class AccuracyAnswer(_Answer):
-    sparsity: float
-    top1: float = Field(description="share of held-out clips whose best label is right")
-    clips: int
-
-
-class SparsityRangeAnswer(_Answer):
-    lowest: float = Field(description="least sparsity seen in training")
-    highest: float = Field(description="greatest sparsity seen in training")
-    default: float = Field(description="used when a request does not say")
-    levels: list[LevelAnswer] = Field(
-        description="the sparsities that are really used; when every one is, some examples"
-    )
-    exact: bool = Field(description="whether every sparsity is used exactly as asked")
-    degrade_to: float | None = Field(
-        description="up to which requests that say neither max_sparsity nor strict may be served "
-        "sparser under load; null when they are not"
-    )
-
-
-class LimitsAnswer(_Answer):
-    containers: list[str] = Field(
-        description="that are accepted, as a clip's `container` names them", examples=[["mp4"]]
-    )
-    max_body_bytes: int
-    max_frame_pixels: int
-    max_clip_seconds: float
-    max_clip_frames: int
-    max_frames_per_second: float
-    max_streams: int
-    max_decoded_pixels: int
-    max_views: int
-    max_top_labels: int
-
-
-class BatchingAnswer(_Answer):
-    """What was measured of one number of tokens; ``rows`` views of it share a run."""
-
-    tokens: int = Field(description="of one view", examples=[102])
-    rows: int | None = Field(
-        description="views that share a run where the tokens allow; null is without limit",
-        examples=[1],
-    )
-    seconds_per_view: dict[int, float] = Field(
-        description="measured at start, by views in one run", examples=[{"1": 0.011, "2": 0.0109}]
-    )
-
-
-class StageCostAnswer(_Answer):
-    """Seconds of a run are the sum of these, each times how many there are of it."""
-
-    run: float = Field(examples=[0.0008])
-    view: float = Field(examples=[0.002])
-    token: float = Field(examples=[6.1e-05])
-    token_pair: float = Field(examples=[4.2e-08])
-    padded_token: float = Field(examples=[5.9e-05])
-    median_error: float = Field(description="of the measurements, relative", examples=[0.02])
-    largest_error: float = Field(examples=[0.07])
-    measurements: int = Field(
-        description="shapes that were measured; 0 when multiply-accumulates stand in for them",
-        examples=[18],
-    )
-    correction: float = Field(
-        description="measured by fitted seconds of the last runs that had the device to "
-        "themselves; predictions are multiplied by it",
-        examples=[1.08],
-    )
-    shared_correction: float = Field(
-        description="the same of runs that shared the device with others; until there were any, as "
-        "many as run at the same time",
-        examples=[1.45],
-    )
-
-
-class DecodingCostAnswer(_Answer):
-    """Learnt from clips; zeros before the first."""
-
-    clip: float = Field(description="seconds of any clip", examples=[0.004])
-    megapixel: float = Field(
-        description="seconds of a million pixels of all its frames", examples=[0.003]
-    )
-    clips: int = Field(description="clips it was learnt from", examples=[120])
-
-
-class CostAnswer(_Answer):
-    """How the service predicts times on this machine."""
-
-    select: StageCostAnswer
-    extract: StageCostAnswer
-    decode: DecodingCostAnswer
-    calibration_seconds: float = Field(description="that warming and measuring took")
-    warmed_tokens: list[int] = Field(description="kept tokens that were run before the first clip")
-
-
-class EngineAnswer(_Answer):
-    runtime: str = Field(examples=["onnxruntime 1.31.0"])
-    execution_providers: list[str] = Field(description="what the sessions really use")
-    precision: str = Field(description="fp32, fp16, bf16 or int8", examples=["fp32"])
-    threads: int = Field(description="of one inference that runs alone")
-    shared_threads: int = Field(description="of one inference that runs beside others")
-    concurrent_inferences: int
-    batching: dict[str, list[BatchingAnswer]] = Field(
-        description="of `select` and `extract`: which views share a run, and why"
-    )
-    cost: CostAnswer | None = Field(description="null before warm-up")
-
-
-class DecodingAnswer(_Answer):
-    """What reads strangers' clips, and what it is confined by."""
-
-    workers: int = Field(description="decode processes that are warm")
-    sandbox: str | None = Field(
-        description="what confines them besides a process each and resource limits; null before "
-        "the first is warm",
-        examples=["landlock+seccomp"],
-    )
-    device: str = Field(description="where clips are decoded", examples=["cpu"])
-    torchcodec: str = Field(examples=["0.13.0"])
-    ffmpeg: str = Field(examples=["5.1.6"])
-
-
-class Model(_Answer):
-    """The answer of ``GET /model``."""
-
-    bundle: BundleAnswer
-    labels: list[str]
-    geometry: GeometryAnswer
-    default_views: str
-    sparsity: SparsityRangeAnswer
-    accuracy: list[AccuracyAnswer] = Field(description="measured on held-out clips; may be empty")
-    engine: EngineAnswer
-    decoding: DecodingAnswer
-    limits: LimitsAnswer
-
-
-class Health(_Answer):
+class Health(ResponsePart):
     status: str = Field(examples=["ready"])
     reason: str | None = None
 
@@ -374,7 +262,7 @@ class Problem(BaseModel):
     )
 
 
-class ProblemDescription(_Answer):
+class ProblemDescription(ResponsePart):
     """The answer of ``GET /problems/{code}``."""
 
     code: str

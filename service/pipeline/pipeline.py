@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from bundle.reader import Bundle
-from bundle.sampling import Views
+from bundle.sampling import Views, spatial_choices
 from service.admission.admission import Admission
 from service.admission.cost import RequestCost
 from service.admission.degrading import AdmissionLimits
@@ -48,8 +48,15 @@ class Pipeline:
             settings.sparsity_levels or DEFAULT_LEVELS,
             self.manifest.geometry.tokens,
             self.manifest.sparsity,
+            # The others' scores are an order of the tokens and no more.
+            weighs=self.manifest.selector.kind == "learned",
         )
-        bounds = Bounds(settings.max_views, settings.max_top_labels, self.default_views)
+        bounds = Bounds(
+            settings.max_views,
+            settings.max_top_labels,
+            self.default_views,
+            spatial_choices(self.manifest.sampling.framing),
+        )
         self.parameters = bounded(Parameters, bounds)
         self.sweep_parameters = bounded(SweepParameters, bounds)
         self.admission = Admission(

@@ -202,7 +202,11 @@ class Way:
             work = await self.stages.select(clip, views, times, store=call.store)
             curve = None if plan.coverage is None else await work.curve()
             situation = Situation(
-                reservation.way, reservation.degraded_by, _predict(plan, work, arrival), curve
+                reservation.way,
+                reservation.degraded_by,
+                _predict(plan, work, arrival),
+                curve,
+                self.stages.manifest.answer,
             )
             # Choose K and extract, in turns: a rule goes on from what the extractor said.
             extractions: dict[int, Extraction] = {}

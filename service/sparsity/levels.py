@@ -39,12 +39,14 @@ class SparsityPolicy:
         choices: what the service chooses from where it is left to choose; the levels, if any.
         tokens: N, tokens of one view.
         trained: the bundle's range, within which the service chooses, and its default.
+        weighs: whether the selector's scores say how much each token is worth.
     """
 
     levels: tuple[float, ...]
     choices: tuple[float, ...]
     tokens: int
     trained: SparsityRange
+    weighs: bool = True
 
     def level(self, asked: float) -> Level:
         """The nearest level that is not sparser than asked: never fewer tokens than asked for.

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from bundle.sampling import Views
+from bundle.sampling import SPATIAL_VIEWS, Views
 from service.errors import (
     ConflictingParameter,
     ContradictoryParameters,
@@ -240,12 +240,14 @@ class SweepParameters(ClipParameters):
 class Bounds:
     """What a service allows of a request, and what it takes where nothing is said.
 
-    ``max_views`` and ``max_top`` are the settings of the same names.
+    ``max_views`` and ``max_top`` are the settings of the same names; ``spatial_views`` are those
+    that the bundle's framing has.
     """
 
     max_views: int
     max_top: int
     default_views: str = "1x1"
+    spatial_views: tuple[int, ...] = SPATIAL_VIEWS
 
     @property
     def default_top(self) -> int:
@@ -258,12 +260,17 @@ _P = TypeVar("_P", bound=ClipParameters)
 def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
     """The parameters of this kind within the bounds of a service."""
 
-    def few_enough(views: Views) -> Views:
-        if views.count > bounds.max_views:
-            raise ValueError("too many views")
+    def within(views: Views) -> Views:
+        if views.count > bounds.max_views or views.spatial not in bounds.spatial_views:
+            raise ValueError("too many views, or other spatial ones")
         return views
 
-    examples = [text for text in ("1x1", "4x3") if Views.parse(text).count <= bounds.max_views]
+    crops = len(bounds.spatial_views) > 1
+    examples = [
+        text
+        for text in ("1x1", "4x3" if crops else "4x1")
+        if Views.parse(text).count <= bounds.max_views
+    ]
     top = Field(
         bounds.default_top,
         ge=1,
@@ -275,21 +282,25 @@ def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
     views = Field(
         Views.parse(bounds.default_views),
         validate_default=True,
-        description="TEMPORALxSPATIAL: views spread over the clip's time, and 1 (centre) or "
-        f"3 crops of each; at most {bounds.max_views} in all. Cost grows with their number. "
+        description="TEMPORALxSPATIAL: views spread over the clip's time, and "
+        + ("1 (centre) or 3 crops of each" if crops else "1, because each shows the whole picture")
+        + f"; at most {bounds.max_views} in all. Cost grows with their number. "
         f"{bounds.default_views} when it is not given.",
         examples=examples,
     )
     a_number = Accepts(f"a whole number from 1 to {bounds.max_top}")
     some_views = Accepts(
-        f"TEMPORALxSPATIAL, such as {' or '.join(examples)}, with 1 or 3 spatial views and at most "
-        f"{bounds.max_views} in all"
+        f"TEMPORALxSPATIAL, such as {' or '.join(examples)}, with "
+        + ("1 or 3 spatial views" if crops else "1 spatial view, which shows the whole picture,")
+        + f" and at most {bounds.max_views} in all"
     )
-    schema = WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,3}x[13]$"})
+    schema = WithJsonSchema(
+        {"type": "string", "pattern": f"^[0-9]{{1,3}}x{'[13]' if crops else '1'}$"}
+    )
     fields: dict[str, Any] = {
         "top": (Annotated[int, BeforeValidator(_whole_number), a_number], top),
         "views": (
-            Annotated[Views, BeforeValidator(_views), AfterValidator(few_enough), schema,
+            Annotated[Views, BeforeValidator(_views), AfterValidator(within), schema,
                       some_views],
             views,
         ),

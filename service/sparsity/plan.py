@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.admission.cost import RequestCost
-from service.errors import ContradictoryParameters
+from service.errors import ContradictoryParameters, InvalidParameter
 from service.sparsity.levels import Level, SparsityPolicy, ladder
-from service.sparsity.parameters import AUTO, Parameters, SweepParameters
+from service.sparsity.parameters import AUTO, HIGHEST_SPARSITY, Parameters, SweepParameters
 
 RuleName = Literal["fixed", "auto", "cascade"]
 
@@ -124,8 +124,12 @@ def plan_classification(
         degrade_to: the service's own bound on degrading, None when it degrades nobody unasked.
 
     Raises:
+        InvalidParameter: `auto`, of a selector whose scores do not say what a token is worth.
         ContradictoryParameters: ``max_sparsity`` is denser than what is asked for.
     """
+    if asked.sparsity == AUTO and not policy.weighs:
+        limit = f"a number from 0 to {HIGHEST_SPARSITY} (auto needs a selector that was trained)"
+        raise InvalidParameter("sparsity", AUTO, limit)
     rule: RuleName = "fixed"
     if asked.cascade:
         rule = "cascade"

@@ -11,8 +11,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.answers import AnswerFacts
 from service.sparsity.levels import Level, cover, ladder
 from service.sparsity.plan import Plan, SweepPlan
+from service.sparsity.probabilities import SOFTMAX, margin_of, probabilities_of
 
 Stop = Literal["margin", "densest", "budget"]
 Reason = Literal["requests", "tokens", "wait", "budget"]
@@ -61,17 +63,19 @@ class Situation:
         predictions: when the rule starts.
         curve: float64 [N], see :func:`service.sparsity.levels.coverage_curve`; None where the plan
             has no coverage.
+        answer: what logits mean.
     """
 
     way: int
     degraded_by: Reason | None
     predictions: Predictions
     curve: NDArray[np.float64] | None = None
+    answer: AnswerFacts = SOFTMAX
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One look: its level, its best label as an index, that one's lead over the next."""
+    """One look: its level, its best label as an index, that one's score, how clear it all is."""
 
     level: Level
     best: int
@@ -152,8 +156,8 @@ def cascade(plan: Plan, situation: Situation) -> Rule[Classified]:
         outcome.predicted_seconds = predictions.get(level.kept)
         seen = yield Look(level, left=None)
         predictions = seen.predictions
-        outcome.probabilities = probabilities_of(seen.logits)
-        outcome.steps.append(_step(level, outcome.probabilities))
+        outcome.probabilities = probabilities_of(seen.logits, situation.answer)
+        outcome.steps.append(_step(level, outcome.probabilities, situation.answer))
         if outcome.steps[-1].margin >= margin:
             outcome.stopped = "margin"
             break
@@ -173,25 +177,14 @@ def budget(steps: Sequence[Level], plan: Plan, predictions: Predictions) -> Leve
     return next((step for step in steps if _fits(step, plan, predictions)), steps[-1])
 
 
-def sweep(plan: SweepPlan, _situation: Situation) -> Rule[Swept]:
+def sweep(plan: SweepPlan, situation: Situation) -> Rule[Swept]:
     """A look at each K, densest first."""
     found = {}
     levels = {level.kept: level for level in plan.levels.values()}
     for done, kept in enumerate(plan.kept, start=1):
         seen = yield Look(levels[kept], left=plan.kept[done:])
-        found[kept] = probabilities_of(seen.logits)
+        found[kept] = probabilities_of(seen.logits, situation.answer)
     return found
-
-
-def probabilities_of(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """logits [V, classes] -> [classes]: softmax of each view, then the mean over the views.
-
-    The mean of probabilities rather than of logits is InternVideo2's test protocol.
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    of_views: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return np.asarray(of_views.mean(axis=0))
 
 
 def _look_once(
@@ -211,8 +204,8 @@ def _look_once(
     not_denser = [step for step in allowed if step.kept <= affordable.kept]
     chosen = budget(not_denser, plan, situation.predictions)
     seen = yield Look(chosen, left=())
-    probabilities = probabilities_of(seen.logits)
-    outcome = Classified(probabilities, [_step(chosen, probabilities)])
+    probabilities = probabilities_of(seen.logits, situation.answer)
+    outcome = Classified(probabilities, [_step(chosen, probabilities, situation.answer)])
     if chosen.kept < affordable.kept:
         outcome.degraded_by = "budget" if plan.explicit else None
     elif chosen.kept < wanted.kept:
@@ -225,7 +218,6 @@ def _fits(level: Level, plan: Plan, predictions: Predictions) -> bool:
     return plan.budget_seconds is None or predictions[level.kept] <= plan.budget_seconds
 
 
-def _step(level: Level, probabilities: NDArray[np.float64]) -> Step:
-    second, first = np.partition(probabilities, -2)[-2:].tolist()
-    # Of equal ones the first is the best, as in the answer.
-    return Step(level, int(np.argmax(probabilities)), first, first - second)
+def _step(level: Level, probabilities: NDArray[np.float64], answer: AnswerFacts) -> Step:
+    best = int(np.argmax(probabilities))  # of equal ones the first, as in the answer
+    return Step(level, best, float(probabilities[best]), margin_of(probabilities, answer))

@@ -25,7 +25,11 @@ def test_a_clip_in_labels_out(server: Server, white: Path) -> None:
     answer = response.json()
     assert answer["labels"][0]["label"] == "bright"
     assert sum(entry["score"] for entry in answer["labels"]) == pytest.approx(1)
-    assert answer["sparsity"] == {"asked": 0.9, "used": 0.9, "degraded": False, "reason": None}
+    assert answer["sparsity"] == {
+        "asked": 0.9, "used": 0.9, "degraded": False, "reason": None, "within_range": True,
+        "note": None,
+    }  # fmt: skip
+    assert (answer["unknown"], answer["labels"][0]["above_threshold"]) == (None, None)
     assert (answer["coverage"], answer["budget"], answer["cascade"]) == (None, None, None)
     assert answer["cache"] == "off"
     assert response.headers["cache-status"] == "lookwhen; fwd=bypass"

@@ -1,8 +1,10 @@
 """From the logits of views to scores."""
 
 import numpy as np
+import pytest
 
-from service.sparsity.rules import probabilities_of
+from bundle.answers import AnswerFacts
+from service.sparsity.probabilities import margin_of, overlap_of, probabilities_of
 
 
 def test_probabilities_are_averaged_not_logits() -> None:
@@ -11,3 +13,44 @@ def test_probabilities_are_averaged_not_logits() -> None:
     np.testing.assert_allclose(probabilities_of(logits), each.mean(axis=0), rtol=1e-6)
     huge = np.array([[1e30, -1e30]], np.float32)
     np.testing.assert_array_equal(probabilities_of(huge), [1.0, 0.0])
+
+
+def test_a_temperature_divides_logits_before_anything_else() -> None:
+    logits = np.array([[2.0, 0.0, -1.0]], np.float32)
+    for kind in ("softmax", "sigmoid"):
+        plain, cooled = AnswerFacts(kind=kind), AnswerFacts(kind=kind, temperature=4.0)
+        np.testing.assert_allclose(
+            probabilities_of(logits, cooled), probabilities_of(logits / 4, plain), rtol=1e-6
+        )
+
+
+def test_labels_that_do_not_exclude_each_other_are_averaged_each() -> None:
+    logits = np.array([[0.0, 3.0], [2.0, 3.0], [-1e30, 1e30]], np.float32)
+    expected = (1 / (1 + np.exp(-logits.clip(-500, 500).astype(np.float64)))).mean(axis=0)
+    sigmoid = AnswerFacts(kind="sigmoid")
+    np.testing.assert_allclose(probabilities_of(logits, sigmoid), expected, rtol=1e-12)
+
+
+def test_how_clear_an_answer_is() -> None:
+    scores = np.array([0.2, 0.7, 0.1])
+    assert margin_of(scores) == pytest.approx(0.5)
+    half = AnswerFacts(kind="sigmoid")
+    # Of 0.2, 0.7 and 0.1 the second is nearest to a half: 0.2 of 0.5 away.
+    assert margin_of(scores, half) == pytest.approx(0.4)
+    own = AnswerFacts(kind="sigmoid", thresholds=[0.8, 0.2, 0.4])
+    assert margin_of(scores, own) == pytest.approx(min(0.6 / 0.8, 0.5 / 0.8, 0.3 / 0.4))
+    ends = AnswerFacts(kind="sigmoid", thresholds=[0.0, 1.0, 1.0])
+    assert margin_of(np.array([1.0, 0.0, 0.0]), ends) == 1.0
+    assert margin_of(np.array([0.0, 0.0, 0.0]), ends) == 0.0
+    both = np.array([1.0, 1.0, 0.0])
+    assert margin_of(both) == 0.0
+    assert margin_of(both, half) == 1.0, "two labels that are there make each other no less clear"
+
+
+def test_how_far_two_answers_agree() -> None:
+    one, other = np.array([0.9, 0.1]), np.array([0.5, 0.5])
+    assert overlap_of(one, other) == pytest.approx(0.6)
+    sigmoid = AnswerFacts(kind="sigmoid")
+    assert overlap_of(one, other, sigmoid) == pytest.approx(0.6 / 1.4)
+    assert overlap_of(2 * one, 2 * one, sigmoid) == 1.0
+    assert overlap_of(0 * one, 0 * one, sigmoid) == 1.0

@@ -15,7 +15,8 @@ from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import SparsityPolicy
 from service.sparsity.parameters import Parameters, SweepParameters
 from service.sparsity.plan import plan_classification, plan_sweep
-from service.sparsity.rules import Classified, Seen, Situation, classify, probabilities_of, sweep
+from service.sparsity.probabilities import probabilities_of
+from service.sparsity.rules import Classified, Seen, Situation, classify, sweep
 
 POLICY = SparsityPolicy(
     DEFAULT_LEVELS, DEFAULT_LEVELS, 1000, SparsityRange(lowest=0.7, highest=0.95, default=0.9)
