@@ -194,7 +194,10 @@ def _titled(file: Path, several: bool) -> Console:
 
 def _show(console: Console, answer: Answer) -> None:
     for entry in answer["labels"]:
-        console.print(f"{entry['score']:7.1%}  {escape(entry['label'])}")
+        there = "  (above its threshold)" if entry["above_threshold"] else ""
+        console.print(f"{entry['score']:7.1%}  {escape(entry['label'])}{there}")
+    if answer["unknown"]:
+        console.print("no label scores high enough to be an answer: it is unknown")
     tokens, timing = answer["tokens"], answer["timing"]
     console.print(
         f"[dim]sparsity {answer['sparsity']['used']:g}, {tokens['kept']} of {tokens['total']} "
@@ -207,6 +210,8 @@ def _show(console: Console, answer: Answer) -> None:
 
 def _choices(answer: Answer) -> Iterator[str]:
     """How the sparsity was chosen, where it was not simply what was asked for."""
+    if note := answer["sparsity"]["note"]:
+        yield note
     if answer["sparsity"]["degraded"]:
         yield f"sparser than asked for: {answer['sparsity']['reason']}"
     if coverage := answer["coverage"]:
@@ -238,11 +243,13 @@ def _show_sweep(console: Console, answer: Answer) -> None:
             str(point["tokens"]),
             f"{1000 * point['extract_seconds']:.1f}",
             f"{point['macs'] / 1e9:.2f}",
-            escape(best["label"]),
+            escape(best["label"]) + (" (unknown)" if point["unknown"] else ""),
             f"{best['score']:.1%}",
             f"{agreement['overlap']:.3f}",
         )
     console.print(table)
+    for note in [point["note"] for point in answer["points"] if point["note"]]:
+        console.print(f"[dim]{escape(note)}[/dim]")
     timing = answer["timing"]
     console.print(
         f"[dim]one selection: {1000 * timing['total']:.0f} ms (decode "

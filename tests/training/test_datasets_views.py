@@ -38,6 +38,8 @@ from training.datasets.lists import read_index
 from training.moving_things.dataset import read_store
 from training.moving_things.encode import encode
 from training.moving_things.store import ClipStore, write_store
+from video.facts import NO_LIMITS, ViewPlan
+from video.views import decode_views
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "survfight"
 CONFIG = ModelConfig(name="tiny", frames=4, size=32, width=32, heads=2, rope=False)
@@ -331,3 +333,16 @@ def test_clips_of_survfight_decode() -> None:
     (batch,) = list(evaluation_batches(few, CONFIG, batch=4, workers=0, lost_share=0.0))
     assert batch.frames.shape == (4, 4, 32, 32, 3)
     assert batch.frames.float().std() > 20
+
+
+def test_views_of_a_plan_are_those_that_a_service_would_take(clip: Path) -> None:
+    """Windows of the whole picture, read by the data set and by the service's own code."""
+    plan = ViewPlan(3, 1, frames=4, size=32, short_side=32, stride=3, framing="squash")
+    dataset = DataSet("clips", [Entry("clip", clip, (0,))], ("a", "b"), TopOne(2))
+    (batch,) = evaluation_batches(dataset, CONFIG, batch=1, workers=0, plan=plan)
+    served = torch.zeros(plan.shape, dtype=torch.uint8)
+    decode_views(torch.from_numpy(np.fromfile(clip, np.uint8)), served, plan, NO_LIMITS)
+    assert torch.equal(batch.frames, served)
+    assert [[number_of(frame) for frame in view] for view in batch.frames] == [
+        [0, 3, 6, 9], [7, 10, 13, 16], [14, 17, 20, 23],
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bundle.geometry import downscale
-from bundle.sampling import Views, frame_shares
+from bundle.sampling import Views
 from model.config import ModelConfig
 from training.datasets.augment import Augmentation, Augmenting
 from training.datasets.decoding import OpenClip, open_clip
@@ -20,6 +20,7 @@ from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
 from training.datasets.loading import Steps, spawned_loader
 from training.datasets.sharing import SharedEntries
+from video.facts import ViewPlan
 from video.framing import cut_views
 
 # How many other clips are tried in the place of an unreadable one before the batch goes without.
@@ -59,7 +60,8 @@ class _Item(NamedTuple):
 class EntryViews(Dataset[_Item]):
     """The views of each entry; items are asked for by (entry, draw).
 
-    ``draw`` seeds the augmentation; -1 means none: the views that a service would take. In
+    ``draw`` seeds the augmentation; -1 means none: the views that a service would take (``plan``,
+    or else ``views`` as a LookWhen has them). In
     training, another clip stands in for an unreadable one, so that every step has its whole batch;
     in evaluation it is left out.
     """
@@ -72,10 +74,13 @@ class EntryViews(Dataset[_Item]):
         views: Views = Views(1, 1),  # noqa: B008, frozen
         augmentation: Augmenting = Augmentation(),  # noqa: B008, frozen
         seed: int = 0,
+        plan: ViewPlan | None = None,
     ) -> None:
         self.name, self.task, self.mirror = dataset.name, dataset.task, dataset.mirror
         self.entries, self.config = SharedEntries(dataset.entries), config
-        self.views, self.augmentation, self.seed = views, augmentation, seed
+        self.augmentation, self.seed = augmentation, seed
+        size = config.size
+        self.plan = plan or ViewPlan(views.temporal, views.spatial, config.frames, size, size)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -101,10 +106,12 @@ class EntryViews(Dataset[_Item]):
 
     def _plain(self, clip: OpenClip) -> NDArray[np.uint8]:
         """Views over time and along the long side: uint8 [V, T, H, W, 3], temporal-major."""
-        size = self.config.size
-        chosen = frame_shares(self.config.frames, self.views.temporal)
+        plan = self.plan
+        chosen = plan.shares(clip.count)
         crops = {
-            share: cut_views(clip.at(share), size, size, self.views.spatial)  # [S, H, W, 3]
+            share: cut_views(  # [S, H, W, 3]
+                clip.at(share), plan.size, plan.short_side, plan.spatial, plan.framing
+            )
             for share in np.unique(chosen).tolist()
         }
         views = [torch.stack([crops[share] for share in view], dim=1) for view in chosen.tolist()]
@@ -194,6 +201,7 @@ def evaluation_batches(
     batch: int,
     workers: int,
     views: Views = Views(1, 1),  # noqa: B008, frozen
+    plan: ViewPlan | None = None,
     lost_share: float = LOST_SHARE,
     rank: int = 0,
     world: int = 1,
@@ -205,13 +213,15 @@ def evaluation_batches(
     Args:
         batch: clips, not views, at a time.
         views: temporal times spatial views of each clip, such as 4x3.
+        plan: the views of a network that samples or frames clips otherwise than a LookWhen does, in
+            the place of ``views``.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th clip, from ``rank`` on.
         pin: see :func:`training_batches`.
     """
     items = [(index, -1) for index in range(rank, len(dataset), world)]
     batches = [items[i : i + batch] for i in range(0, len(items), batch)]
-    chosen = EntryViews(dataset, config, views=views)
+    chosen = EntryViews(dataset, config, views=views, plan=plan)
     return _batches(chosen, batches, workers, lost_share, pin=pin)
 
 

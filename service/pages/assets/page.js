@@ -158,7 +158,7 @@ const WHY_SPARSER = {
 };
 
 /** How the sparsity of an answer came about: a list of sentences. */
-function story({sparsity, coverage, budget, cascade, cache}) {
+function story({sparsity, coverage, budget, cascade, cache, unknown}) {
   const said = [];
   if (cascade) said.push(...storyOfCascade(sparsity, cascade));
   else if (coverage) said.push(storyOfClip(sparsity, coverage));
@@ -173,6 +173,8 @@ function story({sparsity, coverage, budget, cascade, cache}) {
   if (cache === "partial") {
     said.push("The clip was known; only the extractor had to look at it again.");
   }
+  if (sparsity.note) said.push(sparsity.note);
+  if (unknown) said.push("No label scores high enough to be an answer: it is unknown.");
   return said;
 }
 
@@ -195,6 +197,13 @@ function storyOfClip({used, degraded, reason}, {asked, reached}) {
     "asked for.";
 }
 
+/** How clear an answer is: of labels that exclude each other, by how much the first one leads. */
+function clearness(margin) {
+  return model && model.answer.kind === "sigmoid" ?
+    `the label nearest to its threshold is ${points(margin)} clear of it` :
+    `the first label leads by ${points(margin)}`;
+}
+
 function storyOfCascade({asked, used, degraded, reason}, {margin, steps, stopped}) {
   const last = steps[steps.length - 1];
   const looks = steps.length === 1 ? `There was one look, at ${used}` :
@@ -202,13 +211,13 @@ function storyOfCascade({asked, used, degraded, reason}, {margin, steps, stopped
   const bound = asked === null ? "Looks may become as dense as the model was trained for." :
     `Looks may become as dense as a sparsity of ${asked}.`;
   if (stopped === "margin") {
-    return [bound, `${looks}: the first label leads by ${points(last.margin)}, and ` +
+    return [bound, `${looks}: ${clearness(last.margin)}, and ` +
       `${points(margin)} are enough.`];
   }
   let why = "this is the densest look allowed";
   if (stopped === "budget") why = "a denser look would not have kept the budget";
   else if (degraded) why = `denser looks were left out, because ${WHY_SPARSER[reason]}`;
-  return [bound, `${looks}: the first label leads by ${points(last.margin)}, ` +
+  return [bound, `${looks}: ${clearness(last.margin)}, ` +
     `${points(margin)} would be enough, but ${why}.`];
 }
 
@@ -220,8 +229,8 @@ function showSweep({points}) {
 }
 
 function show(answer) {
-  bars($("labels"), answer.labels.map(({label, score}) =>
-    ({name: label, value: score, whole: 1, text: percent(score)})));
+  bars($("labels"), answer.labels.map(({label, score, above_threshold: there}) =>
+    ({name: label, value: score, whole: 1, text: percent(score) + (there ? ", there" : "")})));
   const {total, ...stages} = answer.timing;
   bars($("stages"), Object.entries(stages).map(([name, seconds]) =>
     ({name, value: seconds, text: `${(1000 * seconds).toFixed(1)} ms`})));
@@ -274,6 +283,58 @@ async function look() {
   if (first && !touched) $("sparsity").value = model.sparsity.default;
   $("model").textContent = `Serving ${model.bundle.name} ${model.bundle.version}: ` +
     `${model.labels.length} labels, ${model.geometry.tokens} tokens a view.`;
+  $("about").textContent = about(model).join(" ");
+  // A whole picture is one view, and scores that nobody trained are no shares of anything.
+  for (const option of $("views").options) {
+    const crops = Number(option.value.split("x")[1] || 1);
+    option.disabled = !model.sampling.spatial_views.includes(crops);
+  }
+  for (const option of $("rule").options) {
+    option.disabled = option.value === "auto" && model.selector.kind !== "learned";
+  }
   describe();
+}
+
+const SELECTORS = {
+  learned: "a trained selector",
+  change: "what changes from frame to frame, without training",
+  group: "the same share from each group of frames, without training",
+  unique: "what differs most from all else, without training",
+  random: "chance",
+};
+const BASES = {
+  trained: "seen in training",
+  tuned: "seen in a short tuning",
+  untuned: "taken from published networks like it, which nobody trained for them",
+};
+const FRAMINGS = {
+  crop: "a square of the picture",
+  squash: "all of the picture, squeezed into a square",
+  pad: "all of the picture, between black bars",
+};
+
+/** What a visitor should know of the model: a list of sentences. */
+function about({selector, sampling, answer, sparsity, rivals, licence, source}) {
+  const frames = sampling.kind === "uniform" ? "frames from all of the clip" :
+    `windows of frames, ${sampling.stride} apart`;
+  const said = [
+    `Tokens are chosen by ${SELECTORS[selector.kind]}.`,
+    `A view shows ${frames}, and ${FRAMINGS[sampling.framing]}.`,
+    `It is meant for sparsities from ${sparsity.lowest} to ${sparsity.highest}, ` +
+      `${BASES[sparsity.basis]}.`,
+  ];
+  if (answer.kind === "sigmoid") said.push("Its labels do not exclude each other.");
+  for (const {name, macs, top1} of rivals) {
+    said.push(`For ${(macs / 1e9).toFixed(2)} billion multiply-accumulates, ${name} is right in ` +
+      `${percent(top1)}.`);
+  }
+  if (source) said.push(`Its weights come from ${source}.`);
+  if (licence) {
+    const use = {true: "commercial use allowed", false: "no commercial use"}[licence.commercial] ??
+      "commercial use unclear";
+    said.push(`Licence: ${licence.name}, ${use}.`);
+    if (licence.attribution) said.push(`${licence.attribution}.`.replace(/\.\.$/, "."));
+  }
+  return said;
 }
 start();
