@@ -338,7 +338,7 @@ def test_clips_of_survfight_decode() -> None:
 def test_views_of_a_plan_are_those_that_a_service_would_take(clip: Path) -> None:
     """Windows of the whole picture, read by the data set and by the service's own code."""
     plan = ViewPlan(3, 1, frames=4, size=32, short_side=32, stride=3, framing="squash")
-    dataset = DataSet("clips", [Entry("clip", clip, (0,))], ("a", "b"), TopOne(2))
+    dataset = DataSet("clips", [Entry(clip, (0,))], ("a", "b"), TopOne(2))
     (batch,) = evaluation_batches(dataset, CONFIG, batch=1, workers=0, plan=plan)
     served = torch.zeros(plan.shape, dtype=torch.uint8)
     decode_views(torch.from_numpy(np.fromfile(clip, np.uint8)), served, plan, NO_LIMITS)

@@ -215,12 +215,21 @@ def test_every_problem_type_leads_somewhere(server: Server) -> None:
 def test_model(server: Server) -> None:
     model = server.client.get("/model").json()
     assert model["labels"] == ["dark", "grey", "bright"]
-    assert model["geometry"] == {"frames": 16, "size": 64, "patch": 16, "tokens": 256}
+    assert model["geometry"] == {
+        "frames": 16, "size": 64, "patch": 16, "tubelet": 1, "tokens": 256,
+    }  # fmt: skip
     sparsity = model["sparsity"]
     assert (sparsity["lowest"], sparsity["highest"], sparsity["default"]) == (0.0, 0.95, 0.5)
     assert {"sparsity": 0.9, "tokens": 26, "macs": 2036} in sparsity["levels"]
     assert (sparsity["exact"], sparsity["degrade_to"]) == (False, None)
-    assert model["accuracy"] == [{"sparsity": 0.9, "top1": 0.75, "clips": 4}]
+    assert model["accuracy"] == [
+        {"sparsity": 0.9, "top1": 0.75, "clips": 4, "top5": None, "precision": "fp32",
+         "agreement": None}
+    ]  # fmt: skip
+    assert (model["selector"]["kind"], model["answer"]["kind"]) == ("learned", "softmax")
+    assert model["sampling"]["spatial_views"] == [1, 3]
+    assert (model["sparsity"]["basis"], model["rivals"]) == ("trained", [])
+    assert (model["licence"], model["source"]) == (None, None)
     assert model["engine"]["execution_providers"] == ["CPUExecutionProvider"]
     assert model["engine"]["threads"] == 1
     assert model["limits"]["max_clip_seconds"] == 120
