@@ -58,7 +58,7 @@ def test_it_plays_every_rule_on_a_store(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
     assert result["clips"] == 5
-    assert result["trained"] == {"lowest": 0.7, "highest": 0.95, "default": 0.9}
+    assert result["trained"] == {"lowest": 0.7, "highest": 0.95, "default": 0.9, "basis": "trained"}
     rows = result["rows"]
     default = next(row for row in rows if (row["rule"], row["setting"]) == ("fixed", "0.9"))
     assert default["difference_to_default"] == 0
