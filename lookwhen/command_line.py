@@ -110,6 +110,9 @@ COMMANDS = [
     TRAIN,
     _trains("export", "export.__main__:main",
             "Export CHECKPOINT as a bundle directory OUT."),
+    _trains("import", "lookwhen.importing:import_command",
+            "Make a bundle directory OUT of a public checkpoint: a file, a folder, or a hub's "
+            "OWNER/NAME."),
     MODEL,
     Deferred("completion", "lookwhen.completion:completion",
              "Print what makes a shell complete the commands and options of lookwhen."),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 # The extras of pyproject.toml by the package's import name; of alternatives the usual one first.
 EXTRAS = {
     "onnxruntime": ("cpu", "gpu"),
+    "huggingface_hub": ("train",),
     "onnxscript": ("train",),
     "safetensors": ("train",),
     "matplotlib": ("plots",),

@@ -1,0 +1,104 @@
+"""From a checkpoint's files to its network: recognised, listed, read."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from bundle.schema import Licence, WeightsSource
+from export.importing.errors import ImportRefused
+from export.importing.licences import licence_of
+from export.importing.preprocessing import apply_preprocessor
+from export.importing.sources import FoundCheckpoint
+from export.importing.weights import Weights
+from model.checkpoint import CheckpointError
+from networks.checkpoint import network_of
+from networks.checkpoints import Recognised, recognise
+from networks.config import Architecture, NetworkConfig
+from networks.labels import CLASS_LISTS, class_list
+from networks.network import VideoNetwork
+
+
+def recognise_weights(found: FoundCheckpoint, weights: Weights) -> Recognised:
+    """Find a checkpoint's format and network by the names and shapes of its tensors.
+
+    Raises:
+        ImportRefused: no format that is known here, or shapes that no network has.
+    """
+    try:
+        return recognise(weights.shapes, found.config, found.preprocessor)
+    except CheckpointError as error:
+        raise ImportRefused(f"{found.file}: {error}") from None
+
+
+def read_network(
+    found: FoundCheckpoint, weights: Weights, recognised: Recognised, labels: str | None
+) -> VideoNetwork:
+    """Read a recognised checkpoint's weights into its network, in ``eval`` mode.
+
+    Args:
+        found: its files.
+        weights: their tensors.
+        recognised: their network.
+        labels: a published list, or a file with one name a row; None takes the checkpoint's own.
+
+    Raises:
+        ImportRefused: a key is missing, unknown or of another shape, a value is not finite, or the
+            head has another number of rows than there are labels.
+    """
+    config = apply_preprocessor(recognised.config, found.preprocessor)
+    if labels is not None:
+        config = dataclasses.replace(config, labels=_labels(labels, config))
+    try:
+        return network_of(config, recognised.translate(weights))
+    except CheckpointError as error:
+        raise ImportRefused(f"{found.file}: {error}") from None
+
+
+def listing(weights: Weights, recognised: Recognised | None) -> Iterator[tuple[str, str, str]]:
+    """Every key, its shape, and what it becomes; of a format that is not known, keys and shapes."""
+    if recognised is None:
+        for key, shape in weights.shapes.items():
+            yield key, str(list(shape)), "unknown"
+        return
+    for row in recognised.rows:
+        becomes = f"left out: {row.note}" if row.becomes is None else row.becomes
+        if row.becomes is not None and row.note:
+            becomes += f" ({row.note})"
+        yield row.key, str(list(row.shape)), becomes
+
+
+def family_of(config: NetworkConfig) -> str:
+    """Which publication a network is from: UMT has VideoMAE's architecture."""
+    if config.architecture is Architecture.VIDEOMAE and config.tubelet == 1:
+        return "umt"
+    return str(config.architecture)
+
+
+def source_of(found: FoundCheckpoint, recognised: Recognised) -> tuple[WeightsSource, Licence]:
+    """What a bundle says of where its weights come from, and of what they may be used for."""
+    source = WeightsSource(
+        place=found.place, revision=found.revision, file=found.file, sha256=found.sha256()
+    )
+    return source, licence_of(found.place, family_of(recognised.config), found.card)
+
+
+def _labels(labels: str, config: NetworkConfig) -> tuple[str, ...]:
+    if labels in CLASS_LISTS:
+        names = class_list(labels)
+    else:
+        try:
+            text = Path(labels).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            known = ", ".join(CLASS_LISTS)
+            raise ImportRefused(
+                f"--labels: {labels} is neither a file of text nor one of the lists {known}"
+            ) from None
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if len(names) != len(config.labels):
+        raise ImportRefused(
+            f"--labels: {labels} names {len(names)} classes, and the head has {len(config.labels)}"
+        )
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ImportRefused(f"--labels: {labels} names {twice!r} twice")
+    return names

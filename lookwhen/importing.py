@@ -1,0 +1,234 @@
+"""``lookwhen import``: a public checkpoint becomes a bundle."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from bundle.reader import BundleError, read_bundle
+from bundle.schema import Licence, SparsityRange, WeightsSource
+from export.importing.errors import ImportRefused
+from export.importing.importer import listing, read_network, recognise_weights, source_of
+from export.importing.licences import check_accepted
+from export.importing.sources import FoundCheckpoint, find_checkpoint
+from export.importing.weights import Weights, open_weights
+from export.network_bundle import (
+    UNTUNED,
+    export_network,
+    network_provenance,
+    write_network_bundle,
+)
+from export.pack import replace_manifest
+from export.parity import ParityError
+from export.selectors import SELECTORS
+from networks.checkpoint import save_network
+from networks.checkpoints import Recognised
+from networks.network import VideoNetwork
+from startup.console import Command
+from training.datasets import DataSetError
+from training.datasets.lists import read_class_folders, read_list
+from training.evaluation.bundles import measure_bundle
+from training.progress import tracked
+
+# Sentences that `--dry-run` prints of a file with many faults.
+_NAMED = 20
+
+
+@click.command("import", cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source")
+@click.argument("out", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--selector",
+    type=click.Choice(SELECTORS),
+    default="group",
+    show_default=True,
+    help="What chooses tokens; none of them has weights.",
+)
+@click.option("--dry-run", is_flag=True, help="List every key and what it becomes; write nothing.")
+@click.option(
+    "--accept-licence",
+    is_flag=True,
+    help="Take weights whose licence forbids commercial use, or that state none.",
+)
+@click.option(
+    "--labels",
+    metavar="NAME|FILE",
+    help="A published list such as kinetics-400, or a file with a name a row. Default: the "
+    "checkpoint's own, or the list with as many names as the head has rows.",
+)
+@click.option("--name", help="Name in the bundle. Default: the network's.")
+@click.option("--version", default="1", show_default=True, help="Version in the bundle.")
+@click.option(
+    "--default-sparsity",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=UNTUNED.default,
+    show_default=True,
+    help="Sparsity of a request that names none.",
+)
+@click.option("--revision", help="Branch, tag or commit of the hub's repository.")
+@click.option("--file", help="Which file of a folder or repository has the weights.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the selector `random`.")
+@click.option(
+    "--measure",
+    type=click.Path(exists=True, path_type=Path),
+    help="Labelled clips to fill the bundle's accuracy with: a list of `path label`, or a folder "
+    "per class.",
+)
+@click.option(
+    "--lost",
+    "lost_share",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="With --measure: share of the clips that may be unreadable.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the network for training, too. OUT may then be left out.",
+)
+def import_command(source: str, out: Path | None, **options: Any) -> None:
+    """Make a bundle directory OUT of a public checkpoint: a file, a folder, or a hub's OWNER/NAME.
+
+    Both graphs are compared with the torch network at several numbers of tokens, batch sizes and
+    mixed lengths; a bundle that differs is not written.
+    """
+    if out is None and not options["dry_run"] and options["checkpoint"] is None:
+        raise click.UsageError("Missing argument 'OUT'; only --dry-run and --checkpoint need none")
+    if options["measure"] is not None and (out is None or options["dry_run"]):
+        raise click.UsageError("--measure is for a bundle that is written; name OUT")
+    try:
+        found = find_checkpoint(source, file=options["file"], revision=options["revision"])
+        with open_weights(found.weights, pickled=found.pickled) as weights:
+            if options["dry_run"]:
+                _show(found, weights)
+                return
+            recognised = recognise_weights(found, weights)
+            origin, licence = source_of(found, recognised)
+            _say_licence(licence)
+            check_accepted(licence, options["accept_licence"])
+            network = read_network(found, weights, recognised, options["labels"])
+        _write(network, recognised, origin, licence, out, options)
+    except (
+        BundleError, DataSetError, FileExistsError, ImportRefused, ParityError, ValidationError,
+        ValueError,
+    ) as error:  # fmt: skip
+        raise click.ClickException(str(error)) from None
+
+
+def _write(
+    network: VideoNetwork,
+    recognised: Recognised,
+    origin: WeightsSource,
+    licence: Licence,
+    out: Path | None,
+    options: dict[str, Any],
+) -> None:
+    config = network.config
+    provenance = network_provenance(
+        network, recipe=f"imported, {recognised.title}", data="as published", source=origin
+    )
+    if (checkpoint := options["checkpoint"]) is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        save_network(
+            network, checkpoint, {"source": origin.model_dump(), "licence": licence.model_dump()}
+        )
+        click.echo(f"wrote {config.name} to {checkpoint}")
+    if out is None:
+        return
+    if len(config.labels) < 2:
+        raise ImportRefused(
+            f"{origin.file}: has no classification head, so that a service has nothing to answer; "
+            "--checkpoint FILE writes it for training a head"
+        )
+    sparsity = SparsityRange(**{**UNTUNED.model_dump(), "default": options["default_sparsity"]})
+    with export_network(network, options["selector"], seed=options["seed"]) as graphs:
+        manifest = write_network_bundle(
+            out,
+            network,
+            options["selector"],
+            graphs,
+            name=options["name"] or config.name,
+            version=options["version"],
+            sparsity=sparsity,
+            provenance=provenance,
+            licence=licence,
+        )
+    worst = max(graphs.checks, key=lambda made: made.difference)
+    click.echo(
+        f"{len(graphs.checks)} comparisons with torch agree; the widest is {worst.difference:.1e}"
+    )
+    click.echo(f"  ({worst.what})")
+    size = sum(digest.bytes for digest in manifest.files.values()) / 1e6
+    click.echo(
+        f"wrote {manifest.name} {manifest.version}, {len(config.labels)} labels, {size:.1f} MB, "
+        f"to {out}"
+    )
+    if options["measure"] is not None:
+        _measure(out, options["measure"], options["lost_share"])
+
+
+def _measure(out: Path, clips: Path, lost_share: float) -> None:
+    """Fill a written bundle's accuracy and rivals from labelled clips."""
+    bundle = read_bundle(out)
+    labels = bundle.manifest.labels
+    read = read_class_folders if clips.is_dir() else read_list
+    dataset = read(clips, labels=labels)
+
+    def shown(numbers: Iterable[int], total: int) -> Iterable[int]:
+        return tracked(numbers, "measuring", total)
+
+    points, rivals = measure_bundle(bundle, dataset, lost_share=lost_share, track=shown)
+    replace_manifest(out, bundle.manifest.model_copy(update={"accuracy": points, "rivals": rivals}))
+    for point in points:
+        click.echo(
+            f"sparsity {point.sparsity:g}: top-1 {point.top1:.1%}, top-5 {point.top5:.1%}, "
+            f"{point.clips} clips"
+        )
+    for rival in rivals:
+        click.echo(f"{rival.name}: top-1 {rival.top1:.1%} at {rival.macs / 1e9:.2f} GMACs")
+
+
+def _say_licence(licence: Licence) -> None:
+    uses = {True: "commercial use allowed", False: "no commercial use", None: "use not stated"}
+    click.echo(f"licence of the weights: {licence.name} ({uses[licence.commercial]})")
+    if licence.url:
+        click.echo(f"  {licence.url}")
+    click.echo(f"  {licence.attribution}")
+
+
+def _show(found: FoundCheckpoint, weights: Weights) -> None:
+    """Print every key and what it becomes, and what is wrong.
+
+    Raises:
+        ImportRefused: the checkpoint would be refused; what it holds was printed by then.
+    """
+    recognised, wrong = None, None
+    try:
+        recognised = recognise_weights(found, weights)
+    except ImportRefused as error:
+        wrong = error
+    table = Table(box=None)
+    for heading in ("key", "shape", "becomes"):
+        table.add_column(heading, overflow="fold")
+    for row in listing(weights, recognised):
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+    if weights.confined_by is not None:
+        click.echo(f"read from a pickle, in a process confined by {weights.confined_by}")
+    if recognised is None:
+        raise ImportRefused(str(wrong))
+    config = recognised.config
+    click.echo(
+        f"{recognised.title}: {config.name}, {config.frames} frames of {config.size} pixels, "
+        f"{config.tokens} tokens, {len(config.labels)} labels"
+    )
+    _say_licence(source_of(found, recognised)[1])
+    for problem in recognised.problems[:_NAMED]:
+        click.echo(problem)
+    if recognised.problems:
+        raise ImportRefused(f"{found.file}: {len(recognised.problems)} keys do not fit")
