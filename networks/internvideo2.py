@@ -85,7 +85,7 @@ class InternVideo2(VideoNetwork):
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         tokens = self.embedding(patches) + self.positions[1:][positions]
-        prefix = (self.class_token + self.positions[:1]).expand(len(tokens), -1, -1)
+        prefix = (self.class_token + self.positions[:1]).expand(tokens.shape[0], -1, -1)
         return torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
 
     def pool(self, x: Tensor, weight: Tensor | None) -> Tensor:

@@ -51,7 +51,7 @@ class Asking(nn.Module):
 
     def weights(self, query: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
         """How much of each token is taken: [B, h, 1, L]."""
-        asked: Tensor = self.query(query).reshape(len(query), self.heads, 1, -1)  # [B, h, 1, d]
+        asked: Tensor = self.query(query).reshape(query.shape[0], self.heads, 1, -1)  # [B, h, 1, d]
         matrices = self.key.weight.reshape(self.heads, -1, keys.shape[-1])
         looked = (asked * asked.shape[-1] ** -0.5) @ matrices  # [B, h, 1, D]
         logits = looked @ keys[:, None].transpose(-1, -2)
