@@ -118,8 +118,9 @@ def load_method(
         backbone = load_video_teacher(checkpoint).network
         method: Method = BaselineMethod([parse_baseline(text, backbone) for text in baselines])
     else:
-        model, _ = load_checkpoint(checkpoint)
-        method = LookWhenMethod(model, sparsities, by=by)
+        model, facts = load_checkpoint(checkpoint)
+        framing = facts.get("framing", "crop")
+        method = LookWhenMethod(model, sparsities, by=by, framing=framing)
     if len(method.config.labels) < 2:
         raise CheckpointError(f"{checkpoint}: has no classification head to evaluate")
     return method

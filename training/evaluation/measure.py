@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.sampling import Views
+from bundle.sampling import Views, spatial_choices
 from training.datasets import LOST_SHARE, Batch, DataSet, Ledger, Task, evaluation_batches
 from training.evaluation.methods import Answer, Method, Setting
 from training.evaluation.truth import MovingTokens, moving_truth
 from training.loop import to_device
 from training.processes import Processes, precision
+from video.facts import ViewPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def measure(
 
     Raises:
         TooManyLost: more than that are unreadable.
-        ValueError: none at all can be read, or the method's answers are not finite.
+        ValueError: none at all can be read, the method's answers are not finite, or its network
+            has no such views.
     """
     processes = processes or Processes(0, 1, torch.device("cpu"))
     device = processes.device
@@ -86,6 +88,7 @@ def measure(
         batch=max(1, batch // views.count),
         workers=workers,
         views=views,
+        plan=_plan(method, views),
         lost_share=lost_share,
         rank=processes.rank,
         world=processes.world,
@@ -114,6 +117,24 @@ def measure(
                     probabilities[setting].append(shown)
                     rest[setting].append(_rest(answer, moving, views))
     return _gather(dataset, method, processes, batches.ledger, entries, probabilities, rest)
+
+
+def _plan(method: Method, views: Views) -> ViewPlan:
+    """The views that a service would take for the method's network.
+
+    Raises:
+        ValueError: several spatial views of a whole picture.
+    """
+    if views.spatial not in (allowed := spatial_choices(method.framing)):
+        raise ValueError(
+            f"{method.config.name} was trained on whole pictures ({method.framing}), of which "
+            f"there is {allowed[0]} spatial view; measure it with --views "
+            f"{views.temporal}x{allowed[0]}"
+        )
+    size = method.config.size
+    return ViewPlan(
+        views.temporal, views.spatial, method.config.frames, size, size, framing=method.framing
+    )
 
 
 def _moving(truth: MovingTokens | None, dataset: DataSet, clips: Tensor) -> Tensor | None:

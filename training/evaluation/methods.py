@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bundle.sampling import Framing
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig
@@ -57,11 +58,13 @@ class Method(ABC):
         config: what the views look like that it takes, and the labels.
         settings: what it is run at, in the order of its answers.
         network: what moves between devices.
+        framing: which part of the picture its views show.
     """
 
     config: ModelConfig
     settings: tuple[Setting, ...]
     network: nn.Module
+    framing: Framing = "crop"
 
     @abstractmethod
     def answer(self, batch: Batch) -> Iterator[Answer]:
@@ -76,7 +79,12 @@ class LookWhenMethod(Method):
     """LookWhen at several sparsities: the selector runs once, the extractor once per sparsity."""
 
     def __init__(
-        self, model: LookWhen, sparsities: Sequence[float], *, by: str = "selector"
+        self,
+        model: LookWhen,
+        sparsities: Sequence[float],
+        *,
+        by: str = "selector",
+        framing: Framing = "crop",
     ) -> None:
         """Evaluate ``model``.
 
@@ -84,6 +92,7 @@ class LookWhenMethod(Method):
             by: what selects. ``selector``, ``target`` (the change of pixels) or ``random`` (drawn
                 anew for each view, the same whenever it is asked). The extractor has the
                 selector's context whatever selects.
+            framing: what the model was trained to see of the picture.
 
         Raises:
             ValueError: an unknown ``by``, a sparsity outside [0, 1), one that is given twice, or
@@ -95,7 +104,7 @@ class LookWhenMethod(Method):
             raise ValueError(f"expected different sparsities, got {list(sparsities)}")
         self.network = self.model = model.eval()
         self.config = model.config
-        self.by = by
+        self.by, self.framing = by, framing
         series = "LookWhen" if by == "selector" else f"LookWhen, selected by {by}"
         self.settings = tuple(Setting(series, f"{s:g}", s) for s in sparsities)
         self.kept = [tokens_to_keep(sparsity, self.config.tokens) for sparsity in sparsities]

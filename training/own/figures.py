@@ -1,13 +1,19 @@
 """How good a model is on clips that it has not learnt from, with intervals by group."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from bundle.sampling import Framing
 from model.classifier import LookWhen
 from training.datasets import DataSet, evaluation_batches
 from training.evaluation.statistics import Estimate, Estimates, Resampling, Share
 from training.evaluation.validation import predict
 from training.own.probing import Predicted
 from training.processes import Processes
+from video.facts import ViewPlan
 
 # What is shown of a network; denser than the probe, for it costs little on few clips.
 MEASURED = (0.0, 0.5, 0.7, 0.9, 0.95)
@@ -38,13 +44,36 @@ def as_json(predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def predict_clips(model: LookWhen, clips: DataSet, processes: Processes) -> Predicted:
-    """Show clips to a network, in the view that a service takes.
+def predict_clips(
+    models: Sequence[LookWhen],
+    clips: DataSet,
+    framing: Framing,
+    processes: Processes,
+    *,
+    workers: int = 0,
+) -> list[Predicted]:
+    """Show clips to networks, in the view that a service takes; each clip is decoded once.
 
     Args:
-        clips: scaled ones, all of which can be read.
+        models: of one configuration but for their weights.
+        clips: as they were given, not their scaled pictures; all of them can be read.
+        framing: which part of the picture a view shows.
+        workers: processes that decode.
     """
-    model.to(processes.device).eval()
-    batches = evaluation_batches(clips, model.config, batch=16, workers=0, lost_share=0.0)
-    logits, _ = predict(model, batches, MEASURED, processes.device)
-    return Predicted(clips, dict(zip(MEASURED, logits, strict=True)))
+    config = models[0].config
+    plan = ViewPlan(1, 1, config.frames, config.size, config.size, framing=framing)
+    batches = evaluation_batches(
+        clips, config, batch=16, workers=workers, plan=plan, lost_share=0.0
+    )
+    found: list[dict[float, list[Tensor]]] = [{at: [] for at in MEASURED} for _ in models]
+    for batch in batches:
+        for model, of_model in zip(models, found, strict=True):
+            logits, _ = predict(
+                model.to(processes.device).eval(), [batch], MEASURED, processes.device
+            )
+            for at, some in zip(MEASURED, logits, strict=True):
+                of_model[at].append(some)
+    return [
+        Predicted(clips, {at: torch.cat(parts) for at, parts in of_model.items()})
+        for of_model in found
+    ]

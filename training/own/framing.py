@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from bundle.sampling import Framing
 from training.datasets import DataSet, DataSetError, UnreadableClip
 from training.datasets.decoding import open_clip
 from training.targets import pixel_change
-from video.framing import Box, Frame, resize
+from video.framing import Box, Frame, cut_views, resize
 
 # Share of what changes that a square out of the middle may lose. Our choice: on clips of 4:3 that
 # are framed by people it loses about a tenth.
@@ -116,15 +115,9 @@ def frame_whole(frame: Frame, framing: Framing, side: int) -> Tensor:
     ``squash`` and ``pad`` give squares of ``side`` pixels; ``crop`` the picture, its short side of
     ``side`` pixels and its long one three times that at the most.
     """
+    if framing != "crop":
+        return cut_views(frame, side, side, 1, framing)[0].permute(2, 0, 1)
     height, width = frame.height, frame.width
-    if framing == "squash":
-        return Box(0, 0, height, width).cut(frame, side)
-    if framing == "pad":
-        scale = side / max(height, width)
-        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        above, left = (side - rows) // 2, (side - columns) // 2
-        picture = resize(frame.pixels, rows, columns)[0]
-        return F.pad(picture, (left, side - columns - left, above, side - rows - above))
     pixels = frame.pixels
     most = 3 * min(height, width)
     rows, columns = pixels.shape[-2:]

@@ -14,7 +14,7 @@ from model.writing import whole_file
 from training.datasets import DataSet, split_off
 from training.evaluation.statistics import Estimate
 from training.loop import OutOfTime
-from training.own.cache import missing, scale
+from training.own.cache import Scaled, missing, scale
 from training.own.calibration import calibration_error, fit_temperature
 from training.own.clips import OwnClips, check_classes, class_sizes, counts
 from training.own.figures import as_json, estimate, predict_clips, said
@@ -130,23 +130,23 @@ def train_own(
     choice = _framing(own.clips, settings, out / "framing.json")
     say(f"framing: {choice.name}; {choice.why}")
 
-    def scaled(clips: DataSet, folder: Path, only: int | None = None) -> DataSet:
+    def scaled(clips: DataSet, folder: Path, only: int | None = None) -> Scaled:
         share = settings.lost_share if only is None else 1.0
         return scale(
             clips, folder, choice.name, parent.config, workers=settings.workers,
             lost_share=share, only=only, count=count,
-        ).clips  # fmt: skip
+        )  # fmt: skip
 
     folder, test_folder = out / "pictures" / "clips", out / "pictures" / "test"
     why_not = _why_not_tuned(own.clips, settings)
     timing = take_time(
-        lambda some: scaled(own.clips, folder, some), _TIMED, start, parent, processes,
+        lambda some: scaled(own.clips, folder, some).clips, _TIMED, start, parent, processes,
         tuned=not why_not,
     )  # fmt: skip
     todo = len(missing(own.clips, folder))
     todo += 0 if own.test is None else len(missing(own.test, test_folder))
     say(_plan(timing, todo, len(own.clips), settings, until - time.monotonic(), why_not))
-    clips = scaled(own.clips, folder)
+    clips, places, _ = scaled(own.clips, folder)
     features = frozen_features(
         parent, clips, out / "features", weights=file_digest(start), device=processes.device,
         count=count,
@@ -168,7 +168,10 @@ def train_own(
         first, _ = _calibrated(probed, settings.sparsity)
         save_checkpoint(probe.model, there, {**facts, **probe.facts, "temperature": first})
         say(f"{there} is the probe; `lookwhen export` makes a bundle of it")
-        tuning = _Tuning(features, parent, start, out / "finetune", settings, processes, data, say)
+        tuning = _Tuning(
+            features, own.clips.subset(places), choice.name, parent, start, out / "finetune",
+            settings, processes, data, say,
+        )  # fmt: skip
         best = tuning.carry_out(timing.step, until - _END) or probe
     temperature, errors = _calibrated(best.predicted, settings.sparsity)
     say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
@@ -185,7 +188,10 @@ def train_own(
         "calibration_error": {"before": errors[0], "after": errors[1]},
     }
     if own.test is not None:
-        measured = predict_clips(best.model, scaled(own.test, test_folder), processes)
+        test = own.test.subset(scaled(own.test, test_folder).places)
+        (measured,) = predict_clips(
+            [best.model], test, choice.name, processes, workers=settings.workers
+        )
         say(f"test: {said(measured, settings.sparsity)}")
         report["test"] = as_json(measured)
     checkpoint = out / "checkpoint.safetensors"
@@ -265,6 +271,8 @@ class _Tuning:
     """Fine-tuning, and the probe that it must beat on the clips held out."""
 
     features: FrozenFeatures
+    originals: DataSet  # of the features' pictures, in their order
+    framing: Framing
     parent: LookWhen
     start: Path
     out: Path
@@ -298,7 +306,10 @@ class _Tuning:
         if not done.whole:
             self.say("time was over before the last step: the best step so far is taken")
         model, facts = load_checkpoint(done.checkpoint)
-        ours, theirs = (predict_clips(one, held, self.processes) for one in (model, probe))
+        ours, theirs = predict_clips(
+            [model, probe], self.originals.subset(places_of(held, clips)), self.framing,
+            self.processes, workers=self.settings.workers,
+        )  # fmt: skip
         self.say(f"fine-tuned, held out: {said(ours, self.settings.sparsity)}")
         self.say(f"the probe on these:   {said(theirs, self.settings.sparsity)}")
         if _quality(ours) <= _quality(theirs):

@@ -1,5 +1,6 @@
 """Framing by a rule, and pictures scaled once, of real, tiny videos."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,17 @@ import pytest
 import torch
 from small_network import SMALL
 
-from bundle.sampling import Framing
-from training.datasets import DataSet, DataSetError, Entry, TooManyLost, TopOne, evaluation_batches
+from bundle.sampling import Framing, Views
+from training.datasets import (
+    Batch,
+    DataSet,
+    DataSetError,
+    Entry,
+    TooManyLost,
+    TopOne,
+    evaluation_batches,
+)
+from training.evaluation import Answer, Method, Setting, measure
 from training.moving_things.encode import encode
 from training.own.cache import missing, scale
 from training.own.framing import Looked, choose_framing, frame_whole, look
@@ -111,3 +121,33 @@ def test_scaling_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         scale(broken, tmp_path / "none", "crop", SMALL, lost_share=1, only=8)
     with pytest.raises(DataSetError, match="pictures of another framing"):
         scale(clips, out, "squash", SMALL, lost_share=0.5)
+
+
+class Recording(Method):
+    """Answers nothing and keeps the views that it is shown."""
+
+    config = SMALL
+    settings = (Setting("none", "none"),)
+    network = torch.nn.Identity()
+    framing: Framing = "squash"
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    def answer(self, batch: Batch) -> Iterator[Answer]:
+        self.seen.append(batch.frames)
+        rows = len(batch.frames)
+        nothing = torch.zeros(rows, dtype=torch.int64)
+        yield Answer(torch.zeros(rows, 2), nothing, nothing, None)
+
+
+def test_a_network_is_measured_on_what_it_was_trained_to_see(tmp_path: Path) -> None:
+    clips = dataset(clip(tmp_path / "a.mp4", 64, 112, 0.0))
+    method = Recording()
+    measure(method, clips)
+    assert method.seen[0][..., :8, :].amax() > 200  # the square at the side
+    scaled = scale(clips, tmp_path / "pictures", "squash", SMALL, lost_share=0)
+    (batch,) = evaluation_batches(scaled.clips, SMALL, batch=1, workers=0)
+    assert (batch.frames.float() - method.seen[0].float()).abs().mean() < 3
+    with pytest.raises(ValueError, match="measure it with --views 2x1"):
+        measure(method, clips, views=Views(2, 3))

@@ -82,7 +82,7 @@ def test_the_head_in_the_network_says_what_the_probe_says(
     )
     head = learn_head(features, range(len(clips)), seed=0)
     model = with_probe(parent, head, clips.labels)
-    predicted = predict_clips(model, clips, ALONE)
+    (predicted,) = predict_clips([model], clips, "crop", ALONE)
     for sparsity, video in features.video.items():
         with torch.inference_mode():
             expected = head(video)
