@@ -16,11 +16,11 @@ from onnxscript import ir, opset20
 from torch import Tensor, nn
 
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
-from export.selectors import WeightlessSelector
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from networks.config import NetworkConfig
 from networks.network import VideoNetwork
+from networks.selectors import ClipSelector
 
 # Up to opset 22 attention is spelled out in basic operators (see `_attention`), which every
 # execution provider has; from 23 on it is one operator that some still lack.
@@ -172,8 +172,8 @@ def network_to_onnx(
     )
 
 
-def weightless_selector_to_onnx(selector: WeightlessSelector, *, opset: int = OPSET) -> bytes:
-    """Export a selector without weights; it gives ``scores`` and no context."""
+def clip_selector_to_onnx(selector: ClipSelector, *, opset: int = OPSET) -> bytes:
+    """Export a published network's selector; it gives ``scores`` and no context."""
     clip_small = torch.zeros(2, *selector.given.shape, dtype=torch.uint8)
     return _to_onnx(
         selector,

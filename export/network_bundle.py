@@ -17,7 +17,6 @@ from bundle.schema import (
     SCHEMA_VERSION,
     SELECTOR_FILE,
     AccuracyPoint,
-    Downscale,
     Geometry,
     Licence,
     Macs,
@@ -31,17 +30,19 @@ from bundle.schema import (
     WeightsSource,
 )
 from export.accuracy import DEFAULT_VIEWS
-from export.graphs import OPSET, network_to_onnx, weightless_selector_to_onnx
+from export.graphs import OPSET, clip_selector_to_onnx, network_to_onnx
 from export.pack import file_digests, write_bundle
 from export.parity import Check, check_network
-from export.selectors import SelectorInput, WeightlessSelector, make_selector
-from networks.config import NetworkConfig
+from networks.learned_selector import LearnedSelector
 from networks.macs import cost
 from networks.network import VideoNetwork
+from networks.selectors import ClipSelector, downscaling, make_selector, selector_input
 
 # Published of dense checkpoints that nobody tuned: 2 points less at half the tokens, 11 at a
 # quarter, 22 at a twelfth (FluxViT's table 1, arXiv 2503.14237).
 UNTUNED = SparsityRange(lowest=0.0, highest=0.6, default=0.3, basis="untuned")
+# After a tuning with several K, 4 points less at a quarter of the tokens (the same table).
+TUNED = SparsityRange(lowest=0.0, highest=0.85, default=0.5, basis="tuned")
 
 # Graphs below protobuf's 2 GiB are whole. Weights are nearly all of a graph; the rest fits between.
 LARGEST_WHOLE_BYTES = 2_000_000_000
@@ -58,49 +59,31 @@ class NetworkGraphs:
         checks: the comparisons with torch, all of which agree.
     """
 
-    chooser: WeightlessSelector
+    chooser: ClipSelector
     selector: bytes
     extractor: bytes
     weights: Path | None
     checks: list[Check]
 
 
-def downscale_of(config: NetworkConfig) -> Downscale:
-    """By how much smaller a selector sees a view: one small frame for each step of the grid.
-
-    Raises:
-        ValueError: no bundle has such a selector.
-    """
-    if config.tubelet not in (1, 2):
-        raise ValueError(
-            f"{config.name}: its tokens span {config.tubelet} frames, and a selector sees one or "
-            "two as one"
-        )
-    return Downscale(time=1 if config.tubelet == 1 else 2, space=1 if config.patch % 2 else 2)
-
-
-def selector_input(config: NetworkConfig) -> SelectorInput:
-    """What a selector without weights sees of a network's views."""
-    return SelectorInput(config.grid, config.patch // downscale_of(config).space)
-
-
 @contextmanager
 def export_network(
     network: VideoNetwork,
-    selector: str,
+    selector: str | LearnedSelector,
     *,
     seed: int = 0,
     opset: int = OPSET,
     largest_whole_bytes: int = LARGEST_WHOLE_BYTES,
 ) -> Iterator[NetworkGraphs]:
-    """Export a network with a selector without weights, and compare both with torch.
+    """Export a network with a selector, and compare both with torch.
 
     Weights over protobuf's limit lie in the folder for temporary files (``TMPDIR``) until the
     context ends.
 
     Args:
         network: what answers.
-        selector: one of :data:`export.selectors.SELECTORS`.
+        selector: one of :data:`networks.selectors.SELECTORS`, or one that was trained for the
+            network.
         seed: of the selector ``random``.
         opset: ONNX's.
         largest_whole_bytes: of weights that stay in the graph.
@@ -109,14 +92,18 @@ def export_network(
         ParityError: a graph does not answer what its module does.
         ValueError: the network's shape is no bundle's.
     """
-    chooser = make_selector(selector, selector_input(network.config), seed=seed)
+    chooser: ClipSelector
+    if isinstance(selector, LearnedSelector):
+        chooser = selector.eval()
+    else:
+        chooser = make_selector(selector, selector_input(network.config), seed=seed)
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     with tempfile.TemporaryDirectory(prefix="lookwhen-export-") as folder:
         weights = None
         if size > largest_whole_bytes:
             weights = Path(folder) / EXTRACTOR_WEIGHTS_FILE
         extractor = network_to_onnx(network.eval(), opset=opset, weights=weights)
-        graph = weightless_selector_to_onnx(chooser, opset=opset)
+        graph = clip_selector_to_onnx(chooser, opset=opset)
         checks = check_network(network, chooser, graph, extractor, weights)
         yield NetworkGraphs(chooser, graph, extractor, weights, checks)
 
@@ -138,6 +125,7 @@ def write_network_bundle(
     """Write an exported network as a bundle directory; see :func:`export.pack.write_bundle`."""
     config = network.config
     price = cost(config)
+    time, space = downscaling(config)
     files: dict[str, bytes | Path] = {
         SELECTOR_FILE: graphs.selector, EXTRACTOR_FILE: graphs.extractor,
     }  # fmt: skip
@@ -169,7 +157,7 @@ def write_network_bundle(
         ),
         normalisation=Normalisation(mean=list(config.mean), std=list(config.std)),
         selector=SelectorFacts.model_validate(
-            {"kind": selector, "downscale": downscale_of(config)}
+            {"kind": selector, "downscale": {"time": time, "space": space}}
         ),
         sparsity=sparsity,
         macs=Macs(

@@ -14,10 +14,10 @@ from bundle.geometry import downscale, gather_patches
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
 from bundle.tokens import select_top_k, tokens_to_keep
 from export.graphs import ExtractorGraph, NetworkGraph, example_inputs, network_inputs
-from export.selectors import WeightlessSelector
 from model.classifier import LookWhen
 from model.selection import gather_tokens
 from networks.network import VideoNetwork
+from networks.selectors import ClipSelector
 
 # On logits divided by their standard deviation where that exceeds one, in fp32.
 TOLERANCE = 1e-4
@@ -136,14 +136,14 @@ def check(model: LookWhen, selector: bytes, extractor: bytes, *, seed: int = 0) 
 
 def check_network(
     network: VideoNetwork,
-    chooser: WeightlessSelector,
+    chooser: ClipSelector,
     selector: bytes,
     extractor: bytes,
     weights: Path | None = None,
     *,
     seed: int = 0,
 ) -> list[Check]:
-    """:func:`check` for a published network and a selector without weights.
+    """:func:`check` for a published network and its selector.
 
     Args:
         network, chooser: what was exported.

@@ -1,4 +1,8 @@
-"""Our own files of published networks: safetensors, the configuration in the metadata."""
+"""Our own files of published networks: safetensors, the configuration in the metadata.
+
+A selector that was trained for a network lies in the same file: what it chooses by is of no use to
+another one.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,28 +12,55 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.checkpoint import CheckpointError
 from model.writing import whole_file
 from networks.building import build_network
 from networks.config import NetworkConfig
+from networks.learned_selector import LearnedSelector, LearnedSelectorConfig
+from networks.lite import LiteSelector
 from networks.network import VideoNetwork
 
 _CONFIG_KEY = "lookwhen_network"
 _FACTS_KEY = "lookwhen_facts"
+_SELECTOR_KEY = "lookwhen_selector"
+_SELECTOR_PREFIX = "selector."
+
+# A selector that was trained for a network.
+TrainedSelector = LearnedSelector | LiteSelector
 
 
-def save_network(network: VideoNetwork, path: Path, facts: Mapping[str, Any]) -> None:
+def save_network(
+    network: VideoNetwork,
+    path: Path,
+    facts: Mapping[str, Any],
+    selector: TrainedSelector | None = None,
+) -> None:
     """Write weights and configuration, and ``facts`` (JSON) about where they come from.
 
     The file appears under its name only when it is whole.
+
+    Args:
+        network: what is written.
+        path: of the file.
+        facts: for :func:`load_network`.
+        selector: one that was trained for the network, for :func:`load_selector`.
     """
     metadata = {
         _CONFIG_KEY: json.dumps(network.config.as_json()),
         _FACTS_KEY: json.dumps(dict(facts)),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    if selector is not None:
+        described = {"kind": "lite"}
+        if isinstance(selector, LearnedSelector):
+            described = {"kind": "learned", **selector.as_json()}
+        metadata[_SELECTOR_KEY] = json.dumps(described)
+        tensors |= {
+            _SELECTOR_PREFIX + name: tensor.detach().contiguous()
+            for name, tensor in selector.state_dict().items()
+        }
     with whole_file(path) as part:
         save_file(tensors, part, metadata)
 
@@ -50,10 +81,60 @@ def load_network(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
         CheckpointError: not a safetensors file, not one of these, or weights that do not fit the
             configuration beside them.
     """
-    path = Path(path)
+    metadata, tensors = _read(Path(path))
+    own = {
+        name: tensor for name, tensor in tensors.items() if not name.startswith(_SELECTOR_PREFIX)
+    }
+    try:
+        config = NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY]))
+        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
+    try:
+        return network_of(config, own), facts
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def load_selector(path: Path) -> TrainedSelector | None:
+    """The selector that was trained for the network in a file, in ``eval`` mode; None without one.
+
+    Raises:
+        CheckpointError: as :func:`load_network`.
+    """
+    metadata, tensors = _read(Path(path))
+    if _SELECTOR_KEY not in metadata:
+        return None
+    try:
+        described = json.loads(metadata[_SELECTOR_KEY])
+        kind = described.pop("kind", None)
+        selector: TrainedSelector
+        if kind == "lite":
+            selector = LiteSelector(NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY])))
+        elif kind == "learned":
+            selector = LearnedSelector(LearnedSelectorConfig.from_json(described))
+        else:
+            raise ValueError(f"there is no kind {kind!r}")
+    except (AttributeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its selector is not usable ({error})") from None
+    own = {
+        name.removeprefix(_SELECTOR_PREFIX): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_SELECTOR_PREFIX)
+    }
+    try:
+        _check_fit(selector, own, "its selector")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    selector.load_state_dict(own)
+    return selector.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that holds a network's configuration."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata: dict[str, str] = file.metadata() or {}
         tensors = load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
@@ -61,15 +142,7 @@ def load_network(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error})") from None
     if _CONFIG_KEY not in metadata:
         raise CheckpointError(f"{path}: holds no network's configuration")
-    try:
-        config = NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY]))
-        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
-    try:
-        return network_of(config, tensors), facts
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return metadata, tensors
 
 
 def network_of(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> VideoNetwork:
@@ -79,19 +152,23 @@ def network_of(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> VideoNet
         CheckpointError: a tensor is missing, unknown, or of another shape.
     """
     with torch.device("meta"):
-        expected = {
-            name: tensor.shape for name, tensor in build_network(config).state_dict().items()
-        }
+        shape = build_network(config)
+    _check_fit(shape, tensors, config.name)
+    network = build_network(config)  # on a real device: buffers that are not saved are made here
+    network.load_state_dict(dict(tensors), assign=True)
+    return network.eval()
+
+
+def _check_fit(module: nn.Module, tensors: Mapping[str, Tensor], name_of: str) -> None:
+    """Raise CheckpointError unless these are the module's tensors."""
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise CheckpointError(f"the tensor {name} is missing")
         if name not in expected:
-            raise CheckpointError(f"the tensor {name} is not one of {config.name}")
+            raise CheckpointError(f"the tensor {name} is not one of {name_of}")
         if tensors[name].shape != expected[name]:
             raise CheckpointError(
                 f"the tensor {name} is {list(tensors[name].shape)}, "
-                f"{config.name} needs {list(expected[name])}"
+                f"{name_of} needs {list(expected[name])}"
             )
-    network = build_network(config)  # on a real device: buffers that are not saved are made here
-    network.load_state_dict(dict(tensors), assign=True)
-    return network.eval()

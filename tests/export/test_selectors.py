@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.tokens import select_top_k
-from export.graphs import weightless_selector_to_onnx
-from export.selectors import SELECTORS, SelectorInput, make_selector
+from export.graphs import clip_selector_to_onnx
+from networks.selectors import SELECTORS, SelectorInput, make_selector
 
 GIVEN = SelectorInput((8, 4, 4), 8)
 
@@ -30,7 +30,7 @@ def scores_of(kind: str, clip: NDArray[np.uint8], given: SelectorInput = GIVEN) 
 @pytest.mark.parametrize("kind", SELECTORS)
 def test_a_graph_answers_exactly_what_its_module_does(kind: str) -> None:
     selector = make_selector(kind, GIVEN, seed=3)
-    graph = weightless_selector_to_onnx(selector)
+    graph = clip_selector_to_onnx(selector)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for clip in (a_clip(), a_clip(1)[:1], np.zeros((3, *GIVEN.shape), np.uint8)):
         (ours,) = session.run(["scores"], {"clip_small": clip})

@@ -1,4 +1,4 @@
-"""Selectors without weights, for public checkpoints, which have none of their own.
+"""Selectors of published networks; those without weights, for checkpoints that have none.
 
 All take ``clip_small``, uint8 [B, t, H', W', 3], of which a small frame is exactly one step of the
 grid of tokens and a cell of ``H' / rows`` by ``W' / columns`` pixels is one token, and give scores,
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from networks.backbone import BackboneConfig
 
 # Distances that `unique` holds at a time for a clip: 16 MB of them.
 _DISTANCES = 2**22
@@ -55,12 +57,12 @@ class SelectorInput:
         return steps * height * width * channels
 
 
-class WeightlessSelector(nn.Module):
-    """The common base.
+class ClipSelector(nn.Module):
+    """What scores the tokens of a network by its small clips.
 
     Attributes:
-        macs: multiply-accumulates for one view. A pixel value that is compared and added up counts
-            as one: not much, but all that there is.
+        given: what it sees.
+        macs: multiply-accumulates for one view.
     """
 
     def __init__(self, given: SelectorInput) -> None:
@@ -71,6 +73,14 @@ class WeightlessSelector(nn.Module):
     def forward(self, clip_small: Tensor) -> Tensor:
         """uint8 [B, t, H', W', 3] -> float [B, N]."""
         raise NotImplementedError
+
+
+class WeightlessSelector(ClipSelector):
+    """The common base of those without weights.
+
+    To their ``macs`` a pixel value that is compared and added up counts as one: not much, but all
+    that there is.
+    """
 
 
 class ChangeSelector(WeightlessSelector):
@@ -215,3 +225,25 @@ def make_selector(kind: str, given: SelectorInput, *, seed: int = 0) -> Weightle
     if kind not in _SELECTORS:
         raise ValueError(f"there is no selector {kind!r}, but {', '.join(SELECTORS)}")
     return _SELECTORS[kind](given, seed).eval()
+
+
+def downscaling(config: BackboneConfig) -> tuple[int, int]:
+    """How many frames, and how many rows and columns, become one in the clip that a selector sees.
+
+    A small frame is one step of the grid, so that every token has a cell of its own.
+
+    Raises:
+        ValueError: no bundle has such a selector.
+    """
+    if config.tubelet not in (1, 2):
+        raise ValueError(
+            f"{config.name}: its tokens span {config.tubelet} frames, and a selector sees one or "
+            "two as one"
+        )
+    return config.tubelet, 1 if config.patch % 2 else 2
+
+
+def selector_input(config: BackboneConfig) -> SelectorInput:
+    """What a selector sees of a network's views."""
+    _, space = downscaling(config)
+    return SelectorInput(config.grid, config.patch // space)
