@@ -7,11 +7,15 @@ import click
 from pydantic import ValidationError
 
 from bundle.reader import BundleError
+from bundle.schema import Manifest
 from export.accuracy import AccuracyError, read_accuracy
 from export.bundling import export_bundle
 from export.graphs import FUSED_ATTENTION_OPSET, OPSET
-from export.parity import ParityError
+from export.parity import Check, ParityError
+from export.tuned import export_tuned
 from model.checkpoint import CheckpointError, load_checkpoint
+from model.macs import cost
+from networks.checkpoint import holds_network
 from startup.console import Command
 
 
@@ -52,30 +56,23 @@ def main(
     Both graphs are compared with the torch model at several numbers of tokens, batch sizes and
     mixed lengths; a bundle that differs is not written.
     """
+    opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
     try:
-        model, facts = load_checkpoint(checkpoint)
-        if len(model.config.labels) < 2:
-            raise click.ClickException(f"{checkpoint}: has no classification head to export")
-        if (task := facts.get("task", "TopOne")) != "TopOne":
-            raise click.ClickException(
-                f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
-                "softmax over all of them, so its scores would mean nothing"
+        if holds_network(checkpoint):
+            manifest, checks = export_tuned(
+                checkpoint,
+                _digest(checkpoint),
+                out,
+                name=name,
+                version=version,
+                default_sparsity=default_sparsity,
+                accuracy=accuracy,
+                opset=opset,
             )
-        points = []
-        if accuracy is not None:
-            points = read_accuracy(accuracy, _digest(checkpoint), model.config)
-        manifest, checks = export_bundle(
-            model,
-            facts,
-            out,
-            name=name or model.config.name,
-            version=version,
-            default_sparsity=(
-                model.config.lowest_sparsity if default_sparsity is None else default_sparsity
-            ),
-            accuracy=points,
-            opset=FUSED_ATTENTION_OPSET if fused_attention else OPSET,
-        )
+        else:
+            manifest, checks = _lookwhen(
+                checkpoint, out, name, version, default_sparsity, accuracy, opset
+            )
     except (
         AccuracyError,
         CheckpointError,
@@ -93,6 +90,40 @@ def main(
     click.echo(f"{len(checks)} comparisons with torch agree; the widest is {worst.difference:.1e}")
     click.echo(f"  ({worst.what})")
     click.echo(f"wrote {manifest.name} {manifest.version}, {size:.1f} MB, to {out}")
+
+
+def _lookwhen(
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    version: str,
+    default_sparsity: float | None,
+    accuracy: Path | None,
+    opset: int,
+) -> tuple[Manifest, list[Check]]:
+    model, facts = load_checkpoint(checkpoint)
+    if len(model.config.labels) < 2:
+        raise click.ClickException(f"{checkpoint}: has no classification head to export")
+    if (task := facts.get("task", "TopOne")) != "TopOne":
+        raise click.ClickException(
+            f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
+            "softmax over all of them, so its scores would mean nothing"
+        )
+    points = []
+    if accuracy is not None:
+        points = read_accuracy(accuracy, _digest(checkpoint), model.config, cost(model.config))
+    return export_bundle(
+        model,
+        facts,
+        out,
+        name=name or model.config.name,
+        version=version,
+        default_sparsity=(
+            model.config.lowest_sparsity if default_sparsity is None else default_sparsity
+        ),
+        accuracy=points,
+        opset=opset,
+    )
 
 
 def _digest(path: Path) -> str:

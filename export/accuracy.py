@@ -15,7 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from bundle.schema import AccuracyPoint
 from bundle.tokens import tokens_to_keep
 from model.config import ModelConfig
-from model.macs import cost
+from model.macs import Cost
+from networks.config import NetworkConfig
 
 # What a bundle's service does when nobody asks for more; see export.pack.
 DEFAULT_VIEWS = "1x1"
@@ -25,13 +26,21 @@ class AccuracyError(Exception):
     """An evaluation that does not tell what the bundle would; the text says why."""
 
 
-def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[AccuracyPoint]:
+def read_accuracy(
+    path: Path,
+    digest: str,
+    config: ModelConfig | NetworkConfig,
+    price: Cost,
+    selected_by: str = "selector",
+) -> list[AccuracyPoint]:
     """Read an evaluation's points.
 
     Args:
         path: what ``lookwhen train evaluate`` wrote.
         digest: SHA-256 of the checkpoint that is exported.
         config: the checkpoint's.
+        price: what the bundle costs.
+        selected_by: what chooses the bundle's tokens.
 
     Raises:
         AccuracyError: no evaluation, or one of something else than the bundle: another checkpoint,
@@ -43,7 +52,7 @@ def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[Accuracy
         raise AccuracyError(f"{path}: is not an evaluation ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("points"), list):
         raise AccuracyError(f"{path}: is not an evaluation; `lookwhen train evaluate` writes one")
-    for wrong in _differences(document, digest, config):
+    for wrong in _differences(document, digest, config, price, selected_by):
         raise AccuracyError(f"{path}: {wrong}")
     known = set(AccuracyPoint.model_fields)
     try:
@@ -54,7 +63,13 @@ def read_accuracy(path: Path, digest: str, config: ModelConfig) -> list[Accuracy
         raise AccuracyError(f"{path}: its points are no figures of top-1 ({error})") from None
 
 
-def _differences(document: dict[str, Any], digest: str, config: ModelConfig) -> Iterator[str]:
+def _differences(
+    document: dict[str, Any],
+    digest: str,
+    config: ModelConfig | NetworkConfig,
+    price: Cost,
+    selected_by: str,
+) -> Iterator[str]:
     """What the evaluation is of, and the bundle is not: most telling first."""
     if "pooled" in document:
         yield "pools the folds of several checkpoints; a bundle tells the accuracy of its own alone"
@@ -66,10 +81,11 @@ def _differences(document: dict[str, Any], digest: str, config: ModelConfig) -> 
             f"was measured with {_said(views)} views, and the bundle takes {DEFAULT_VIEWS} unless "
             f"it is asked for more; measure again with --views {DEFAULT_VIEWS}"
         )
-    if (by := document.get("selected_by")) != "selector":
+    if (by := document.get("selected_by")) != selected_by:
+        ours = "its selector" if selected_by == "selector" else selected_by
         yield (
             f"was measured on tokens that were selected by {_said(by)}, and the bundle's are "
-            "selected by its selector; measure again without --by and --baseline"
+            f"selected by {ours}; measure again without --by and --baseline"
         )
     if (precision := document.get("precision")) != "float32":
         yield (
@@ -80,11 +96,13 @@ def _differences(document: dict[str, Any], digest: str, config: ModelConfig) -> 
         yield f"measures {_said(headline)}, and a bundle tells top-1"
     if document.get("labels") != list(config.labels):
         yield "has other labels than the checkpoint"
-    yield from _wrong_points(document, config)
+    yield from _wrong_points(document, config, price)
 
 
-def _wrong_points(document: dict[str, Any], config: ModelConfig) -> Iterator[str]:
-    price, seen = cost(config), set[float]()
+def _wrong_points(
+    document: dict[str, Any], config: ModelConfig | NetworkConfig, price: Cost
+) -> Iterator[str]:
+    seen = set[float]()
     if not document["points"]:
         yield "has no points"
     for number, point in enumerate(document["points"], start=1):

@@ -62,6 +62,12 @@ TRAIN = TrainGroup(
                 "Pre-train on the clips of KIND at PATH; write state, log and checkpoint to OUT."),
         _trains("finetune", "training.finetune.__main__:main",
                 "Train CHECKPOINT on the labels of a data set; write checkpoints to OUT."),
+        _trains("tune", "training.tune.__main__:main",
+                "Tune CHECKPOINT, a published network, for part of its tokens, and train its "
+                "selector."),
+        _trains("lite", "training.lite.__main__:main",
+                "Train LITE's selector for CHECKPOINT, a published network, and tune the network "
+                "to it."),
         _trains("builtin", "training.moving_things.supervised.command:main",
                 "Train the built-in model on the rendered clips in DATA; write it to OUT."),
         _trains("probe", "training.probe.__main__:main",

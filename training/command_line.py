@@ -42,8 +42,8 @@ def errors_for_people() -> Iterator[None]:
 
 def run_training(
     train: Callable[[Processes], list[str]],
-    predict: Callable[[int, int], Forecast],
-    measured: Callable[[], ModelConfig],
+    predict: Callable[[int, int], Forecast] | None,
+    measured: Callable[[], ModelConfig] | None,
     *,
     device: str,
     machine: Machine | None,
@@ -53,8 +53,8 @@ def run_training(
     Args:
         train: with these processes; gives what process 0 says at the end.
         predict: given how many processes there are, and the bytes of the numbers that their matrix
-            products multiply.
-        measured: the network by which the device's throughput is measured.
+            products multiply; None where it is not counted.
+        measured: the network by which the device's throughput is measured; None as ``predict``.
         device: as for :func:`training.processes.choose_device`.
         machine: what to predict for; None to train.
 
@@ -64,10 +64,13 @@ def run_training(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with errors_for_people():
         if machine is not None:
+            if predict is None or measured is None:
+                raise ValueError("--predict counts LookWhen's own networks, not published ones")
             tell(predict(machine.gpus, machine.low), machine, device, measured())
             return
         with join_processes(device) as processes:
-            warn(lambda low: predict(processes.world, low), processes)
+            if predict is not None:
+                warn(functools.partial(predict, processes.world), processes)
             said = train(processes)
     if processes.first:
         for line in said:

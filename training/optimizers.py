@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.config import ModelConfig
+from networks.config import NetworkConfig
 
 _BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 # The blocks of Video Swin, whose names are torchvision's.
 _SWIN_BLOCK = re.compile(r"\bfeatures\.\d+\.\d+\.(attn|mlp)\..*weight$")
+# What stands in front of the first block.
+_EMBEDDED = {"embedding", "position", "positions", "class_token", "prefix"}
 
 
 def build_optimizers(
@@ -111,18 +114,23 @@ def _groups(
 
 
 def layer_scales(
-    model: nn.Module, config: ModelConfig, decay: float, *, selector: float = 1.0
+    model: nn.Module,
+    config: ModelConfig | NetworkConfig,
+    decay: float,
+    *,
+    selector: float = 1.0,
 ) -> dict[str, float]:
-    """Shares of the learning rate by depth, for the parameters of a LookWhen by their names.
+    """Shares of the learning rate by depth, for the parameters of a network by their names.
 
-    Within the extractor the final norm and the head get all of the rate, the last block ``decay``
-    of it, the one before ``decay ** 2``, down to the embedding. Source: layer-wise decay as in
-    BEiT and VideoMAE, whose final norm goes with the head too. The selector is a network with an
-    output of its own, so it counts from its own head: our choice, because counted from the
-    classifier's it would not move at all.
+    Within the extractor, or a published network, the final norm and the head get all of the rate,
+    the last block ``decay`` of it, the one before ``decay ** 2``, down to the embedding. Source:
+    layer-wise decay as in BEiT and VideoMAE, whose final norm goes with the head too. The selector
+    is a network with an output of its own, so it counts from its own head: our choice, because
+    counted from the classifier's it would not move at all.
 
     Args:
-        model: a LookWhen, or a module that holds one.
+        model: a LookWhen or a published network, or a module that holds one.
+        config: of that network.
         decay: 1 gives every depth the same rate.
         selector: share that the selector's rates are of the extractor's.
 
@@ -133,13 +141,16 @@ def layer_scales(
         raise ValueError(f"the layer-wise decay must lie in (0, 1], got {decay}")
     scales = {}
     for name, _ in model.named_parameters():
-        mine = "selector" in name.split(".")
-        depth = config.selector_depth if mine else config.extractor_depth
         parts = name.split(".")
+        mine = "selector" in parts
+        if isinstance(config, NetworkConfig):
+            depth = config.depth
+        else:
+            depth = config.selector_depth if mine else config.extractor_depth
         block = _BLOCK.search(name)
         if block is not None:
             below_head = depth - int(block[1])
-        elif {"embedding", "position", "prefix"} & set(parts):
+        elif _EMBEDDED & set(parts):
             below_head = depth + 1
         else:
             below_head = 0

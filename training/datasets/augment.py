@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bundle.sampling import frame_shares
-from model.config import ModelConfig
+from bundle.sampling import Views
 from training.datasets.close_ups import close_up_box
 from training.datasets.decoding import open_clip
 from training.datasets.entries import Entry
+from training.datasets.shapes import ViewConfig, plan_of
 from video.framing import Box, Frame, resize
 
 # What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
@@ -39,7 +39,7 @@ class Augmenting(Protocol):
     def view(
         self,
         entry: Entry,
-        config: ModelConfig,
+        config: ViewConfig,
         mirror: Mapping[int, int] | None,
         rng: np.random.Generator,
     ) -> View:
@@ -62,7 +62,8 @@ class Augmentation:
     because what moves in a clip is small and must stay in; colours change little, because colour
     may tell the label.
 
-    jitter: take each frame from anywhere in its segment of the clip, not from its middle.
+    jitter: take each frame from anywhere in its segment of the clip, not from its middle; of
+        networks that look at windows, any window, not the middle one.
     area: least and most of the picture that a crop covers.
     aspect: least and most width over height of a crop, before it is made square.
     flip: flip every other view left-right, if the data set allows it.
@@ -101,14 +102,13 @@ class Augmentation:
     def view(
         self,
         entry: Entry,
-        config: ModelConfig,
+        config: ViewConfig,
         mirror: Mapping[int, int] | None,
         rng: np.random.Generator,
     ) -> View:
         """See :meth:`Augmenting.view`."""
-        clip, T = open_clip(entry), config.frames
-        chosen = jittered_shares(T, rng) if self.jitter else frame_shares(T, 1)[0]
-        frames = [clip.at(share) for share in chosen.tolist()]
+        clip = open_clip(entry)
+        frames = [clip.at(share) for share in self.times(clip.count, config, rng).tolist()]
         first = frames[0]
         height, width = first.height, first.width
         close = self.close_ups > 0 and rng.random() < self.close_ups
@@ -132,6 +132,22 @@ class Augmentation:
             view = view[:, :, ::-1]
             labels = tuple(mirror.get(label, label) for label in labels)
         return View(jitter_colours(np.ascontiguousarray(view), self, rng), labels)
+
+    def times(
+        self, clip_frames: int, config: ViewConfig, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """When a view's frames are taken: ascending shares of the clip's duration, float64 [T]."""
+        plan = plan_of(config, Views(1, 1))
+        if not self.jitter:
+            middles: NDArray[np.float64] = plan.shares(clip_frames)[0]
+            return middles
+        if plan.stride is None:
+            return jittered_shares(plan.frames, rng)
+        room = max(0, clip_frames - ((plan.frames - 1) * plan.stride + 1))
+        start = int(rng.integers(room + 1))
+        window = np.minimum(start + np.arange(plan.frames) * plan.stride, clip_frames - 1)
+        shares: NDArray[np.float64] = (window + 0.5) / clip_frames
+        return shares
 
 
 def _as_large_as(first: Frame, frame: Frame) -> Frame:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import ModelConfig
+from training.datasets.shapes import ViewConfig
 
 
 class Store(Protocol):
@@ -43,13 +43,13 @@ def open_store(opener: StoreOpener, path: Path) -> Store:
     return opener(path)
 
 
-def moving_tokens(mask: NDArray[np.bool_], config: ModelConfig) -> NDArray[np.bool_]:
-    """A store's mask on the grid of tokens: bool [T, cells, cells] -> [T, rows, columns].
+def moving_tokens(mask: NDArray[np.bool_], config: ViewConfig) -> NDArray[np.bool_]:
+    """A store's mask on the grid of tokens: bool [T, cells, cells] -> [steps, rows, columns].
 
-    A token moves where the thing covers at least an eighth of it.
+    A token moves where the thing covers at least an eighth of it, in any of its frames.
     """
-    T, rows, columns = config.grid
-    cells = mask.shape[1]
-    share = mask.reshape(T, rows, cells // rows, columns, cells // columns).mean(axis=(2, 4))
-    moving: NDArray[np.bool_] = share >= 1 / 8
+    steps, rows, columns = config.grid
+    frames, cells, _ = mask.shape
+    share = mask.reshape(frames, rows, cells // rows, columns, cells // columns).mean(axis=(2, 4))
+    moving: NDArray[np.bool_] = (share >= 1 / 8).reshape(steps, -1, rows, columns).any(axis=1)
     return moving

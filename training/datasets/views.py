@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from bundle.geometry import downscale
 from bundle.sampling import Views
-from model.config import ModelConfig
 from training.datasets.augment import Augmentation, Augmenting
 from training.datasets.decoding import OpenClip, open_clip
 from training.datasets.entries import DataSet
 from training.datasets.errors import TooManyLost, UnreadableClip
 from training.datasets.ledger import LOST_SHARE, Ledger
 from training.datasets.loading import Steps, spawned_loader
+from training.datasets.shapes import ViewConfig, plan_of, small_clip_of
 from training.datasets.sharing import SharedEntries
 from video.facts import ViewPlan
 from video.framing import cut_views
@@ -30,10 +30,10 @@ _STAND_INS = 8
 class Batch(NamedTuple):
     """Views on their way to the network; a row is a view, the views of a clip follow each other.
 
-    frames uint8 [B, T, H, W, 3]; clip_small uint8 [B, T/2, H/2, W/2, 3]; target, one per row, as
-    the task stacks them; entry int64 [B], the clip's number in the data set; lost, the clips that
-    could not be read on the way, as (name, reason); moving bool [B, N], the tokens that really
-    move, None where the augmentation does not say.
+    frames uint8 [B, T, H, W, 3]; clip_small uint8 [B, t, H', W', 3], what the network's selector
+    sees of them; target, one per row, as the task stacks them; entry int64 [B], the clip's number
+    in the data set; lost, the clips that could not be read on the way, as (name, reason); moving
+    bool [B, N], the tokens that really move, None where the augmentation does not say.
     """
 
     frames: Tensor
@@ -61,15 +61,14 @@ class EntryViews(Dataset[_Item]):
     """The views of each entry; items are asked for by (entry, draw).
 
     ``draw`` seeds the augmentation; -1 means none: the views that a service would take (``plan``,
-    or else ``views`` as a LookWhen has them). In
-    training, another clip stands in for an unreadable one, so that every step has its whole batch;
-    in evaluation it is left out.
+    or else ``views`` as the network has them). In training, another clip stands in for an
+    unreadable one, so that every step has its whole batch; in evaluation it is left out.
     """
 
     def __init__(
         self,
         dataset: DataSet,
-        config: ModelConfig,
+        config: ViewConfig,
         *,
         views: Views = Views(1, 1),  # noqa: B008, frozen
         augmentation: Augmenting = Augmentation(),  # noqa: B008, frozen
@@ -79,8 +78,7 @@ class EntryViews(Dataset[_Item]):
         self.name, self.task, self.mirror = dataset.name, dataset.task, dataset.mirror
         self.entries, self.config = SharedEntries(dataset.entries), config
         self.augmentation, self.seed = augmentation, seed
-        size = config.size
-        self.plan = plan or ViewPlan(views.temporal, views.spatial, config.frames, size, size)
+        self.plan = plan or plan_of(config, views)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -152,7 +150,7 @@ class Batches:
 
 def training_batches(
     dataset: DataSet,
-    config: ModelConfig,
+    config: ViewConfig,
     *,
     batch: int,
     seed: int,
@@ -196,7 +194,7 @@ def training_batches(
 
 def evaluation_batches(
     dataset: DataSet,
-    config: ModelConfig,
+    config: ViewConfig,
     *,
     batch: int,
     workers: int,
@@ -213,8 +211,7 @@ def evaluation_batches(
     Args:
         batch: clips, not views, at a time.
         views: temporal times spatial views of each clip, such as 4x3.
-        plan: the views of a network that samples or frames clips otherwise than a LookWhen does, in
-            the place of ``views``.
+        plan: other views than those that ``config`` says, in the place of ``views``.
         lost_share: how many of the clips may be unreadable.
         rank, world: this process takes every ``world``-th clip, from ``rank`` on.
         pin: see :func:`training_batches`.
@@ -251,16 +248,18 @@ def _batches(
 ) -> Batches:
     # Of several processes each sees, and counts, its part.
     ledger = Ledger(views.name, max(1, len(views) // world), lost_share)
-    collate = _collate if finish is None else partial(_finished, finish)
+    collate = partial(_finished, small_clip_of(views.config), finish)
     return Batches(spawned_loader(views, items, workers, collate, pin), ledger, rows)
 
 
-def _finished(finish: Callable[[Batch], Any], items: list[_Item]) -> Any:
-    batch = _collate(items)
-    return finish(batch) if len(batch.entry) else batch
+def _finished(
+    smaller: tuple[int, int], finish: Callable[[Batch], Any] | None, items: list[_Item]
+) -> Any:
+    batch = _collate(items, smaller)
+    return batch if finish is None or not len(batch.entry) else finish(batch)
 
 
-def _collate(items: list[_Item]) -> Batch:
+def _collate(items: list[_Item], smaller: tuple[int, int]) -> Batch:
     lost = [clip for item in items for clip in item.lost]
     there = [item for item in items if item.frames is not None]
     if not there:
@@ -272,7 +271,7 @@ def _collate(items: list[_Item]) -> Batch:
     moving = [torch.from_numpy(item.moving) for item in there if item.moving is not None]
     return Batch(
         torch.from_numpy(frames),
-        torch.from_numpy(downscale(frames)),
+        torch.from_numpy(downscale(frames, *smaller)),
         torch.stack([item.target for item in there]).repeat_interleave(counts, dim=0),
         torch.tensor([item.entry for item in there]).repeat_interleave(counts),
         lost,

@@ -5,21 +5,29 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from networks.backbone import Backbone
+from networks.config import NetworkConfig
+from networks.lite import LiteSelector
 from training.baselines import (
     RLT,
     Baseline,
     BaselinePrediction,
     Dense,
-    DenseViT,
+    DenseConfig,
+    FewerFrames,
+    Lite,
     RandomDropping,
     ToMe,
     VidTLDR,
 )
 from training.baselines.merging import Merging
 from training.datasets import Batch
+from training.datasets.shapes import ViewConfig
 from training.evaluation.methods import Answer, Method, Setting
 
-BASELINES = "dense, random:SPARSITY, rlt[:TAU], tome:R[,R...], vid-tldr:R[,R...]"
+BASELINES = (
+    "dense, frames:N, random:SPARSITY, rlt[:TAU], tome:R[,R...], vid-tldr:R[,R...], lite:KEPT"
+)
 
 
 class BaselineMethod(Method):
@@ -41,8 +49,7 @@ class BaselineMethod(Method):
         # In one module, so that all of them follow to a device; the backbone is there once.
         self.baselines = [baseline for _, baseline in baselines]
         self.network = nn.ModuleList(self.baselines).eval()
-        assert isinstance(backbone, DenseViT)  # `load_method` hands in no other
-        self.config = backbone.config.twin
+        self.config = _views_of(backbone)
         # Only then are the positions of tokens those of LookWhen's.
         self._same_grid = backbone.config.grid == self.config.grid
 
@@ -59,6 +66,15 @@ class BaselineMethod(Method):
             )
 
 
+def _views_of(backbone: Backbone) -> ViewConfig:
+    """What a backbone's views look like."""
+    config = backbone.config
+    if isinstance(config, DenseConfig):
+        return config.twin
+    assert isinstance(config, NetworkConfig)  # there are no other backbones
+    return config
+
+
 def _macs(baseline: Baseline, kept: Tensor) -> Tensor:
     """What each row cost: int64 [R, depth + 1] -> int64 [R]."""
     rows = [tuple(row) for row in kept.tolist()]
@@ -66,10 +82,17 @@ def _macs(baseline: Baseline, kept: Tensor) -> Tensor:
     return torch.tensor([macs[row] for row in rows])
 
 
-def parse_baseline(text: str, backbone: DenseViT) -> tuple[Setting, Baseline]:
+def parse_baseline(
+    text: str, backbone: Backbone, lite: LiteSelector | None = None
+) -> tuple[Setting, Baseline]:
     """Read ``NAME`` or ``NAME:SETTING``, for instance ``tome:64,64,32``; see `BASELINES`.
 
     One number for the merging methods is meant for all layers, several for the first ones.
+
+    Args:
+        text: what is read.
+        backbone: what the method runs on.
+        lite: LITE's selector, where one was trained for the backbone.
 
     Raises:
         ValueError: an unknown name, or a setting that the method cannot have.
@@ -79,6 +102,17 @@ def parse_baseline(text: str, backbone: DenseViT) -> tuple[Setting, Baseline]:
         match name:
             case "dense" if not given:
                 return Setting("dense", "dense", 0.0), Dense(backbone)
+            case "frames":
+                fewer = FewerFrames(backbone, int(given))
+                share = fewer.frames / backbone.config.frames
+                return Setting("fewer frames", f"{fewer.frames} frames", 1 - share), fewer
+            case "lite":
+                if lite is None:
+                    raise ValueError(
+                        "the file holds no selector of LITE's; `lookwhen train lite` writes one"
+                    )
+                kept = float(given)
+                return Setting("LITE", f"K {kept:g}", 1 - kept), Lite(backbone, lite, kept)
             case "random":
                 sparsity = float(given)
                 return (

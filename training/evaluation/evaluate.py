@@ -6,8 +6,10 @@ per sparsity. Started by torchrun, every process takes its share of the clips::
     torchrun --nproc-per-node 8 --no-python lookwhen train evaluate CHECKPOINT kinetics \\
         ANNOTATIONS CLIPS out.json --split val --views 4x3 --bf16
 
-A dense network, trained by ``lookwhen train teachers``, is measured with the methods that
-make it cheaper, which are named by ``--baseline``::
+A published network (a file that ``lookwhen import --checkpoint`` wrote) is measured so, too; what
+selects needs no training then, such as ``--by group``. Any dense network, published or trained by
+``lookwhen train teachers``, is measured with the methods that make it cheaper, which are named by
+``--baseline``::
 
     lookwhen train evaluate DENSE STORE out.json --baseline dense --baseline random:0.9 \\
         --baseline rlt --baseline tome:64 --baseline vid-tldr:200,200,200,100
@@ -28,7 +30,12 @@ from rich.console import Console
 
 from bundle.sampling import Views
 from model.checkpoint import CheckpointError, load_checkpoint
+from networks.backbone import Backbone
+from networks.checkpoint import holds_network, load_network, load_selector
+from networks.learned_selector import LearnedSelector
+from networks.lite import LiteSelector
 from startup.console import Command
+from training.baselines import DenseViT
 from training.command_line import parse_views
 from training.datasets import KINDS, DataSet, DataSetError, TopOne
 from training.datasets.catalogue import kind_of
@@ -46,6 +53,7 @@ from training.evaluation import (
     summarise,
 )
 from training.evaluation.baselines import BASELINES
+from training.evaluation.networks import NETWORK_SELECTED_BY, NetworkMethod
 from training.evaluation.plots import PlotError, draw
 from training.evaluation.points import results_of
 from training.evaluation.predictions import write_predictions
@@ -106,24 +114,46 @@ def some_clips(dataset: DataSet, clips: int) -> DataSet:
 
 
 def load_method(
-    checkpoint: Path, sparsities: Sequence[float], by: str, baselines: Sequence[str]
-) -> Method:
-    """A checkpoint of LookWhen at some sparsities, or a dense network with some baselines.
+    checkpoint: Path, sparsities: Sequence[float], by: str | None, baselines: Sequence[str]
+) -> tuple[Method, str | None]:
+    """A network at some sparsities, or with some baselines; and what selects, None for those.
+
+    Args:
+        checkpoint: LookWhen's, a published network's, or a dense teacher's.
+        sparsities: for the first two.
+        by: what selects: by default the network's own selector, or without one ``group``, which
+            is ahead of the others without training in FluxViT's ablation.
+        baselines: in place of sparsities, see `BASELINES`.
 
     Raises:
         CheckpointError, TeacherError: what cannot be loaded, or has no classes.
         ValueError: settings that it cannot be run at.
     """
+    published = holds_network(checkpoint)
+    trained = load_selector(checkpoint) if published else None
+    method: Method
     if baselines:
-        backbone = load_video_teacher(checkpoint).network
-        method: Method = BaselineMethod([parse_baseline(text, backbone) for text in baselines])
+        backbone: Backbone
+        backbone = load_network(checkpoint)[0] if published else _teacher(checkpoint)
+        lite = trained if isinstance(trained, LiteSelector) else None
+        method, by = BaselineMethod([parse_baseline(b, backbone, lite) for b in baselines]), None
+    elif published:
+        network, _ = load_network(checkpoint)
+        learned = trained if isinstance(trained, LearnedSelector) else None
+        by = by or ("group" if learned is None else "selector")
+        method = NetworkMethod(network, sparsities, by=by, trained=learned)
     else:
         model, facts = load_checkpoint(checkpoint)
         framing = facts.get("framing", "crop")
+        by = by or "selector"
         method = LookWhenMethod(model, sparsities, by=by, framing=framing)
     if len(method.config.labels) < 2:
         raise CheckpointError(f"{checkpoint}: has no classification head to evaluate")
-    return method
+    return method, by
+
+
+def _teacher(checkpoint: Path) -> DenseViT:
+    return load_video_teacher(checkpoint).network
 
 
 def _source(data: Sequence[Path], **chosen: Any) -> Source:
@@ -160,17 +190,18 @@ def _source(data: Sequence[Path], **chosen: Any) -> Source:
 )
 @click.option(
     "--by",
-    type=click.Choice(SELECTED_BY),
-    default="selector",
-    show_default=True,
-    help="What selects: `target` is the change of pixels.",
+    type=click.Choice(list(dict.fromkeys((*SELECTED_BY, *NETWORK_SELECTED_BY)))),
+    help="What selects: the network's own selector, where it has one; `target` (LookWhen) is the "
+    "change of pixels; change, group, unique and random (published networks) are the selectors of "
+    "`lookwhen import`.  [default: selector, or group where there is none]",
 )
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     metavar="NAME[:SETTING]",
-    help=f"In place of sparsities, for a dense network; may be repeated: {BASELINES}.",
+    help="In place of sparsities, for a dense or a published network; may be repeated: "
+    f"{BASELINES}.",
 )
 @click.option("--against", help="Setting that the others are compared with. Default: the densest.")
 @click.option(
@@ -213,7 +244,7 @@ def main(
     reading: dict[str, Any],
     clips: int | None,
     sparsities: tuple[float, ...],
-    by: str,
+    by: str | None,
     baselines: tuple[str, ...],
     against: str | None,
     views: Views,
@@ -236,7 +267,7 @@ def main(
         with join_processes(device) as processes:
             if processes.first:
                 out.parent.mkdir(parents=True, exist_ok=True)
-            method = load_method(checkpoint, sparsities, by, baselines)
+            method, by = load_method(checkpoint, sparsities, by, baselines)
             whole = source.read()
             dataset = fit_labels(whole, method.config.labels)
             dataset = some_clips(dataset, clips or len(dataset))
@@ -264,7 +295,7 @@ def main(
         "commit": commit,
         "data": _about(source, dataset),
         "headline": dataset.task.headline,
-        "selected_by": None if baselines else by,
+        "selected_by": by,
         "views": str(views),
         "precision": "bfloat16" if bf16 else "float32",
         "clips": len(measurement.entries),
@@ -277,7 +308,7 @@ def main(
         names = [_shorten(entry.name, root) for entry in dataset.entries]
         write_predictions(predictions, measurement, dataset, names)
     title = f"{len(measurement.entries)} clips of {source}, {views} views"
-    if not baselines:
+    if by is not None:
         title += f", selected by {by}"
     print_report(Console(), title, dataset.task.headline, points, method.config.labels)
     _say_lost(measurement, lost)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from bundle.sampling import Framing
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
-from model.config import ModelConfig
 from model.macs import cost
 from training.datasets import Batch
+from training.datasets.shapes import ViewConfig
 from training.targets import selection_target
 
 # `target` is the one that needs no teacher, the change of pixels.
@@ -61,7 +61,7 @@ class Method(ABC):
         framing: which part of the picture its views show.
     """
 
-    config: ModelConfig
+    config: ViewConfig
     settings: tuple[Setting, ...]
     network: nn.Module
     framing: Framing = "crop"

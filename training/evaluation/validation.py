@@ -1,7 +1,7 @@
 """Measuring a network while it is trained: a few sparsities, one view per clip."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from bundle.tokens import tokens_to_keep
-from model.checkpoint import save_checkpoint
-from model.classifier import LookWhen
-from model.config import ModelConfig
+from model.classifier import LookWhen, Prediction
+from networks.selecting import SelectedOutput, SelectingNetwork
 from training.datasets import Batch, DataSet, evaluation_batches
+from training.datasets.shapes import ViewConfig
 from training.processes import Processes, precision
+
+# What is measured: both answer views at several K.
+Measurable = LookWhen | SelectingNetwork
 
 # Decoded views up to this size, of each process, are kept for the next time: 2 GiB.
 _KEEP = 1 << 31
@@ -46,7 +49,7 @@ class Validation:
     def __init__(
         self,
         dataset: DataSet,
-        config: ModelConfig,
+        config: ViewConfig,
         sparsities: Sequence[float],
         *,
         processes: Processes,
@@ -78,7 +81,7 @@ class Validation:
             self._kept = list(self._batches)
         return self._kept
 
-    def __call__(self, model: LookWhen) -> list[Measured]:
+    def __call__(self, model: Measurable) -> list[Measured]:
         """Measure at every sparsity; the same in every process. Leaves ``model`` as it was.
 
         Raises:
@@ -111,7 +114,7 @@ class Validation:
 
 @torch.inference_mode()
 def predict(
-    model: LookWhen, batches: Iterable[Batch], sparsities: Sequence[float], device: torch.device
+    model: Measurable, batches: Iterable[Batch], sparsities: Sequence[float], device: torch.device
 ) -> tuple[list[Tensor], Tensor]:
     """Logits of every view at each sparsity, float32 [B, C] each, and the stacked targets.
 
@@ -123,7 +126,7 @@ def predict(
     for batch in batches:
         targets.append(batch.target)
         with precision(device):
-            answers = model.sweep(
+            answers: Iterator[Prediction | SelectedOutput] = model.sweep(
                 batch.frames.to(device, non_blocking=True),
                 batch.clip_small.to(device, non_blocking=True),
                 kept,
@@ -202,6 +205,7 @@ class Checks:
         every: steps between two measurements, 0 for none but that at the end.
         last: how many steps the run has.
         facts: what the checkpoint says of a network, given the steps done.
+        save: writes the network to a path, with these facts.
     """
 
     def __init__(
@@ -211,9 +215,10 @@ class Checks:
         every: int,
         last: int,
         facts: Callable[[int], dict[str, Any]],
+        save: Callable[[Path, dict[str, Any]], None],
     ) -> None:
         self.validation, self.out, self.every, self.last = validation, out, every, last
-        self.facts = facts
+        self.facts, self.save = facts, save
         self._log: ValidationLog | None = None
 
     def begin(self, done: int) -> None:
@@ -223,11 +228,11 @@ class Checks:
             headline = self.validation.dataset.task.headline
             self._log = ValidationLog(self.out / "validation.csv", headline, done)
 
-    def after(self, done: int, model: LookWhen) -> None:
+    def after(self, done: int, model: Measurable) -> None:
         """Measure after ``done`` steps, if it is time."""
         if done != self.last and not (self.every and done % self.every == 0):
             return
         measured = self.validation(model)
         if self._log is not None and self._log.add(done, measured):
             facts = {**self.facts(done), "validation": self._log.at(done)}
-            save_checkpoint(model, self.out / "best.safetensors", facts)
+            self.save(self.out / "best.safetensors", facts)

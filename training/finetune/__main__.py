@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from model.checkpoint import read_config
+from networks.checkpoint import holds_network
 from startup.console import Command
 from training.command_line import errors_for_people, loop_options, run_training
 from training.datasets import Augmentation
@@ -158,6 +159,8 @@ def main(
         )
     )
 
+    published = holds_network(checkpoint)
+
     def predict(processes: int, low: int) -> Forecast:
         train, _ = clips()
         config = dataclasses.replace(read_config(checkpoint), labels=train.labels)
@@ -185,7 +188,13 @@ def main(
             said.append(f"best on {len(held)} clips: {out / 'best.safetensors'}")
         return said
 
-    run_training(go, predict, lambda: read_config(checkpoint), device=device, machine=machine)
+    run_training(
+        go,
+        None if published else predict,
+        lambda: read_config(checkpoint),
+        device=device,
+        machine=machine,
+    )
 
 
 def _changed(settings: _Settings, changes: dict[str, Any]) -> _Settings:

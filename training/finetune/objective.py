@@ -9,11 +9,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bundle.tokens import tokens_to_keep
-from model.classifier import LookWhen
-from model.config import ModelConfig
+from model.classifier import LookWhen, Prediction
 from model.resizing import at_size
+from networks.building import build_network
+from networks.config import NetworkConfig
+from networks.network import VideoNetwork
+from networks.selecting import SelectingNetwork
+from networks.selectors import make_selector, selector_input
 from training.datasets import Task
-from training.evaluation.validation import Checks
+from training.datasets.shapes import ViewConfig
+from training.evaluation.validation import Checks, Measurable
 from training.finetune.recipes import FineTuningRecipe
 from training.loop import Objective
 from training.losses import map_loss
@@ -32,9 +37,7 @@ class Rows(NamedTuple):
     change: Tensor
 
 
-def finetuning_step(
-    recipe: FineTuningRecipe, config: ModelConfig, step: int
-) -> tuple[float, float]:
+def finetuning_step(recipe: FineTuningRecipe, config: ViewConfig, step: int) -> tuple[float, float]:
     """The step's sparsity, and the share of its rows that it is learnt from.
 
     A pure function of its arguments, so that all processes and a resumed run draw the same.
@@ -42,16 +45,21 @@ def finetuning_step(
     rng = np.random.default_rng((recipe.seed, 1, step))
     if rng.random() < recipe.dense_share:
         return float(rng.choice(recipe.dense_sparsities)), recipe.dense_rows
+    if isinstance(config, NetworkConfig):
+        span = recipe.sparsities or (0.0, 0.0)  # as it was trained: dense
+    else:
+        span = (config.lowest_sparsity, config.highest_sparsity)
     if recipe.levels == 0:
-        return 1 - draw_kept(config, recipe.seed, step) / config.tokens, 1.0
-    levels = np.linspace(config.lowest_sparsity, config.highest_sparsity, recipe.levels)
+        kept = draw_kept(config.tokens, span, recipe.seed, step)
+        return 1 - kept / config.tokens, 1.0
+    levels = np.linspace(*span, recipe.levels)
     return float(rng.choice(levels)), 1.0
 
 
 class FineTuning(Objective):
     """The task's loss on the logits, and on the selector's map if that is to adapt."""
 
-    def __init__(self, model: LookWhen, task: Task, recipe: FineTuningRecipe) -> None:
+    def __init__(self, model: Measurable, task: Task, recipe: FineTuningRecipe) -> None:
         super().__init__()
         self.model, self.task, self.recipe = model, task, recipe
         self.checks: Checks | None = None
@@ -76,6 +84,7 @@ class FineTuning(Objective):
         loss = label_loss = self.task.loss(predicted.logits, dense)
         shown = {"label_loss": label_loss.item(), "sparsity": sparsity}
         if recipe.map_weight:
+            assert isinstance(predicted, Prediction)  # published networks have no map
             selector_loss = map_loss(predicted.scores, change, recipe.map_temperature)
             loss = label_loss + recipe.map_weight * selector_loss
             shown["map_loss"] = selector_loss.item()
@@ -125,4 +134,39 @@ def with_head(
         matrix_learning_rate=recipe.matrix_learning_rate if recipe.optimizer == "muon" else None,
         weight_decay=recipe.weight_decay,
         scales=layer_scales(model, config, recipe.layer_decay, selector=recipe.selector_rate),
+    )
+
+
+def network_with_head(
+    parent: VideoNetwork, labels: tuple[str, ...], recipe: FineTuningRecipe
+) -> tuple[SelectingNetwork, list[Optimizer]]:
+    """The same for a published network; tokens, where some are left out, are those of ``group``.
+
+    Raises:
+        ValueError: fewer than two labels, a head is to be kept that is of other labels, or the
+            recipe has what a published network has not: a selector to train, or another size.
+    """
+    if len(labels) < 2:
+        raise ValueError(f"there are {len(labels)} classes; it takes two to tell apart")
+    if recipe.train_selector or recipe.size is not None:
+        raise ValueError(
+            f"{parent.config.name} has a fixed size and no selector to train with it; "
+            "`lookwhen train tune` trains one"
+        )
+    if recipe.keep_head and parent.config.labels != labels:
+        raise ValueError("the checkpoint's head is of other labels than the data set's")
+    config = dataclasses.replace(parent.config, labels=labels)
+    torch.manual_seed(recipe.seed)
+    network = build_network(config, recipe.drop_path)
+    weights = parent.state_dict()
+    if not recipe.keep_head:
+        weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
+    network.load_state_dict({**network.state_dict(), **weights})
+    model = SelectingNetwork(network, make_selector("group", selector_input(config)))
+    return model, build_optimizers(
+        model,
+        learning_rate=recipe.learning_rate,
+        matrix_learning_rate=recipe.matrix_learning_rate if recipe.optimizer == "muon" else None,
+        weight_decay=recipe.weight_decay,
+        scales=layer_scales(model, config, recipe.layer_decay),
     )

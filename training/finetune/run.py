@@ -4,16 +4,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.classifier import LookWhen
+from networks.checkpoint import holds_network, load_network, save_network
 from training.datasets import LOST_SHARE, Batch, DataSet, training_batches
 from training.datasets.balance import balanced
 from training.datasets.identity import labelled_identity
-from training.evaluation.validation import Checks, Validation
-from training.finetune.objective import FineTuning, Rows, with_head
+from training.evaluation.validation import Checks, Measurable, Validation
+from training.finetune.objective import FineTuning, Rows, network_with_head, with_head
 from training.finetune.recipes import FineTuningRecipe
 from training.frame import Run, carry_out
 from training.processes import Processes
@@ -40,7 +43,7 @@ def finetune(
     """Run the recipe, or the rest of it; returns the path of the last step's checkpoint.
 
     Args:
-        start: checkpoint whose weights the run starts from.
+        start: checkpoint whose weights the run starts from: LookWhen's, or a published network's.
         train: clips to learn from.
         held: clips to validate on, every ``validate_every`` steps (0: never) and at the end, at
             the sparsities ``validate_at``.
@@ -53,8 +56,14 @@ def finetune(
         DataSetError: more clips than that are unreadable.
         TrainingError, ValueError: see :func:`training.loop.run_loop` and :func:`with_head`.
     """
-    parent, before = load_checkpoint(start)
-    model, optimizers = with_head(parent, train.labels, recipe)
+    model: Measurable
+    if holds_network(start):
+        network, before = load_network(start)
+        model, optimizers = network_with_head(network, train.labels, recipe)
+    else:
+        parent, before = load_checkpoint(start)
+        model, optimizers = with_head(parent, train.labels, recipe)
+    save = partial(_save, model)
     shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
     objective = FineTuning(model, train.task, recipe)
     run = Run(
@@ -73,7 +82,7 @@ def finetune(
         prepare=partial(_rows, patch=model.config.patch, with_change=recipe.map_weight > 0),
         identity={"start": file_digest(start), **labelled_identity(train)},
         data=f"{data or train.name}, {len(train)} clips",
-        save=partial(save_checkpoint, model),
+        save=save,
         continues=before,
         more={"task": type(train.task).__name__, "mirror": train.mirror_by_label},
     )
@@ -86,8 +95,15 @@ def finetune(
             workers=workers,
             lost_share=lost_share,
         )
-        objective.checks = Checks(validation, out, validate_every, run.loop.steps, run.facts)
+        objective.checks = Checks(validation, out, validate_every, run.loop.steps, run.facts, save)
     return carry_out(run, out, processes=processes, workers=workers, running=running)
+
+
+def _save(model: Measurable, path: Path, facts: dict[str, Any]) -> None:
+    if isinstance(model, LookWhen):
+        save_checkpoint(model, path, facts)
+    else:
+        save_network(model.network, path, facts)
 
 
 def _rows(batches: Iterable[Batch], *, patch: int, with_change: bool) -> Iterator[Rows]:

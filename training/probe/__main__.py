@@ -25,6 +25,7 @@ from startup.console import Command
 from training.command_line import parse_views
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
+from training.evaluation.networks import NETWORK_SELECTED_BY
 from training.probe.classifier import ProbeSettings
 from training.probe.run import ProbePoint, Tokens, probe, report
 from training.processes import choose_device
@@ -55,6 +56,11 @@ from training.provenance import current_commit, file_digest
     help="The video token alone, or with the mean of the frame tokens.",
 )
 @click.option(
+    "--by",
+    type=click.Choice(NETWORK_SELECTED_BY),
+    help="What chooses a published network's tokens.  [default: its own selector, or group]",
+)
+@click.option(
     "--views", default="1x1", callback=parse_views, show_default=True, help="Such as 4x3."
 )
 @click.option("--epochs", type=click.IntRange(1), default=ProbeSettings().epochs, show_default=True)
@@ -83,6 +89,7 @@ def main(
     test_split: str | None,
     sparsities: tuple[float, ...],
     tokens: Tokens,
+    by: str | None,
     views: Views,
     epochs: int,
     least_steps: int,
@@ -108,6 +115,7 @@ def main(
             held,
             tuple(dict.fromkeys(sparsities)),
             tokens=tokens,
+            by=by,
             settings=settings,
             device=choose_device(device),
             views=views,
@@ -122,6 +130,7 @@ def main(
         "commit": current_commit(),
         "data": f"{train.name}, {source}",
         "tokens": tokens,
+        "selected_by": by,
         "views": str(views),
         "settings": dataclasses.asdict(settings),
         "unreadable": {name: len(clips) for name, clips in lost.items()},

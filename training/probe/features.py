@@ -1,7 +1,7 @@
 """Features of a frozen network, computed once per clip and kept on disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
-from model.classifier import LookWhen
+from model.classifier import LookWhen, Prediction
 from model.writing import whole_file
+from networks.selecting import SelectedOutput, SelectingNetwork
 from training.datasets import LOST_SHARE, Batch, DataSet, DataSetError, Ledger, evaluation_batches
 from training.datasets.identity import data_digest
 from training.processes import precision
@@ -29,7 +30,7 @@ class ClipFeatures:
     """Features at one sparsity of the clips that could be read, the mean over their views.
 
     entries int64 [n], the clips' numbers in the data set; video float32 [n, D]; frames float32
-    [n, D], the mean of the frame tokens.
+    [n, D], the mean of the frame tokens; [n, 0] of a published network, which has none.
     """
 
     entries: Tensor
@@ -42,12 +43,13 @@ class ClipFeatures:
 
 
 def extract(
-    model: LookWhen,
+    model: LookWhen | SelectingNetwork,
     dataset: DataSet,
     folder: Path,
     sparsities: Sequence[float],
     *,
     weights: str,
+    by: str = "selector",
     device: torch.device,
     views: Views = Views(1, 1),  # noqa: B008, frozen
     batch: int = 16,
@@ -62,6 +64,7 @@ def extract(
 
     Args:
         weights: digest of the network's weights, so that features of another are not taken.
+        by: what chooses the tokens, so that features of other tokens are not taken either.
         batch: clips at a time.
         count: shows how far it is.
 
@@ -71,6 +74,7 @@ def extract(
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
         "weights": weights,
+        **({} if by == "selector" else {"selected_by": by}),
         "clips": data_digest(dataset),
         "views": str(views),
         "sparsities": list(sparsities),
@@ -140,7 +144,11 @@ def _claim(path: Path, identity: dict[str, Any]) -> None:
 
 @torch.inference_mode()
 def _features(
-    model: LookWhen, batch: Batch, sparsities: Sequence[float], views: Views, device: torch.device
+    model: LookWhen | SelectingNetwork,
+    batch: Batch,
+    sparsities: Sequence[float],
+    views: Views,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """``entry`` [n], and by sparsity ``video`` and ``frames`` [n, D]: means over a clip's views."""
 
@@ -151,10 +159,17 @@ def _features(
     found = {"entry": batch.entry[:: views.count]}
     with precision(device):
         kept = [tokens_to_keep(sparsity, model.config.tokens) for sparsity in sparsities]
-        answers = model.sweep(batch.frames.to(device), batch.clip_small.to(device), kept)
+        answers: Iterator[Prediction | SelectedOutput] = model.sweep(
+            batch.frames.to(device), batch.clip_small.to(device), kept
+        )
         for sparsity, predicted in zip(sparsities, answers, strict=True):
-            found[f"video/{sparsity:g}"] = of_clips(predicted.features.video)
-            found[f"frames/{sparsity:g}"] = of_clips(predicted.features.frames.mean(dim=1))
+            if isinstance(predicted, Prediction):
+                video, frames = predicted.features.video, predicted.features.frames.mean(dim=1)
+            else:
+                video = predicted.video
+                frames = video[:, :0]
+            found[f"video/{sparsity:g}"] = of_clips(video)
+            found[f"frames/{sparsity:g}"] = of_clips(frames)
     return found
 
 

@@ -1,5 +1,6 @@
 """A linear probe from checkpoint to figures."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,14 @@ import torch
 from bundle.sampling import Views
 from bundle.tokens import tokens_to_keep
 from model.checkpoint import load_checkpoint
-from model.macs import cost
+from model.classifier import LookWhen
+from model.macs import Cost, cost
+from networks.checkpoint import holds_network, load_network, load_selector
+from networks.learned_selector import LearnedSelector
+from networks.macs import cost as network_cost
+from networks.selecting import SelectingNetwork
 from training.datasets import LOST_SHARE, DataSet, Task
+from training.evaluation.networks import chooser_of
 from training.evaluation.statistics import (
     Estimate,
     Estimates,
@@ -54,6 +61,7 @@ def probe(
     sparsities: Sequence[float],
     *,
     tokens: Tokens = "video",
+    by: str | None = None,
     settings: ProbeSettings = ProbeSettings(),  # noqa: B008, frozen
     device: torch.device,
     views: Views = Views(1, 1),  # noqa: B008, frozen
@@ -66,15 +74,19 @@ def probe(
     Args:
         out: folder of the features, in ``features/train`` and ``features/test``.
         tokens: the video token alone, or with the mean of the frame tokens.
+        by: what chooses a published network's tokens, see
+            :func:`~training.evaluation.networks.chooser_of`; by default its own selector, or
+            ``group`` without one.
         views: of every clip; its features are their mean.
         count: shows how far each part is.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
         DataSetError: see :func:`~training.probe.features.extract` and ``split_off``.
-        ValueError: no test clip has a class to measure by.
+        ValueError: no test clip has a class to measure by; frame tokens of a published network,
+            or a ``by`` that the checkpoint's network has not.
     """
-    model, _ = load_checkpoint(checkpoint)
+    model, price, head, by = _load(checkpoint, by, tokens)
     weights = file_digest(checkpoint)
     found: dict[str, dict[float, ClipFeatures]] = {}
     lost: dict[str, tuple[str, ...]] = {}
@@ -85,14 +97,13 @@ def probe(
             out / "features" / name,
             sparsities,
             weights=weights,
+            by=by,
             device=device,
             views=views,
             workers=workers,
             lost_share=lost_share,
             count=count,
         )
-    price = cost(model.config)
-    head = model.config.width * len(model.config.labels)
     points = []
     for sparsity in sparsities:
         learnt, asked = found["train"][sparsity], found["test"][sparsity]
@@ -119,6 +130,28 @@ def probe(
             )
         )
     return points, lost
+
+
+def _load(
+    checkpoint: Path, by: str | None, tokens: Tokens
+) -> tuple[LookWhen | SelectingNetwork, Cost, int, str]:
+    """The network, its cost, what of that is its head's, and what chooses the tokens."""
+    if not holds_network(checkpoint):
+        if by not in (None, "selector"):
+            raise ValueError(f"LookWhen's tokens are chosen by its selector, not by {by}")
+        model, _ = load_checkpoint(checkpoint)
+        config = model.config
+        return model, cost(config), config.width * len(config.labels), "selector"
+    network, _ = load_network(checkpoint)
+    if tokens != "video":
+        raise ValueError(f"{network.config.name} has no frame tokens: probe its video token")
+    trained = load_selector(checkpoint)
+    learned = trained if isinstance(trained, LearnedSelector) else None
+    by = by or ("group" if learned is None else "selector")
+    chooser = chooser_of(network, by, learned)
+    price = dataclasses.replace(network_cost(network.config), selector=chooser.macs)
+    head = network.config.video_width * len(network.config.labels)
+    return SelectingNetwork(network, chooser), price, head, by
 
 
 def _estimates(

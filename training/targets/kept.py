@@ -3,11 +3,10 @@
 import numpy as np
 
 from bundle.tokens import tokens_to_keep
-from model.config import ModelConfig
 
 
-def draw_kept(config: ModelConfig, seed: int, step: int) -> int:
-    """Draw the step's K: the sparsity is uniform in the configuration's range.
+def draw_kept(tokens: int, sparsities: tuple[float, float], seed: int, step: int) -> int:
+    """Draw the step's K, of ``tokens``: the sparsity is uniform in a range.
 
     A pure function of its arguments: every process of a run, and a resumed run, draws the same.
 
@@ -15,5 +14,4 @@ def draw_kept(config: ModelConfig, seed: int, step: int) -> int:
     """
     # Apart from what else is drawn from the same seed.
     rng = np.random.default_rng((seed, 2, step))
-    sparsity = rng.uniform(config.lowest_sparsity, config.highest_sparsity)
-    return tokens_to_keep(float(sparsity), config.tokens)
+    return tokens_to_keep(float(rng.uniform(*sparsities)), tokens)

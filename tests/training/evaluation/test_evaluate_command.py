@@ -14,6 +14,7 @@ from small_networks import SMALL
 
 from export.accuracy import read_accuracy
 from model.checkpoint import load_checkpoint
+from model.macs import cost
 from training.datasets import DataSet, DataSetError, Entry, TopOne, VerbNoun, read_dataset
 from training.evaluation import evaluate as evaluation
 from training.evaluation.__main__ import main as together
@@ -83,7 +84,7 @@ def test_the_report_of_a_store_goes_into_a_bundle(
     assert value == pytest.approx(sparse["top1"] - dense["top1"])
     assert low <= value <= high
     config = load_checkpoint(checkpoint)[0].config
-    (first, second) = read_accuracy(out, file_digest(checkpoint), config)
+    (first, second) = read_accuracy(out, file_digest(checkpoint), config, cost(config))
     assert (first.sparsity, first.clips, first.recall) == (0, 6, 1)
     assert (second.sparsity, second.top1) == (0.9, sparse["top1"])
 

@@ -21,6 +21,7 @@ from training.datasets.close_ups import close_up_box
 from training.datasets.decoding import open_clip
 from training.datasets.errors import UnreadableClip
 from training.datasets.loading import StepShare
+from training.datasets.shapes import ViewConfig
 from training.datasets.stores import moving_tokens, open_store
 from training.moving_things.labels import BACKWARDS, ONE_WAY, TURNING
 from training.targets import pixel_change
@@ -83,7 +84,7 @@ class RenderedAugmentation:
     def view(
         self,
         entry: Entry,
-        config: ModelConfig,
+        config: ViewConfig,
         mirror: Mapping[int, int] | None,
         rng: np.random.Generator,
     ) -> View:

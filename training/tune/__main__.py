@@ -1,0 +1,176 @@
+"""``lookwhen train tune``: the command line."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from networks.checkpoint import holds_network
+from networks.selectors import SELECTORS
+from startup.console import Command
+from training.command_line import loop_options, run_training
+from training.datasets.command_line import Source, mirror_options, source_arguments
+from training.processes import Processes
+from training.running import Running
+from training.teachers import TEACHERS
+from training.tune.recipe import SelectorRecipe, TuningRecipe
+from training.tune.run import tune
+
+_DEFAULT, _SELECTOR = TuningRecipe(), SelectorRecipe()
+_POSITIVE = click.FloatRange(0, min_open=True)
+# Those of both runs.
+_COMMON = ("batch", "accumulate", "seed")
+
+
+def published(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+    """The callback of an argument that names a published network's file."""
+    if path.is_dir():
+        raise click.BadParameter(
+            f"{path} is a folder: give the checkpoint that `lookwhen import --checkpoint FILE` "
+            "writes beside a bundle"
+        )
+    if not holds_network(path):
+        raise click.BadParameter(
+            f"{path} holds no published network; `lookwhen import --checkpoint FILE` writes one"
+        )
+    return path
+
+
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path), callback=published)
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@source_arguments
+@mirror_options
+@click.option("--epochs", type=_POSITIVE, default=_DEFAULT.epochs, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=_DEFAULT.batch,
+    show_default=True,
+    help="Clips per step, of all processes together.",
+)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=_DEFAULT.accumulate,
+    show_default=True,
+    help="Parts that a step's clips are taken in.",
+)
+@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=_POSITIVE,
+    default=_DEFAULT.learning_rate,
+    show_default=True,
+    help="AdamW's peak, for the network.",
+)
+@click.option(
+    "--layer-decay",
+    type=click.FloatRange(0, 1),
+    default=_DEFAULT.layer_decay,
+    show_default=True,
+    help="Rate of a block, as a share of the next one's.",
+)
+@click.option(
+    "--sparsity",
+    "sparsities",
+    type=click.FloatRange(0, 1, max_open=True),
+    multiple=True,
+    default=_DEFAULT.sparsities,
+    show_default=True,
+    help="That steps draw from; may be repeated.",
+)
+@click.option(
+    "--counts",
+    type=click.IntRange(1),
+    default=_DEFAULT.counts,
+    show_default=True,
+    help="Sparsities in a step, on the same views.",
+)
+@click.option(
+    "--select-by",
+    type=click.Choice(SELECTORS),
+    multiple=True,
+    default=_DEFAULT.select_by,
+    show_default=True,
+    help="One is drawn for each step.",
+)
+@click.option(
+    "--distil-weight",
+    type=click.FloatRange(0),
+    default=_DEFAULT.distil_weight,
+    show_default=True,
+    help="Of the network's own dense answer.",
+)
+@click.option(
+    "--label-weight",
+    type=click.FloatRange(0),
+    default=_DEFAULT.label_weight,
+    show_default=True,
+    help="Of labels, where the data set's are the network's.",
+)
+@click.option(
+    "--selector-epochs",
+    type=click.FloatRange(0),
+    default=_SELECTOR.epochs,
+    show_default=True,
+    help="Of the selector's training; 0 for no selector.",
+)
+@click.option(
+    "--target", default=_SELECTOR.target, show_default=True, help="What the selector learns."
+)
+@click.option(
+    "--image",
+    type=(click.Choice(TEACHERS), str),
+    metavar="NAME WEIGHTS",
+    help="Teacher of the selector, in place of the network itself.",
+)
+@loop_options(workers=2)
+def main(
+    checkpoint: Path,
+    out: Path,
+    source: Source,
+    sparsities: tuple[float, ...],
+    selector_epochs: float,
+    target: str,
+    image: tuple[str, str] | None,
+    workers: int,
+    running: Running,
+    device: str,
+    **turned: Any,
+) -> None:  # fmt: skip
+    """Tune CHECKPOINT, a published network, for part of its tokens, and train its selector.
+
+    Clips are the data set of KIND in PATH, see `lookwhen train data check`. OUT/tuned.safetensors
+    holds both; `lookwhen export` makes a bundle of it. Started again, the command goes on.
+    """
+
+    def go(processes: Processes) -> list[str]:
+        recipe = dataclasses.replace(TuningRecipe(), sparsities=sparsities, **turned)
+        selector = None
+        if selector_epochs:
+            common = {name: turned[name] for name in _COMMON}
+            selector = dataclasses.replace(
+                SelectorRecipe(), epochs=selector_epochs, target=target, **common
+            )
+        written = tune(
+            checkpoint,
+            out,
+            source.read(),
+            recipe,
+            selector,
+            teacher=image,
+            processes=processes,
+            data=str(source),
+            workers=workers,
+            running=running,
+            lost_share=source.lost_share,
+        )
+        return [f"wrote {written}"]
+
+    run_training(go, None, None, device=device, machine=None)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -P -m training.tune")
