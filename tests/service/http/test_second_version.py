@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import service_clips as clips
 from brightness_bundle import Variant, write_brightness_bundle
+from browser import CHROMIUM, Browser
+from click.testing import CliRunner
 from problem_documents import problem
 from service_server import Server
 
@@ -23,6 +25,7 @@ from bundle.schema import (
     SelectorFacts,
     SparsityRange,
 )
+from lookwhen.bundle import show
 
 VARIANT = Variant(
     version=2,
@@ -52,10 +55,13 @@ SURE = 1 / (1 + math.exp(-4 / 2))
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("second")
-    bundle = write_brightness_bundle(folder / "bundle", variant=VARIANT)
-    server = Server(bundle, folder / "log")
+def second_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_brightness_bundle(tmp_path_factory.mktemp("second") / "bundle", variant=VARIANT)
+
+
+@pytest.fixture(scope="module")
+def second(second_bundle: Path) -> Iterator[Server]:
+    server = Server(second_bundle, second_bundle.parent / "log")
     try:
         yield server.wait_until_ready()
     finally:
@@ -183,3 +189,34 @@ def test_a_sweep_compares_answers_that_have_no_sum(second: Server, square: Path)
     assert (dense["within_range"], sparse["within_range"]) == (True, False)
     assert sparse["note"].startswith("Sparsity 0.95 lies outside")
     assert (dense["unknown"], sparse["unknown"]) == (False, True)
+
+
+def test_the_command_shows_what_it_is(second_bundle: Path) -> None:
+    shown = " ".join(CliRunner().invoke(show, [str(second_bundle)]).output.split())
+    for said in (
+        "128 of 2 frames of 16x16 pixels",
+        "windows of frames, 2 apart",
+        "the whole picture, squeezed into a square",
+        "change, 0.00 G MACs",
+        "each label has a probability of its own, temperature 2, may be unknown",
+        "0.5 by default, untuned from 0 to 0.6",
+        "CC BY-NC 4.0, no commercial use, https://example.org",
+        "attribution Nobody",
+        "4 frames, dense: top-1 60.0% of 4 clips",
+    ):
+        assert said in shown, said
+
+
+@pytest.mark.real
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_shows_what_it_is(second: Server) -> None:
+    with Browser() as browser:
+        browser.open(second.url)
+        shown = str(browser.wait("document.getElementById('about').textContent"))
+        assert "Tokens are chosen by what changes from frame to frame" in shown
+        assert "windows of frames, 2 apart, and all of the picture, squeezed" in shown
+        assert "from 0 to 0.6, taken from published networks like it" in shown
+        assert "Licence: CC BY-NC 4.0, no commercial use. Nobody." in shown
+        allowed = "[...document.querySelectorAll('#views option, #rule option')]"
+        refused = browser.run(f"{allowed}.filter((o) => o.disabled).map((o) => o.value)")
+        assert sorted(refused) == ["2x3", "4x3", "auto"]
