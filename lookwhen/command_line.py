@@ -120,6 +120,9 @@ COMMANDS = [
             "Make a bundle directory OUT of a public checkpoint: a file, a folder, or a hub's "
             "OWNER/NAME."),
     MODEL,
+    _trains("models", "training.systems.__main__:main",
+            "Print parameters and multiply-accumulates of the paper's systems beside the published "
+            "ones."),
     Deferred("completion", "lookwhen.completion:completion",
              "Print what makes a shell complete the commands and options of lookwhen."),
 ]
