@@ -24,10 +24,10 @@ from export.network_bundle import (
 )
 from export.pack import replace_manifest
 from export.parity import ParityError
-from export.selectors import SELECTORS
 from networks.checkpoint import save_network
 from networks.checkpoints import Recognised
 from networks.network import VideoNetwork
+from networks.selectors import SELECTORS
 from startup.console import Command
 from training.datasets import DataSetError
 from training.datasets.lists import read_class_folders, read_list
