@@ -14,7 +14,7 @@ from training.systems.table import SYSTEMS, Count, System
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SystemRow:
     """One system: counted in whole, counted as its authors did, and published."""
 
     name: str
@@ -23,9 +23,9 @@ class Row:
     published: Published
 
 
-def counted(systems: Sequence[System]) -> Iterator[Row]:
+def counted(systems: Sequence[System]) -> Iterator[SystemRow]:
     for system in systems:
-        yield Row(system.name, system.count(), system.count_as_published(), system.published)
+        yield SystemRow(system.name, system.count(), system.count_as_published(), system.published)
 
 
 HEADER = (
@@ -36,7 +36,7 @@ HEADER = (
 _NARROW = ("system", "params", "as\npubl.", "publ.", "GMACs", "as\npubl.", "publ.", "K400", "SSv2")
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: SystemRow) -> tuple[str, ...]:
     """A row as text; what is counted as published stands only where that differs."""
     whole, theirs, said = row.whole, row.as_published, row.published
     same = (theirs.parameters == whole.parameters, theirs.macs == whole.macs)
@@ -61,7 +61,7 @@ def _accuracy(top1: float | None, views: str | None) -> str:
     return "" if top1 is None else f"{top1:.1f} ({views})"
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
+def as_markdown(rows: Sequence[SystemRow]) -> str:
     """The table of ``docs/models.md``."""
     lines = [HEADER, ("---", *("---:" for _ in HEADER[1:])), *map(cells, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
