@@ -63,7 +63,7 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
         (sparsity(None, 0.7), "No sparsity was asked for; the default of 0.7 was used."),
         (
             sparsity(None, 0.9, "wait"),
-            "The default was asked for; 0.9 was used, because so much was waiting.",
+            "The default was asked for; 0.9 was used, because too much was waiting.",
         ),
         (
             sparsity(0, 0.95, "requests"),
