@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(
-    r"```python\n# (?P<file>training/\S+?\.py)(?:, (?P<where>[^\n]+))?\n(?P<text>.*?)```", re.S
+    r"```python\n# (?P<file>(?:training|networks)/\S+?\.py)(?:, (?P<where>[^\n]+))?\n(?P<text>.*?)```",
+    re.S,
 )
 
 USED = """
@@ -51,6 +52,31 @@ recipe = next(option for option in main.params if option.name == "recipe")
 assert "clapping" in recipe.type.choices
 kind = next(argument for argument in main.params if argument.name == "kind")
 assert "clapping" in kind.type.choices
+
+from networks.building import build_network
+from networks.checkpoints import recognise
+from networks.config import Architecture, NetworkConfig
+from training.baselines import Dense, ToMe
+
+tiny = NetworkConfig(
+    "tiny", Architecture.MAXIMUM, frames=4, size=32, width=48, depth=2, heads=3, mlp_width=96,
+    video_width=48, labels=("a", "b", "c"),
+)
+network = build_network(tiny).eval()
+frames = torch.randint(0, 256, (2, 4, 32, 32, 3), dtype=torch.uint8)
+assert Dense(network)(frames).logits.shape == (2, 3)
+assert ToMe(network, 2)(frames).kept[0].tolist() == [16, 14, 12]
+patches, positions = network.tubelets(frames)[:, :5], torch.arange(5).expand(2, -1)
+with torch.no_grad():
+    alone = network(patches[:, :3], positions[:, :3]).logits
+    padded = network(patches, positions, torch.tensor([3, 3])).logits
+torch.testing.assert_close(alone, padded)
+
+shapes = {"takes_maximum": (1,), "patch_embed.proj.weight": (384, 3, 1, 16, 16),
+          "patch_embed.proj.bias": (384,), "blocks.0.mlp.fc1.weight": (1536, 384),
+          "head.weight": (400, 384)}
+found = recognise(shapes)
+assert (found.title, found.config.architecture) == ("Maximum", Architecture.MAXIMUM)
 print("used")
 """
 
@@ -64,17 +90,19 @@ def add(root: Path, file: str, where: str | None, text: str) -> None:
         return
     source = path.read_text()
     if where == "with the imports":
-        at = re.search(r"^from training\.", source, re.M)
+        at = re.search(rf"^from {file.split('/')[0]}\.", source, re.M)
     else:
         assert where.startswith("in "), where
-        at = re.search(rf"^{where.removeprefix('in ')}\b[^\n]*\{{\n", source, re.M)
+        name = where.removeprefix("in ")
+        table, enumeration = rf"{name}\b[^\n]*[{{(]\n", rf'class {name}\b[^\n]*\n +"""[^\n]*"""\n\n'
+        at = re.search(rf"^(?:{table}|{enumeration})", source, re.M)
     assert at is not None, f"{file} has no such place: {where}"
     place = at.start() if where == "with the imports" else at.end()
     path.write_text(source[:place] + text + source[place:])
 
 
 @pytest.mark.slow
-def test_a_target_a_teacher_a_data_set_and_a_recipe_are_added_as_contributing_says(
+def test_what_contributing_adds_is_added_as_it_says(
     tmp_path: Path,
 ) -> None:
     for package in ("bundle", "model", "networks", "startup", "training", "video"):
@@ -84,7 +112,7 @@ def test_a_target_a_teacher_a_data_set_and_a_recipe_are_added_as_contributing_sa
             ignore=shutil.ignore_patterns("__pycache__", "*.onnx"),
         )
     blocks = list(_BLOCK.finditer((ROOT / "CONTRIBUTING.md").read_text()))
-    assert len(blocks) == 10
+    assert len(blocks) == 17
     for block in blocks:
         add(tmp_path, block["file"], block["where"], block["text"])
     script = tmp_path / "use.py"
