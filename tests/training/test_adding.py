@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(
-    r"```python\n# (?P<file>(?:training|networks)/\S+?\.py)(?:, (?P<where>[^\n]+))?\n(?P<text>.*?)```",
+    r"```python\n# (?P<file>(?:training|networks)/\S+?\.py)(?:, (?P<where>[^\n]+))?\n"
+    r"(?P<text>.*?)```",
     re.S,
 )
 
