@@ -48,6 +48,7 @@ PUBLISHED: dict[str, Published] = {
         Published("Video Swin-B", 88, 281.6, 82.7, "4x3", 69.6, "1x3", "arXiv 2106.13230"),
         Published("Video Swin-B + STTS", 88, 181.4, 81.4, "4x3", 68.1, "1x3",
                   f"arXiv 2111.11591; SSv2: {_LOOKWHEN}"),
+        Published("VideoMAE-B + LITE", None, 46, 78.4, "5x3", 68.3, "2x3", "arXiv 2411.13626"),
         Published("VideoMAE-B + ToMe", 87, 131, 80.0, "5x3", 69.7, "2x3", _COMPARED),
         Published("VideoMAE-B + RLT", 87, 120, 80.1, "5x3", 70.2, "2x3", _COMPARED),
         Published("VideoMAE-B + vid-TLDR", 87, 57, None, None, 69.6, "2x3", _COMPARED),

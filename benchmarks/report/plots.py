@@ -79,8 +79,42 @@ def growth(result: Result, figure: "Figure") -> None:
     panels[0].legend(fontsize=7)
 
 
+_SECONDS, _GMACS = "measured seconds a view", "G multiply-accumulates a view"
+
+
+def models(result: Result, figure: "Figure") -> None:
+    """Published top-1 over the measured time of a view, and over its multiply-accumulates."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, label in zip(panels, (_SECONDS, _GMACS), strict=True):
+        for number, (data, title) in enumerate((("kinetics", "K400"), ("something", "SSv2"))):
+            for ours in (True, False):
+                rows = [
+                    row for row in result["rows"]
+                    if row["published"][data] is not None
+                    and row["name"].startswith("LookWhen") is ours
+                ]  # fmt: skip
+                x = [
+                    row["seconds"]["median"] if label == _SECONDS else row["macs"] / 1e9
+                    for row in rows
+                ]
+                y = [row["published"][data] for row in rows]
+                panel.plot(
+                    x, y, "o-" if ours else "s", color=_COLOURS[number],
+                    fillstyle="full" if ours else "none",
+                    label=f"{title}, {'LookWhen' if ours else 'others'}",
+                )  # fmt: skip
+                for row, *at in zip(rows, x, y, strict=True):
+                    panel.annotate(
+                        row["name"], at, textcoords="offset points", xytext=(4, 3), fontsize=5
+                    )
+        panel.set(xscale="log", xlabel=label)
+    panels[0].set(ylabel="published top-1 (%)")
+    panels[0].legend(fontsize=7)
+
+
 PLOTS: dict[str, Callable[[Result, "Figure"], None]] = {
     "network": network,
+    "models": models,
     "serving": serving,
     "growth": growth,
 }

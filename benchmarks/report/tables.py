@@ -295,10 +295,35 @@ def odd_clips(result: Result) -> str:
     return "\n\n".join([where(result), table])
 
 
+def models(result: Result) -> str:
+    """Time of a view and published accuracy of each system."""
+    rows = [
+        [
+            row["name"],
+            f"{row['macs'] / 1e9:.1f}",
+            _range(row["seconds"], 2),
+            f"{row['macs'] / 1e9 / row['seconds']['median']:.0f}",
+            _published(row["published"]["kinetics"]),
+            _published(row["published"]["something"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["system", "GMACs", "s a view", "GMACs/s", "K400 (published)", "SSv2 (published)"]
+    said = f"{result['machine']['threads']} threads of torch, {result['rounds']} rounds."
+    if result["left_out"]:
+        said += f" Not run: {', '.join(result['left_out'])}."
+    return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])
+
+
+def _published(top1: float | None) -> str:
+    return "" if top1 is None else f"{top1:.1f}"
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "odd_clips": odd_clips,
     "stages": stages,
     "network": network,
+    "models": models,
     "cpu": cpu,
     "serving": serving,
     "overhead": overhead,
