@@ -6,6 +6,7 @@ from typing import Any
 from model.checkpoint import CheckpointError
 from networks.checkpoints.fluxvit import FLUXVIT
 from networks.checkpoints.internvideo2 import INTERNVIDEO2
+from networks.checkpoints.lookwhen import is_lookwhen
 from networks.checkpoints.published import Given, PublishedFormat, Recognised, Shapes, read_shapes
 from networks.checkpoints.videomae import VIDEOMAE
 from networks.checkpoints.videomae_transformers import VIDEOMAE_TRANSFORMERS
@@ -52,6 +53,11 @@ def recognise(
             by_spelling = {spelling: tuple(shapes[key]) for spelling, key in spelled.items()}
             given = Given(by_spelling, settings or {}, preprocessor or {}, frames, size)
             return read_shapes(published, given, spelled)
+    if is_lookwhen(shapes):
+        raise CheckpointError(
+            "these are probably LookWhen's own published weights, whose keys are known to nobody "
+            "here: list them (--dry-run), and report the list, so that they can be read"
+        )
     first = ", ".join(sorted(shapes)[:3]) or "none"
     known = "; ".join(published.title for published in FORMATS)
     raise CheckpointError(

@@ -1,10 +1,28 @@
 """Small views and networks that every test of a published network needs."""
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
-from networks.config import NetworkConfig
+from networks.config import NetworkConfig, get_network_config
 from networks.network import Output, VideoNetwork
+
+
+FAMILIES = ("videomae_b16", "umt_b16", "internvideo2_b14", "fluxvit_b14", "vjepa2_l16")
+LABELS = ("running", "jumping", "sitting")
+
+
+def tiny(name: str) -> NetworkConfig:
+    """A published network's shape, of a few tokens and channels."""
+    full = get_network_config(name)
+    return dataclasses.replace(
+        full, frames=4 * full.tubelet, size=2 * full.patch, width=36, depth=2, heads=3,
+        mlp_width=48, video_width=36 if full.video_width == full.width else 24,
+        pooler_heads=3 if full.pooler_heads else 0, pooler_depth=min(full.pooler_depth, 2),
+        pooler_mlp_width=40 if full.pooler_mlp_width else 0,
+        budgets=(1, 6, 12) if full.budgets else (), labels=LABELS,
+    )  # fmt: skip
 
 
 def frames(config: NetworkConfig, batch: int = 2, seed: int = 0) -> Tensor:

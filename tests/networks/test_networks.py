@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_views import frames, look, some_tokens, stir
+from small_views import FAMILIES, LABELS, frames, look, some_tokens, stir, tiny
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,25 +18,7 @@ from networks.macs import cost, network_macs
 from networks.network import VideoNetwork
 from training.baselines import RLT, Baseline, Dense, RandomDropping, ToMe, VidTLDR
 
-LABELS = ("running", "jumping", "sitting")
-
-
-def tiny(name: str) -> NetworkConfig:
-    """A published network's shape, of a few tokens and channels."""
-    full = get_network_config(name)
-    return dataclasses.replace(
-        full, frames=4 * full.tubelet, size=2 * full.patch, width=36, depth=2, heads=3,
-        mlp_width=48, video_width=36 if full.video_width == full.width else 24,
-        pooler_heads=3 if full.pooler_heads else 0, pooler_depth=min(full.pooler_depth, 2),
-        pooler_mlp_width=40 if full.pooler_mlp_width else 0,
-        budgets=(1, 6, 12) if full.budgets else (), labels=LABELS,
-    )  # fmt: skip
-
-
-@pytest.fixture(
-    params=["videomae_b16", "umt_b16", "internvideo2_b14", "fluxvit_b14", "vjepa2_l16"],
-    scope="module",
-)
+@pytest.fixture(params=FAMILIES, scope="module")
 def network(request: pytest.FixtureRequest) -> VideoNetwork:
     network = build_network(tiny(request.param)).eval()
     stir(network)
@@ -91,9 +73,7 @@ def test_methods_run_on_it(network: VideoNetwork, name: str) -> None:
 
 @torch.no_grad()
 def test_merging_copies_changes_nothing(network: VideoNetwork) -> None:
-    """Two tokens that are the same in all but place: what is merged counts as both."""
-    if network.rotation(torch.zeros(1, 1, dtype=torch.int64)) is not None:
-        pytest.skip("a rotation keeps copies apart")
+    """Pooling: a token that stands for two counts as two that are the same."""
     x = torch.randn(1, network.config.prefix + 4, network.config.width)
     P = network.config.prefix
     doubled = torch.cat([x, x[:, P:]], dim=1)
