@@ -8,6 +8,7 @@ from export.parity import TOLERANCE
 from networks.building import build_network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_graphs_answer_what_the_network_answers(name: str) -> None:
     network = build_network(tiny(name)).eval()

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from networks.config import NetworkConfig, get_network_config
 from networks.network import Output, VideoNetwork
 
-
 FAMILIES = ("videomae_b16", "umt_b16", "internvideo2_b14", "fluxvit_b14", "vjepa2_l16")
 LABELS = ("running", "jumping", "sitting")
 

@@ -57,7 +57,7 @@ def test_every_key_is_listed_with_a_guess(names: tuple[str, str]) -> None:
 
 
 def test_it_is_not_read_by_guess() -> None:
-    with pytest.raises(CheckpointError, match=r"LookWhen's own .* --dry-run"):
+    with pytest.raises(CheckpointError, match=r"LookWhen's own .*--dry-run"):
         recognise(lookwhen("selector.", "extractor."))
     assert not is_lookwhen(_blocks("", 12))
     assert not is_lookwhen({})

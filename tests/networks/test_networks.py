@@ -18,6 +18,7 @@ from networks.macs import cost, network_macs
 from networks.network import VideoNetwork
 from training.baselines import RLT, Baseline, Dense, RandomDropping, ToMe, VidTLDR
 
+
 @pytest.fixture(params=FAMILIES, scope="module")
 def network(request: pytest.FixtureRequest) -> VideoNetwork:
     network = build_network(tiny(request.param)).eval()
