@@ -12,7 +12,13 @@ from export.importing.sources import FoundCheckpoint
 from export.importing.weights import Weights
 from model.checkpoint import CheckpointError
 from networks.checkpoint import network_of
-from networks.checkpoints import Recognised, recognise
+from networks.checkpoints import (
+    KeyRow,
+    Recognised,
+    is_lookwhen,
+    list_lookwhen,
+    recognise,
+)
 from networks.config import Architecture, NetworkConfig
 from networks.labels import CLASS_LISTS, class_list
 from networks.network import VideoNetwork
@@ -55,13 +61,19 @@ def read_network(
 
 
 def listing(weights: Weights, recognised: Recognised | None) -> Iterator[tuple[str, str, str]]:
-    """Every key, its shape, and what it becomes; of a format that is not known, keys and shapes."""
-    if recognised is None:
-        for key, shape in weights.shapes.items():
-            yield key, str(list(shape)), "unknown"
-        return
-    for row in recognised.rows:
-        becomes = f"left out: {row.note}" if row.becomes is None else row.becomes
+    """Every key, its shape, and what it becomes; of a format that is not known, keys and shapes.
+
+    LookWhen's own file, whose keys are not published, comes with a guess beside each.
+    """
+    if recognised is not None:
+        rows = recognised.rows
+    elif is_lookwhen(weights.shapes):
+        rows = list_lookwhen(weights.shapes)
+    else:
+        rows = tuple(KeyRow(key, s, None, "unknown") for key, s in weights.shapes.items())
+    for row in rows:
+        left_out = row.note if recognised is None else f"left out: {row.note}"
+        becomes = left_out if row.becomes is None else row.becomes
         if row.becomes is not None and row.note:
             becomes += f" ({row.note})"
         yield row.key, str(list(row.shape)), becomes

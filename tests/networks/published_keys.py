@@ -175,3 +175,32 @@ def vjepa2(D: int = 1024, depth: int = 24, mlp: int = 4096, classes: int = 174) 
         "pooler.cross_attention_layer", norms, "cross_attn", ("q_proj", "k_proj", "v_proj"), 4 * D
     )
     return shapes | _linear("classifier", D, classes)
+
+
+def dinov3_blocks(name: str, depth: int, D: int = 768) -> Shapes:
+    """Blocks under the names of DINOv3's checkpoints."""
+    found: Shapes = {}
+    for i in range(depth):
+        b = f"{name}blocks.{i}"
+        found |= _norm(f"{b}.norm1", D) | _norm(f"{b}.norm2", D)
+        found |= _linear(f"{b}.attn.qkv", D, 3 * D) | _linear(f"{b}.attn.proj", D, D)
+        found |= _linear(f"{b}.mlp.fc1", D, 4 * D) | _linear(f"{b}.mlp.fc2", 4 * D, D)
+        found |= {f"{b}.ls1.gamma": (D,), f"{b}.ls2.gamma": (D,)}
+    return found
+
+
+def lookwhen(selector: str, extractor: str, D: int = 768) -> Shapes:
+    """The known shapes of LookWhen's own file, under names that somebody might have given them."""
+    return {
+        f"{selector}patch_embed.proj.weight": (D, 3, 16, 16),
+        f"{selector}patch_embed.proj.bias": (D,),
+        f"{selector}cls_token": (1, 1, D),
+        f"{extractor}pos_embed": (1, 3136, D),
+        f"{selector}score.2.weight": (8, 4 * D),
+        "video_head.0.weight": (4 * D, D),
+        "video_head.2.weight": (D, 4 * D),
+        "frames_head.2.weight": (16 * D, 4 * D),
+        "temperature": (),
+        **dinov3_blocks(selector, 3, D),
+        **dinov3_blocks(extractor, 12, D),
+    }

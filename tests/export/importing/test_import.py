@@ -19,6 +19,7 @@ from published_keys import (
     filled,
     fluxvit,
     internvideo2,
+    lookwhen,
     videomae,
     videomae_transformers,
     vjepa2,
@@ -294,6 +295,21 @@ def test_what_is_no_known_network_is_listed_and_refused(tmp_path: Path) -> None:
     assert code == 1
     assert "selector.weird [2, 3] unknown" in output
     assert "its keys are of no format that is known here" in output
+
+
+def test_lookwhens_own_file_is_listed_with_guesses_and_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shapes = lookwhen("selector.", "extractor.", 8)
+    zeros = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    save_file(zeros, tmp_path / "lookwhen_b16.safetensors")
+    code, output = run(tmp_path / "lookwhen_b16.safetensors", "--dry-run")
+    assert code == 1
+    said = " ".join(output.split())
+    assert "extractor.blocks.11.attn.qkv.weight (a guess by shape and name)" in said
+    assert "frames_head.2.weight [128, 32] the head of the pre-training" in said
+    assert "probably LookWhen's own published weights" in said
 
 
 @pytest.mark.parametrize(
