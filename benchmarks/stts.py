@@ -28,10 +28,7 @@ from training.processes import Processes, TrainingError, join_processes
 from training.stts import SttsRecipe, load_stts, train_stts, views_of
 
 # Events that so small a network can learn in minutes; all others take it hours.
-EVENTS = (
-    "nothing moves", "only the camera moves", "moving left", "moving right", "appearing",
-    "disappearing",
-)  # fmt: skip
+EVENTS = ("nothing moves", "only the camera moves", "appearing", "disappearing")
 
 # How a network was trained, and what selects when it answers.
 ARMS = (("learned", "learned"), ("learned", "chance"), ("chance", "chance"))

@@ -58,7 +58,7 @@ class SttsRecipe:
     samples: int = SAMPLES
     augmentation: Augmentation = Augmentation(area=(0.8, 1.0))  # noqa: RUF009, frozen
     seed: int = 0
-    steps: int = 300
+    steps: int = 200
     batch: int = 32
     accumulate: int = 1
     learning_rate: float = 1e-3  # AdamW's

@@ -79,7 +79,7 @@ def growth(result: Result, figure: "Figure") -> None:
     panels[0].legend(fontsize=7)
 
 
-_SECONDS, _GMACS = "measured seconds a view", "G multiply-accumulates a view"
+_SECONDS, _GMACS = "measured CPU seconds a view", "G multiply-accumulates a view"
 
 
 def models(result: Result, figure: "Figure") -> None:

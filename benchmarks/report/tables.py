@@ -308,8 +308,9 @@ def models(result: Result) -> str:
         ]
         for row in result["rows"]
     ]
-    header = ["system", "GMACs", "s a view", "GMACs/s", "K400 (published)", "SSv2 (published)"]
-    said = f"{result['machine']['threads']} threads of torch, {result['rounds']} rounds."
+    header = ["system", "GMACs", "CPU s a view", "GMACs/s", "K400 (published)", "SSv2 (published)"]
+    threads = result["machine"]["threads"]
+    said = f"{threads} thread{'s' * (threads != 1)} of torch, {result['rounds']} rounds."
     if result["left_out"]:
         said += f" Not run: {', '.join(result['left_out'])}."
     return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])

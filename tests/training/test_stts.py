@@ -71,7 +71,7 @@ def test_the_benchmark_compares_with_chance(
     result = json.loads((tmp_path / "out.json").read_text())
     assert [(row["trained"], row["selected"]) for row in result["rows"]] == list(benchmark.ARMS)
     for row in result["rows"]:
-        assert row["answers"] == 12  # a clip of each of six labels, and two seeds
+        assert row["answers"] == 8  # a clip of each of four labels, and two seeds
         assert row["interval"][0] <= row["top1"] <= row["interval"][1]
         assert row["top1"] == pytest.approx(sum(row["by_seed"]) / 2)
     assert result["rows"][0]["learned_ahead"] == 0
