@@ -158,7 +158,13 @@ def _with_a_damaged_clip(folder: Path) -> None:
     (folder / "clips" / "moving left" / "07.mp4").write_bytes(b"no clip at all" * 50)
 
 
+def _with_clips_held_out(folder: Path) -> None:
+    _folders(folder / "clips", 10)
+    _folders(folder / "held_out", 2)
+
+
 # What lies in the folder before the first command.
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/datasets.md": _with_a_damaged_clip,
+    "docs/training.md": _with_clips_held_out,
 }
