@@ -71,7 +71,7 @@ def test_a_bundle_says_what_it_is(
     assert manifest.geometry.grid == (8, 2, 2)
     assert manifest.geometry.context == 0
     # a score for each frame
-    assert manifest.small_shape == (8, 16, 16, 3)
+    assert manifest.selector.downscale.shape(manifest.geometry) == (8, 16, 16, 3)
     assert (manifest.selector.kind, manifest.sampling.short_side) == ("group", 36)
     assert manifest.sparsity.model_dump() == {
         "lowest": 0.0, "highest": 0.6, "default": 0.3, "basis": "untuned",
