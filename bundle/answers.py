@@ -38,7 +38,7 @@ class AnswerFacts(ManifestPart):
         return self
 
     def thresholds_of(self, labels: int) -> list[float]:
-        """From which probability on each of so many labels is there; 0.5 where nothing is said."""
+        """From which probability on each label is there; 0.5 where nothing is said."""
         return [0.5] * labels if self.thresholds is None else self.thresholds
 
     def unknown_below(self, sparsity: float) -> float | None:

@@ -79,7 +79,7 @@ def agree(settings: Mapping[str, Any], name: str, found: int) -> None:
 
 
 def labels_of(settings: Mapping[str, Any], rows: int) -> tuple[str, ...]:
-    """Names for a head of so many rows: stated, or the data set's list, or plain numbers.
+    """Names for the rows of a head: stated, or the data set's list, or plain numbers.
 
     A head of 710 rows (Kinetics' lists merged) is cut to its first 400, Kinetics-400's.
 
