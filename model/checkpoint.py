@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from model.classifier import LookWhen
 from model.config import ModelConfig
@@ -78,17 +79,37 @@ def load_checkpoint(path: Path) -> tuple[LookWhen, dict[str, Any]]:
     tensors = load_file(path)
     with torch.device("meta"):
         model = LookWhen(config)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise CheckpointError(f"{path}: the tensor {name} is missing")
-        if name not in expected:
-            raise CheckpointError(f"{path}: the tensor {name} is not one of {config.name}")
-        if tensors[name].shape != expected[name]:
-            raise CheckpointError(
-                f"{path}: the tensor {name} is {list(tensors[name].shape)}, "
-                f"the configuration needs {list(expected[name])}"
-            )
+    try:
+        check_fit(model, tensors, config.name, needs="the configuration needs")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     model = LookWhen(config)  # on a real device: buffers that are not saved are computed here
     model.load_state_dict(tensors)
     return model.eval(), facts
+
+
+def check_fit(
+    network: nn.Module, tensors: Mapping[str, Tensor], owner: str, *, needs: str | None = None
+) -> None:
+    """Refuse tensors that are not those of a network.
+
+    Args:
+        network: may be on the device ``meta``, because its shapes alone count.
+        tensors: by name.
+        owner: whose they should be, for the message.
+        needs: the words before the shape that is right; by default that the owner needs it.
+
+    Raises:
+        CheckpointError: one is missing, unknown, or of another shape.
+    """
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise CheckpointError(f"the tensor {name} is missing")
+        if name not in expected:
+            raise CheckpointError(f"the tensor {name} is not one of {owner}")
+        if tensors[name].shape != expected[name]:
+            raise CheckpointError(
+                f"the tensor {name} is {list(tensors[name].shape)}, "
+                f"{needs or f'{owner} needs'} {list(expected[name])}"
+            )

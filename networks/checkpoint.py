@@ -5,16 +5,16 @@ another one.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, check_fit
 from model.writing import whole_file
 from networks.building import build_network
 from networks.config import NetworkConfig
@@ -81,10 +81,7 @@ def load_network(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
         CheckpointError: not a safetensors file, not one of these, or weights that do not fit the
             configuration beside them.
     """
-    metadata, tensors = _read(Path(path))
-    own = {
-        name: tensor for name, tensor in tensors.items() if not name.startswith(_SELECTOR_PREFIX)
-    }
+    metadata, own = _read(Path(path), lambda name: not name.startswith(_SELECTOR_PREFIX))
     try:
         config = NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY]))
         facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
@@ -102,7 +99,7 @@ def load_selector(path: Path) -> TrainedSelector | None:
     Raises:
         CheckpointError: as :func:`load_network`.
     """
-    metadata, tensors = _read(Path(path))
+    metadata, tensors = _read(Path(path), lambda name: name.startswith(_SELECTOR_PREFIX))
     if _SELECTOR_KEY not in metadata:
         return None
     try:
@@ -117,25 +114,21 @@ def load_selector(path: Path) -> TrainedSelector | None:
             raise ValueError(f"there is no kind {kind!r}")
     except (AttributeError, ValueError) as error:
         raise CheckpointError(f"{path}: its selector is not usable ({error})") from None
-    own = {
-        name.removeprefix(_SELECTOR_PREFIX): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(_SELECTOR_PREFIX)
-    }
+    own = {name.removeprefix(_SELECTOR_PREFIX): tensor for name, tensor in tensors.items()}
     try:
-        _check_fit(selector, own, "its selector")
+        check_fit(selector, own, "its selector")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     selector.load_state_dict(own)
     return selector.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file that holds a network's configuration."""
+def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and the wanted tensors of a file that holds a network's configuration."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-        tensors = load_file(path)
+            tensors = {name: file.get_tensor(name) for name in filter(wanted, file.keys())}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError) as error:
@@ -153,22 +146,7 @@ def network_of(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> VideoNet
     """
     with torch.device("meta"):
         shape = build_network(config)
-    _check_fit(shape, tensors, config.name)
+    check_fit(shape, tensors, config.name)
     network = build_network(config)  # on a real device: buffers that are not saved are made here
     network.load_state_dict(dict(tensors), assign=True)
     return network.eval()
-
-
-def _check_fit(module: nn.Module, tensors: Mapping[str, Tensor], name_of: str) -> None:
-    """Raise CheckpointError unless these are the module's tensors."""
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise CheckpointError(f"the tensor {name} is missing")
-        if name not in expected:
-            raise CheckpointError(f"the tensor {name} is not one of {name_of}")
-        if tensors[name].shape != expected[name]:
-            raise CheckpointError(
-                f"the tensor {name} is {list(tensors[name].shape)}, "
-                f"{name_of} needs {list(expected[name])}"
-            )

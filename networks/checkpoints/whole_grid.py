@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, check_fit
 from networks.video_swin import VideoSwin, VideoSwinConfig
 from networks.videomamba import VideoMamba, VideoMambaConfig
 
@@ -131,19 +131,10 @@ def _numbered(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _filled(network: _Network, tensors: Mapping[str, Tensor]) -> _Network:
-    expected = network.state_dict()
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise CheckpointError(f"the tensor {name} is missing")
-        if name not in expected:
-            raise CheckpointError(f"the tensor {name} is not one of {type(network).__name__}")
-        if tensors[name].shape != expected[name].shape:
-            raise CheckpointError(
-                f"the tensor {name} is {list(tensors[name].shape)}, the others need "
-                f"{list(expected[name].shape)}"
-            )
+    check_fit(network, tensors, type(network).__name__, needs="the others need")
+    for name, expected in network.state_dict().items():
         fixed = name.endswith("relative_position_index")
-        if fixed and not torch.equal(tensors[name], expected[name]):
+        if fixed and not torch.equal(tensors[name], expected):
             raise CheckpointError(f"the tensor {name} is that of another window")
     network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
                              for name, tensor in tensors.items()})  # fmt: skip
