@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from model.layers import patchify
 
 
-class BackboneConfig(Protocol):
-    """Shapes of a network: frames and pixels of a view and of a token, width and depth."""
+class ViewConfig(Protocol):
+    """Which views a network takes."""
 
     @property
     def name(self) -> str: ...
@@ -22,6 +22,21 @@ class BackboneConfig(Protocol):
     def frames(self) -> int: ...
     @property
     def size(self) -> int: ...
+
+
+def check_view(frames: Tensor, config: ViewConfig) -> None:
+    """Raise ValueError unless frames are of the configuration's shape, [B, T, H, W, 3]."""
+    expected = (config.frames, config.size, config.size, 3)
+    if tuple(frames.shape[1:]) != expected:
+        raise ValueError(
+            f"{config.name} takes frames of shape [B, {', '.join(map(str, expected))}], "
+            f"got {list(frames.shape)}"
+        )
+
+
+class BackboneConfig(ViewConfig, Protocol):
+    """Shapes of a network: frames and pixels of a view and of a token, width and depth."""
+
     @property
     def patch(self) -> int: ...
     @property
@@ -74,14 +89,8 @@ class Backbone(nn.Module):
         Raises:
             ValueError: frames of another shape than the configuration's.
         """
-        config = self.config
-        expected = (config.frames, config.size, config.size, 3)
-        if tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"{config.name} takes frames of shape [B, {', '.join(map(str, expected))}], "
-                f"got {list(frames.shape)}"
-            )
-        return patchify(frames, config.patch, config.tubelet)
+        check_view(frames, self.config)
+        return patchify(frames, self.config.patch, self.config.tubelet)
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         """uint8 [B, K, values] and int64 [B, K] -> [B, P + K, D], the class token first.

@@ -65,7 +65,9 @@ class FluxViT(InternVideo2):
             MeanAsks(config.width, config.pooler_heads, config.video_width, config.pooler_eps)
             for _ in config.budgets
         )
-        self.head = nn.ModuleList(linear_head(config) for _ in config.budgets)
+        self.head = nn.ModuleList(
+            linear_head(config.video_width, config.labels) for _ in config.budgets
+        )
 
     def pool(self, x: Tensor, weight: Tensor | None) -> Tensor:
         return self.answer(x, weight).video

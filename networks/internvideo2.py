@@ -81,7 +81,7 @@ class InternVideo2(VideoNetwork):
         self.pooler: nn.Module = MeanAsks(
             config.width, config.pooler_heads, config.video_width, config.pooler_eps
         )
-        self.head = linear_head(config)
+        self.head = linear_head(config.video_width, config.labels)
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         tokens = self.embedding(patches) + self.positions[1:][positions]

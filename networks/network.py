@@ -80,8 +80,6 @@ class VideoNetwork(Backbone):
         return self.answer(x, weight)
 
 
-def linear_head(config: NetworkConfig) -> nn.Module:
-    """One row for each label; without labels, the identity."""
-    if not config.labels:
-        return nn.Identity()
-    return nn.Linear(config.video_width, len(config.labels))
+def linear_head(width: int, labels: Sequence[str]) -> nn.Module:
+    """One row for each label on a token of ``width``; without labels, the identity."""
+    return nn.Linear(width, len(labels)) if labels else nn.Identity()

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import IMAGENET_MEAN, IMAGENET_STD
+from networks.network import linear_head
+from networks.whole_view import WholeViewNetwork
 
 Grid = tuple[int, int, int]
 
@@ -241,18 +243,13 @@ class SwinEmbedding(nn.Module):
         return embedded
 
 
-class VideoSwin(nn.Module):
+class VideoSwin(WholeViewNetwork):
     """Video Swin: frames in, logits out. Names of the weights are torchvision's."""
 
-    mean: Tensor
-    std: Tensor
+    config: VideoSwinConfig
 
     def __init__(self, config: VideoSwinConfig) -> None:
-        super().__init__()
-        self.config = config
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name)).mul(255)[:, None, None, None]
-            self.register_buffer(name, values, persistent=False)
+        super().__init__(config)
         self.patch_embed = SwinEmbedding(config)
         layers: list[nn.Module] = []
         t, h, w = config.window
@@ -268,9 +265,7 @@ class VideoSwin(nn.Module):
         self.features = nn.Sequential(*layers)
         last = config.width_of(len(config.depths) - 1)
         self.norm = nn.LayerNorm(last, eps=1e-5)
-        self.head: nn.Module = nn.Identity()
-        if config.labels:
-            self.head = nn.Linear(last, len(config.labels))
+        self.head = linear_head(last, config.labels)
 
     def embed(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> the first stage's input [B, T', H', W', C].
@@ -278,15 +273,7 @@ class VideoSwin(nn.Module):
         Raises:
             ValueError: frames of another shape than the configuration's.
         """
-        config = self.config
-        expected = (config.frames, config.size, config.size, 3)
-        if tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"{config.name} takes frames of shape [B, {', '.join(map(str, expected))}], "
-                f"got {list(frames.shape)}"
-            )
-        pixels = (frames.permute(0, 4, 1, 2, 3).to(self.mean.dtype) - self.mean) / self.std
-        embedded: Tensor = self.patch_embed(pixels)
+        embedded: Tensor = self.patch_embed(self.pixels(frames))
         return embedded
 
     def classify(self, x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class VideoMAE(VideoNetwork):
             for i in range(config.depth)
         )
         self.norm = nn.LayerNorm(D, eps=config.pooler_eps)
-        self.head = linear_head(config)
+        self.head = linear_head(config.video_width, config.labels)
         self.apply(initialise)
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:

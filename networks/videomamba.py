@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import IMAGENET_MEAN, IMAGENET_STD
+from networks.network import linear_head
+from networks.whole_view import WholeViewNetwork
 
 # Tokens whose decays and inputs are computed at once: more than this falls out of a CPU's caches.
 CHUNK = 16
@@ -228,7 +230,7 @@ class MambaEmbedding(nn.Module):
         return embedded.flatten(3).permute(0, 2, 3, 1)
 
 
-class VideoMamba(nn.Module):
+class VideoMamba(WholeViewNetwork):
     """VideoMamba, or VideoMambaPro with ``config.pro``: frames in, logits out.
 
     Source: arXiv 2403.06977; the changes of VideoMambaPro are from the idea of arXiv 2406.19006,
@@ -236,24 +238,17 @@ class VideoMamba(nn.Module):
     fetch from: no official number of it can be checked here.
     """
 
-    mean: Tensor
-    std: Tensor
+    config: VideoMambaConfig
 
     def __init__(self, config: VideoMambaConfig) -> None:
-        super().__init__()
-        self.config = config
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name)).mul(255)[:, None, None, None]
-            self.register_buffer(name, values, persistent=False)
+        super().__init__(config)
         self.patch_embed = MambaEmbedding(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.cells + 1, config.width))
         self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, config.frames, config.width))
         self.layers = nn.ModuleList(MambaLayer(config) for _ in range(config.depth))
         self.norm_f = nn.RMSNorm(config.width, eps=1e-5)
-        self.head: nn.Module = nn.Identity()
-        if config.labels:
-            self.head = nn.Linear(config.width, len(config.labels))
+        self.head = linear_head(config.width, config.labels)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -263,15 +258,7 @@ class VideoMamba(nn.Module):
         Raises:
             ValueError: frames of another shape than the configuration's.
         """
-        config = self.config
-        expected = (config.frames, config.size, config.size, 3)
-        if tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"{config.name} takes frames of shape [B, {', '.join(map(str, expected))}], "
-                f"got {list(frames.shape)}"
-            )
-        pixels = (frames.permute(0, 4, 1, 2, 3).to(self.mean.dtype) - self.mean) / self.std
-        x = self.patch_embed(pixels)  # [B, T, cells, D]
+        x = self.patch_embed(self.pixels(frames))  # [B, T, cells, D]
         x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
         x = torch.cat([first, x.flatten(1, 2)], dim=1)

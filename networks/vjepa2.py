@@ -73,7 +73,7 @@ class VJepa2(VideoNetwork):
             for _ in range(config.pooler_depth)
         )
         self.pooler = LearnedQueryAsks(config) if config.pooler_heads else None
-        self.head = linear_head(config)
+        self.head = linear_head(config.video_width, config.labels)
         part = rotated_part(config.head_width) // 2
         steps = torch.arange(part, dtype=torch.float32)
         self.register_buffer("rates", 10000.0 ** (-steps / max(1, part)), persistent=False)
