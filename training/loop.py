@@ -104,6 +104,11 @@ class LoopSettings:
         given = {name: getattr(recipe, name) for name in names if hasattr(recipe, name)}
         return cls(steps, **given)
 
+    @classmethod
+    def of_epochs(cls, recipe: Any, clips: int) -> "LoopSettings":
+        """The same for a recipe that says how often each of ``clips`` clips is seen on average."""
+        return cls.of(recipe, max(1, round(recipe.epochs * clips / recipe.batch)))
+
 
 def rate(settings: LoopSettings, step: int) -> float:
     """Share of the peak rates at a step: linear warm-up, then a cosine down to the final share."""

@@ -75,7 +75,7 @@ def build_optimizers(
 
 
 class Rates(Protocol):
-    """What a recipe says of its optimisers; see :func:`build_optimizers`."""
+    """What a recipe says of both optimisers; see :func:`build_optimizers`."""
 
     @property
     def learning_rate(self) -> float: ...
@@ -94,6 +94,29 @@ def optimizers_of(recipe: Rates, model: nn.Module) -> list[Optimizer]:
         learning_rate=recipe.learning_rate,
         matrix_learning_rate=recipe.matrix_learning_rate,
         weight_decay=recipe.weight_decay,
+    )
+
+
+class Rate(Protocol):
+    """What a recipe says of AdamW."""
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def adamw_of(
+    recipe: Rate, model: nn.Module, scales: Mapping[str, float] | None = None
+) -> list[Optimizer]:
+    """AdamW alone by a recipe; ``scales`` as of :func:`build_optimizers`."""
+    return build_optimizers(
+        model,
+        learning_rate=recipe.learning_rate,
+        matrix_learning_rate=None,
+        weight_decay=recipe.weight_decay,
+        scales=scales,
     )
 
 

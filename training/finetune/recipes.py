@@ -76,7 +76,7 @@ class FineTuningRecipe:
             raise ValueError("a map loss needs a selector that is trained")
 
     def loop(self, clips: int) -> LoopSettings:
-        return LoopSettings.of(self, max(1, round(self.epochs * clips / self.batch)))
+        return LoopSettings.of_epochs(self, clips)
 
 
 # Each recipe is run by

@@ -8,25 +8,21 @@ import click
 
 from startup.console import Command
 from training.command_line import loop_options, run_training
-from training.datasets.command_line import Source, mirror_options, source_arguments
+from training.datasets.command_line import Source
 from training.lite.recipe import LITE_TUNING, LiteRecipe
 from training.lite.run import train_lite
 from training.processes import Processes
 from training.running import Running
-from training.tune.__main__ import published
+from training.tune.options import COMMON, POSITIVE, network_arguments, step_options
 
 _DEFAULT = LiteRecipe()
-_POSITIVE = click.FloatRange(0, min_open=True)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path), callback=published)
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@source_arguments
-@mirror_options
+@network_arguments
 @click.option(
     "--epochs",
-    type=_POSITIVE,
+    type=POSITIVE,
     default=_DEFAULT.epochs,
     show_default=True,
     help="Of the selector's training.",
@@ -38,28 +34,7 @@ _POSITIVE = click.FloatRange(0, min_open=True)
     show_default=True,
     help="Of the network's tuning; 0 leaves the network as it is.",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=_DEFAULT.batch,
-    show_default=True,
-    help="Clips per step, of all processes together.",
-)
-@click.option(
-    "--accumulate",
-    type=click.IntRange(1),
-    default=_DEFAULT.accumulate,
-    show_default=True,
-    help="Parts that a step's clips are taken in.",
-)
-@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True)
-@click.option(
-    "--learning-rate",
-    type=_POSITIVE,
-    default=_DEFAULT.learning_rate,
-    show_default=True,
-    help="AdamW's peak, for the selector.",
-)
+@step_options(_DEFAULT, rate_of="selector")
 @click.option(
     "--layers",
     type=click.IntRange(1),
@@ -89,7 +64,7 @@ def main(
         recipe = dataclasses.replace(LiteRecipe(), **turned)
         tuning = None
         if tune_epochs:
-            common = {name: turned[name] for name in ("batch", "accumulate", "seed")}
+            common = {name: turned[name] for name in COMMON}
             tuning = dataclasses.replace(LITE_TUNING, epochs=tune_epochs, **common)
         written = train_lite(
             checkpoint,

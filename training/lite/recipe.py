@@ -33,7 +33,7 @@ class LiteRecipe:
     augmentation: Augmentation = Augmentation()  # noqa: RUF009, frozen
 
     def loop(self, clips: int) -> LoopSettings:
-        return LoopSettings.of(self, max(1, round(self.epochs * clips / self.batch)))
+        return LoopSettings.of_epochs(self, clips)
 
 
 # The network's part: labels alone, one K a step, drawn from a tenth to all of the tokens.

@@ -17,7 +17,7 @@ from training.lite.oracle import oracle
 from training.lite.recipe import LiteRecipe
 from training.loop import Objective
 from training.losses import map_loss
-from training.optimizers import build_optimizers, layer_scales
+from training.optimizers import adamw_of, layer_scales
 from training.processes import Processes
 from training.provenance import file_digest
 from training.running import Running
@@ -112,12 +112,7 @@ def train_lite(
         recipe=recipe,
         loop=recipe.loop(len(train)),
         objective=LiteLearning(selector, network, recipe),
-        optimizers=build_optimizers(
-            selector,
-            learning_rate=recipe.learning_rate,
-            matrix_learning_rate=None,
-            weight_decay=recipe.weight_decay,
-        ),
+        optimizers=adamw_of(recipe, selector),
         batches=partial(batches, recipe.augmentation, lost_share),
         identity={"start": file_digest(start), **labelled_identity(train)},
         data=said,
@@ -143,12 +138,10 @@ def train_lite(
         recipe=tuning,
         loop=tuning.loop(len(train)),
         objective=objective,
-        optimizers=build_optimizers(
+        optimizers=adamw_of(
+            tuning,
             objective.model,
-            learning_rate=tuning.learning_rate,
-            matrix_learning_rate=None,
-            weight_decay=tuning.weight_decay,
-            scales=layer_scales(objective.model, network.config, tuning.layer_decay),
+            layer_scales(objective.model, network.config, tuning.layer_decay),
         ),
         batches=partial(batches, tuning.augmentation, lost_share),
         identity={"start": file_digest(chosen), **labelled_identity(train)},

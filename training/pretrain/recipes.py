@@ -82,8 +82,9 @@ class PreTrainingRecipe:
 
     def loop(self, clips: int) -> LoopSettings:
         """The loop's part, for a data set of ``clips``."""
-        steps = self.steps or max(1, round(self.epochs * clips / self.batch))
-        return LoopSettings.of(self, steps)
+        if self.steps:
+            return LoopSettings.of(self, self.steps)
+        return LoopSettings.of_epochs(self, clips)
 
 
 RECIPES = {

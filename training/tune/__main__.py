@@ -6,65 +6,24 @@ from typing import Any
 
 import click
 
-from networks.checkpoint import holds_network
 from networks.selectors import SELECTORS
 from startup.console import Command
 from training.command_line import loop_options, run_training
-from training.datasets.command_line import Source, mirror_options, source_arguments
+from training.datasets.command_line import Source
 from training.processes import Processes
 from training.running import Running
 from training.teachers import TEACHERS
+from training.tune.options import COMMON, POSITIVE, network_arguments, step_options
 from training.tune.recipe import SelectorRecipe, TuningRecipe
 from training.tune.run import tune
 
 _DEFAULT, _SELECTOR = TuningRecipe(), SelectorRecipe()
-_POSITIVE = click.FloatRange(0, min_open=True)
-# Those of both runs.
-_COMMON = ("batch", "accumulate", "seed")
-
-
-def published(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
-    """The callback of an argument that names a published network's file."""
-    if path.is_dir():
-        raise click.BadParameter(
-            f"{path} is a folder: give the checkpoint that `lookwhen import --checkpoint FILE` "
-            "writes beside a bundle"
-        )
-    if not holds_network(path):
-        raise click.BadParameter(
-            f"{path} holds no published network; `lookwhen import --checkpoint FILE` writes one"
-        )
-    return path
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path), callback=published)
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@source_arguments
-@mirror_options
-@click.option("--epochs", type=_POSITIVE, default=_DEFAULT.epochs, show_default=True)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=_DEFAULT.batch,
-    show_default=True,
-    help="Clips per step, of all processes together.",
-)
-@click.option(
-    "--accumulate",
-    type=click.IntRange(1),
-    default=_DEFAULT.accumulate,
-    show_default=True,
-    help="Parts that a step's clips are taken in.",
-)
-@click.option("--seed", type=int, default=_DEFAULT.seed, show_default=True)
-@click.option(
-    "--learning-rate",
-    type=_POSITIVE,
-    default=_DEFAULT.learning_rate,
-    show_default=True,
-    help="AdamW's peak, for the network.",
-)
+@network_arguments
+@click.option("--epochs", type=POSITIVE, default=_DEFAULT.epochs, show_default=True)
+@step_options(_DEFAULT, rate_of="network")
 @click.option(
     "--layer-decay",
     type=click.FloatRange(0, 1),
@@ -150,7 +109,7 @@ def main(
         recipe = dataclasses.replace(TuningRecipe(), sparsities=sparsities, **turned)
         selector = None
         if selector_epochs:
-            common = {name: turned[name] for name in _COMMON}
+            common = {name: turned[name] for name in COMMON}
             selector = dataclasses.replace(
                 SelectorRecipe(), epochs=selector_epochs, target=target, **common
             )

@@ -58,7 +58,7 @@ class TuningRecipe:
             raise ValueError("weights of losses are at least 0")
 
     def loop(self, clips: int) -> LoopSettings:
-        return LoopSettings.of(self, max(1, round(self.epochs * clips / self.batch)))
+        return LoopSettings.of_epochs(self, clips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +87,4 @@ class SelectorRecipe:
     augmentation: Augmentation = Augmentation()  # noqa: RUF009, frozen
 
     def loop(self, clips: int) -> LoopSettings:
-        return LoopSettings.of(self, max(1, round(self.epochs * clips / self.batch)))
+        return LoopSettings.of_epochs(self, clips)

@@ -25,7 +25,7 @@ from training.datasets.identity import data_digest, labelled_identity
 from training.datasets.loading import StepShare
 from training.evaluation.evaluate import fit_labels
 from training.frame import Run, carry_out
-from training.optimizers import build_optimizers, layer_scales
+from training.optimizers import adamw_of, layer_scales
 from training.processes import Processes
 from training.provenance import file_digest
 from training.running import Running
@@ -81,12 +81,10 @@ def tune(
         recipe=recipe,
         loop=recipe.loop(len(train)),
         objective=objective,
-        optimizers=build_optimizers(
+        optimizers=adamw_of(
+            recipe,
             objective.model,
-            learning_rate=recipe.learning_rate,
-            matrix_learning_rate=None,
-            weight_decay=recipe.weight_decay,
-            scales=layer_scales(objective.model, network.config, recipe.layer_decay),
+            layer_scales(objective.model, network.config, recipe.layer_decay),
         ),
         batches=partial(batches_of, train, network.config, recipe.augmentation, lost_share),
         identity={
@@ -152,12 +150,7 @@ def _train_selector(
         recipe=recipe,
         loop=recipe.loop(len(train)),
         objective=SelectorLearning(selector, target, features, recipe),
-        optimizers=build_optimizers(
-            selector,
-            learning_rate=recipe.learning_rate,
-            matrix_learning_rate=None,
-            weight_decay=recipe.weight_decay,
-        ),
+        optimizers=adamw_of(recipe, selector),
         batches=partial(batches_of, train, network.config, recipe.augmentation, lost_share),
         identity={
             "network": file_digest(tuned), "teacher": learnt_from, "clips": data_digest(train),
