@@ -14,8 +14,17 @@ from networks.checkpoints.internvideo2 import (
     trunk_slots,
 )
 from networks.checkpoints.published import Given, PublishedFormat, Slot
-from networks.checkpoints.shapes import fresh_norm, heads_of, labels_of, named, shown_as
-from networks.checkpoints.steps import PER_CHANNEL, WITHOUT_BATCH, Shape, first_rows
+from networks.checkpoints.shapes import (
+    fresh_norm,
+    head_rows,
+    head_slots,
+    heads_of,
+    labels_of,
+    named,
+    norm_slots,
+    shown_as,
+)
+from networks.checkpoints.steps import PER_CHANNEL, WITHOUT_BATCH, Shape
 from networks.config import NetworkConfig
 
 # The grids that the published tables cover, by their number of places.
@@ -34,7 +43,7 @@ class FluxViTFormat(PublishedFormat):
 
     def configure(self, given: Given) -> NetworkConfig:
         width, _, tubelet, patch, _ = given.shape("patch_embed.proj.weight", 5)
-        rows = given.shape("head.0.weight", 2)[0] if "head.0.weight" in given.shapes else 0
+        rows = head_rows(given, "head.0.weight")
         poolers = given.depth(r"clip_projector\.(\d+)\.")
         config = named(
             "fluxvit", width, given.depth(r"blocks\.(\d+)\."), patch=patch, tubelet=tubelet,
@@ -69,13 +78,8 @@ class FluxViTFormat(PublishedFormat):
             found[f"{theirs}bias"] = Slot(f"{ours}shift")
         for n in range(len(config.budgets)):
             found |= pooler_slots(f"clip_projector.{n}.", f"pooler.{n}.")
-            if config.labels:
-                step = first_rows(given.shapes["head.0.weight"][0], len(config.labels))
-                for part in ("weight", "bias"):
-                    found[f"head.{n}.{part}"] = Slot(f"head.{n}.{part}", step)
-        if config.labels or "fc_norm.weight" in given.shapes:
-            found |= {f"fc_norm.{part}": Slot(f"norm.{part}") for part in ("weight", "bias")}
-        return found
+            found |= head_slots(config, given, f"head.{n}.", f"head.{n}.")
+        return found | norm_slots(config, given)
 
     def combined(self, config: NetworkConfig, given: Given) -> dict[str, Shape]:
         D = config.width

@@ -9,13 +9,16 @@ from torch import Tensor
 from networks.checkpoints.published import Given, PublishedFormat, Slot
 from networks.checkpoints.shapes import (
     fresh_norm,
+    head_rows,
+    head_slots,
     heads_of,
     labels_of,
     named,
+    norm_slots,
     resize_table,
     shown_as,
 )
-from networks.checkpoints.steps import WITHOUT_BATCH, Shape, first_rows, kernel
+from networks.checkpoints.steps import WITHOUT_BATCH, Shape, kernel
 from networks.checkpoints.videomae import table_grid
 from networks.config import NetworkConfig
 
@@ -40,7 +43,7 @@ class InternVideo2Format(PublishedFormat):
 
     def configure(self, given: Given) -> NetworkConfig:
         width, _, tubelet, patch, _ = given.shape("patch_embed.proj.weight", 5)
-        rows = given.shape("head.weight", 2)[0] if "head.weight" in given.shapes else 0
+        rows = head_rows(given, "head.weight")
         places = table_grid(given, "pos_embed", 1, patch)
         config = named(
             "internvideo2", width, given.depth(r"blocks\.(\d+)\."), patch=patch, tubelet=tubelet,
@@ -59,12 +62,7 @@ class InternVideo2Format(PublishedFormat):
         found = trunk_slots(config)
         found["pos_embed"] = Slot("positions" if same else "table", WITHOUT_BATCH)
         found |= pooler_slots("clip_projector.", "pooler.")
-        if config.labels or "fc_norm.weight" in given.shapes:
-            found |= {f"fc_norm.{part}": Slot(f"norm.{part}") for part in ("weight", "bias")}
-        if config.labels:
-            step = first_rows(given.shapes["head.weight"][0], len(config.labels))
-            found |= {f"head.{part}": Slot(f"head.{part}", step) for part in ("weight", "bias")}
-        return found
+        return found | norm_slots(config, given) | head_slots(config, given)
 
     def combined(self, config: NetworkConfig, given: Given) -> dict[str, Shape]:
         places = given.shapes.get("pos_embed", (1, 0, 0))[1]

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.checkpoint import CheckpointError
-from networks.checkpoints.published import Given
+from networks.checkpoints.published import Given, Slot
+from networks.checkpoints.steps import first_rows
 from networks.config import NETWORK_CONFIGS, NetworkConfig
 from networks.labels import class_list, class_list_of
 
@@ -138,6 +139,28 @@ def _three(value: Any, name: str) -> tuple[float, ...]:
     if not numbers or len(value) != 3 or (name == "image_std" and min(value) <= 0):
         raise CheckpointError(f"preprocessor_config.json: {name} is not three numbers: {value!r}")
     return tuple(float(part) for part in value)
+
+
+def head_rows(given: Given, key: str) -> int:
+    """Rows of the head whose weight is ``key``; 0 without one."""
+    return given.shape(key, 2)[0] if key in given.shapes else 0
+
+
+def norm_slots(config: NetworkConfig, given: Given) -> dict[str, Slot]:
+    """The norm in front of the head, which a file without a head may lack."""
+    if not config.labels and "fc_norm.weight" not in given.shapes:
+        return {}
+    return {f"fc_norm.{part}": Slot(f"norm.{part}") for part in ("weight", "bias")}
+
+
+def head_slots(
+    config: NetworkConfig, given: Given, theirs: str = "head.", ours: str = "head."
+) -> dict[str, Slot]:
+    """The head below ``theirs``, cut to the rows that have labels; nothing without labels."""
+    if not config.labels:
+        return {}
+    step = first_rows(given.shapes[f"{theirs}weight"][0], len(config.labels))
+    return {f"{theirs}{part}": Slot(f"{ours}{part}", step) for part in ("weight", "bias")}
 
 
 def resize_table(

@@ -13,13 +13,16 @@ from model.checkpoint import CheckpointError
 from networks.checkpoints.published import Given, PublishedFormat, Slot
 from networks.checkpoints.shapes import (
     fresh_norm,
+    head_rows,
+    head_slots,
     heads_of,
     labels_of,
     named,
+    norm_slots,
     resize_table,
     shown_as,
 )
-from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Shape, first_rows, kernel
+from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Shape, kernel
 from networks.config import NetworkConfig
 from networks.videomae import sinusoids
 
@@ -60,7 +63,7 @@ class VideoMAEFormat(PublishedFormat):
 
     def configure(self, given: Given) -> NetworkConfig:
         width, _, tubelet, patch, _ = given.shape("patch_embed.proj.weight", 5)
-        rows = given.shape("head.weight", 2)[0] if "head.weight" in given.shapes else 0
+        rows = head_rows(given, "head.weight")
         depth = given.depth(r"blocks\.(\d+)\.")
         frames = given.frames
         if frames is None and "pos_embed" in given.shapes:
@@ -93,12 +96,7 @@ class VideoMAEFormat(PublishedFormat):
             resized = _places(given, config) != config.grid
             target = "table" if resized else "positions"
             found["pos_embed"] = Slot(target, WITHOUT_BATCH)
-        if config.labels or "fc_norm.weight" in given.shapes:
-            found |= {f"fc_norm.{part}": Slot(f"norm.{part}") for part in ("weight", "bias")}
-        if config.labels:
-            step = first_rows(given.shapes["head.weight"][0], len(config.labels))
-            found |= {f"head.{part}": Slot(f"head.{part}", step) for part in ("weight", "bias")}
-        return found
+        return found | norm_slots(config, given) | head_slots(config, given)
 
     def combined(self, config: NetworkConfig, given: Given) -> dict[str, Shape]:
         places = given.shapes.get("pos_embed", (1, 0, 0))[1]

@@ -11,13 +11,16 @@ from networks.checkpoints.published import Given, PublishedFormat, Slot
 from networks.checkpoints.shapes import (
     agree,
     fresh_norm,
+    head_rows,
+    head_slots,
     heads_of,
     labels_of,
     named,
+    norm_slots,
     shown_as,
     whole_number,
 )
-from networks.checkpoints.steps import SAME, first_rows, kernel
+from networks.checkpoints.steps import SAME, kernel
 from networks.config import NetworkConfig
 from networks.videomae import sinusoids
 
@@ -57,7 +60,7 @@ class VideoMAETransformersFormat(PublishedFormat):
     def configure(self, given: Given) -> NetworkConfig:
         settings = given.settings
         width, _, tubelet, patch, _ = given.shape(_PATCHES, 5)
-        rows = given.shape("classifier.weight", 2)[0] if "classifier.weight" in given.shapes else 0
+        rows = head_rows(given, "classifier.weight")
         depth = given.depth(r"encoder\.layer\.(\d+)\.")
         mlp = given.shape("encoder.layer.0.intermediate.dense.weight", 2)[0]
         for name, found in (
@@ -105,14 +108,7 @@ class VideoMAETransformersFormat(PublishedFormat):
                 found[attention + name] = Slot(f"{ours}attn.qkv.bias", SAME, third)
             if f"{attention}key.bias" in given.shapes:
                 found[f"{attention}key.bias"] = Slot(f"{ours}attn.qkv.bias", SAME, 1)
-        if config.labels or "fc_norm.weight" in given.shapes:
-            found |= {f"fc_norm.{part}": Slot(f"norm.{part}") for part in ("weight", "bias")}
-        if config.labels:
-            step = first_rows(given.shapes["classifier.weight"][0], len(config.labels))
-            found |= {
-                f"classifier.{part}": Slot(f"head.{part}", step) for part in ("weight", "bias")
-            }
-        return found
+        return found | norm_slots(config, given) | head_slots(config, given, "classifier.")
 
     def finish(self, tensors: dict[str, Tensor], config: NetworkConfig, given: Given) -> None:
         tensors["positions"] = sinusoids(config.tokens, config.width)

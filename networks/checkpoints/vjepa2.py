@@ -4,8 +4,17 @@ import dataclasses
 import re
 
 from networks.checkpoints.published import Given, PublishedFormat, Slot
-from networks.checkpoints.shapes import agree, heads_of, labels_of, named, shown_as, whole_number
-from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Conversion, first_rows, kernel
+from networks.checkpoints.shapes import (
+    agree,
+    head_rows,
+    head_slots,
+    heads_of,
+    labels_of,
+    named,
+    shown_as,
+    whole_number,
+)
+from networks.checkpoints.steps import SAME, WITHOUT_BATCH, Conversion, kernel
 from networks.config import NetworkConfig
 
 _PATCHES = "encoder.embeddings.patch_embeddings.proj.weight"
@@ -31,7 +40,7 @@ class VJepa2Format(PublishedFormat):
     def configure(self, given: Given) -> NetworkConfig:
         settings = given.settings
         width, _, tubelet, patch, _ = given.shape(_PATCHES, 5)
-        rows = given.shape("classifier.weight", 2)[0] if "classifier.weight" in given.shapes else 0
+        rows = head_rows(given, "classifier.weight")
         depth = given.depth(r"encoder\.layer\.(\d+)\.")
         for name, found in (
             ("hidden_size", width), ("num_hidden_layers", depth), ("patch_size", patch),
@@ -87,10 +96,7 @@ class VJepa2Format(PublishedFormat):
                 for part in parts:
                     found[f"{_CROSS}{name}.{part}"] = Slot(f"pooler.{target}.{part}")
             found[f"{_CROSS}cross_attn.k_proj.weight"] = Slot("pooler.attn.key.weight")
-        if config.labels:
-            step = first_rows(given.shapes["classifier.weight"][0], len(config.labels))
-            found |= {f"classifier.{part}": Slot(f"head.{part}", step) for part in parts}
-        return found
+        return found | head_slots(config, given, "classifier.")
 
 
 def _heads(given: Given, width: int) -> int:
