@@ -1,16 +1,12 @@
 """From a network to a bundle directory: export, compare with torch, pack."""
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-import torch
-
 from bundle.schema import AccuracyPoint, Manifest, Provenance
 from export.graphs import OPSET, extractor_to_onnx, selector_to_onnx
-from export.pack import manifest_for, write_bundle
+from export.pack import exported_with, manifest_for, write_bundle
 from export.parity import Check, check
 from model.classifier import LookWhen
 
@@ -60,7 +56,6 @@ def export_bundle(
 def provenance(model: LookWhen, facts: Mapping[str, Any]) -> Provenance:
     """Where the weights come from, as the training wrote it into the checkpoint."""
     recipe = facts.get("recipe", {})
-    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
     return Provenance(
         recipe=str(facts.get("name", "unknown")),
         seed=int(recipe.get("seed", 0)),
@@ -68,5 +63,5 @@ def provenance(model: LookWhen, facts: Mapping[str, Any]) -> Provenance:
         data=str(facts.get("data", "unknown")),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         clips_seen=int(facts.get("clips_seen", 0)),
-        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
+        exported_with=exported_with(),
     )

@@ -1,15 +1,11 @@
 """A published network as a bundle: its graphs, checked, and what the manifest says of it."""
 
-import importlib.metadata
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import onnxruntime
-import torch
 
 from bundle.schema import (
     EXTRACTOR_FILE,
@@ -19,7 +15,6 @@ from bundle.schema import (
     AccuracyPoint,
     Geometry,
     Licence,
-    Macs,
     Manifest,
     Normalisation,
     Provenance,
@@ -31,7 +26,7 @@ from bundle.schema import (
 )
 from export.accuracy import DEFAULT_VIEWS
 from export.graphs import OPSET, clip_selector_to_onnx, network_to_onnx
-from export.pack import file_digests, write_bundle
+from export.pack import exported_with, file_digests, macs_of, write_bundle
 from export.parity import Check, check_network
 from networks.learned_selector import LearnedSelector
 from networks.macs import cost
@@ -124,7 +119,6 @@ def write_network_bundle(
 ) -> Manifest:
     """Write an exported network as a bundle directory; see :func:`export.pack.write_bundle`."""
     config = network.config
-    price = cost(config)
     time, space = downscaling(config)
     files: dict[str, bytes | Path] = {
         SELECTOR_FILE: graphs.selector, EXTRACTOR_FILE: graphs.extractor,
@@ -160,12 +154,7 @@ def write_network_bundle(
             {"kind": selector, "downscale": {"time": time, "space": space}}
         ),
         sparsity=sparsity,
-        macs=Macs(
-            selector=graphs.chooser.macs,
-            extractor_fixed=price.fixed,
-            extractor_per_token=price.per_token,
-            extractor_per_token_pair=price.per_token_pair,
-        ),
+        macs=macs_of(cost(config), graphs.chooser.macs),
         accuracy=accuracy or [],
         rivals=rivals or [],
         licence=licence,
@@ -181,13 +170,12 @@ def network_provenance(
     source: WeightsSource | None = None,
 ) -> Provenance:  # fmt: skip
     """Where a network's weights come from, with its configuration."""
-    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
     return Provenance(
         recipe=recipe,
         commit=commit,
         data=data,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        exported_with=f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}",
+        exported_with=exported_with(),
         source=source,
         network=json.loads(json.dumps(network.config.as_json())),  # tuples to lists
     )

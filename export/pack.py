@@ -1,10 +1,14 @@
 """Write a bundle directory: graphs, manifest, and nothing else."""
 
 import hashlib
+import importlib.metadata
 import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+import onnxruntime
+import torch
 
 from bundle.answers import AnswerFacts
 from bundle.reader import BundleError, read_bundle
@@ -28,7 +32,7 @@ from bundle.schema import (
 )
 from export.accuracy import DEFAULT_VIEWS
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from model.macs import cost
+from model.macs import Cost, cost
 from model.writing import whole_file
 
 
@@ -51,7 +55,6 @@ def manifest_for(
         framing: what the network was trained to see of the picture.
         temperature: that logits are divided by.
     """
-    price = cost(config)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -72,16 +75,27 @@ def manifest_for(
             highest=config.highest_sparsity,
             default=default_sparsity,
         ),
-        macs=Macs(
-            selector=price.selector,
-            extractor_fixed=price.fixed,
-            extractor_per_token=price.per_token,
-            extractor_per_token_pair=price.per_token_pair,
-        ),
+        macs=macs_of(cost(config)),
         accuracy=accuracy,
         provenance=provenance,
         files=file_digests({SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor}),
     )
+
+
+def macs_of(price: Cost, selector: int | None = None) -> Macs:
+    """The manifest's ``macs``; ``selector`` in place of the price's own, where it is apart."""
+    return Macs(
+        selector=price.selector if selector is None else selector,
+        extractor_fixed=price.fixed,
+        extractor_per_token=price.per_token,
+        extractor_per_token_pair=price.per_token_pair,
+    )
+
+
+def exported_with() -> str:
+    """The versions of what makes graphs and checks them."""
+    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+    return f"{versions}, onnxscript {importlib.metadata.version('onnxscript')}"
 
 
 def file_digests(files: Mapping[str, bytes | Path]) -> dict[str, FileDigest]:

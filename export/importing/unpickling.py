@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from startup.sandbox import landlock, seccomp, syscalls
+from startup.sandbox.process import close_off, drop_powers
 
 # What training scripts put beside the weights and is nothing but data. A class here is made without
 # its constructor; none of them runs anything when its attributes are set.
@@ -84,24 +84,14 @@ def confine(size: int) -> str:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes(size),) * 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
-    by = []
+    by: list[str] = []
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         memory = pages * resource.getpagesize() + 2 * most_bytes(size)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        syscalls.no_new_privileges()
-        try:
-            syscalls.drop_capabilities()
-        except PermissionError:
-            if os.geteuid() == 0:
-                raise
-        # Landlock first: it opens a descriptor, which the filter would refuse. It does not reach
-        # threads that are there already.
-        alone = len(list(Path("/proc/self/task").iterdir())) == 1
-        if alone and landlock.restrict():
-            by.append("landlock")
-        if seccomp.supported() and seccomp.restrict(os.getpid()):
-            by.append("seccomp")
+        drop_powers()
+        landlocked, filtered = close_off()
+        by = [name for name, does in (("landlock", landlocked), ("seccomp", filtered)) if does]
     return "+".join(by) or "resource limits alone"
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from service.decoding.protocol import SANDBOXES, Sandbox
-from startup.sandbox import landlock, seccomp, syscalls
+from startup.sandbox import syscalls
+from startup.sandbox.process import close_off, drop_powers
 
 # Half of all memory on top of what it has, when the kernel compares it with the service.
 _OOM_SCORE = 500
@@ -72,15 +73,7 @@ def confine(policy: SandboxPolicy, descriptors: int) -> Sandbox:
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     active: Sandbox = "rlimits"
     if sys.platform == "linux":
-        syscalls.no_new_privileges()
-        # Of a service that runs as root its decoders have no more powers than others': root's could
-        # lift the very limits that hold it.
-        try:
-            syscalls.drop_capabilities()
-        except PermissionError:
-            if os.geteuid() == 0:
-                raise
-            # Another filter forbids the call, to a process that has nothing to drop.
+        drop_powers()
         if policy != "off":
             active = _sandbox()
     if policy == "require" and active != SANDBOXES[-1]:
@@ -94,17 +87,10 @@ def confine(policy: SandboxPolicy, descriptors: int) -> Sandbox:
 
 
 def _sandbox() -> Sandbox:
-    # Landlock first: it opens a descriptor, which the filter would refuse. It does not reach
-    # threads that are there already, so that with some it would only seem to confine.
-    landlocked = _threads() == 1 and landlock.restrict()
-    filtered = seccomp.supported() and seccomp.restrict(os.getpid())
+    landlocked, filtered = close_off()
     if landlocked:
         return "landlock+seccomp" if filtered else "landlock"
     return "seccomp" if filtered else "rlimits"
-
-
-def _threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def limit_job(memory_bytes: int | None, cpu_seconds: float) -> None:
