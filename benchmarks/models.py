@@ -33,7 +33,7 @@ LARGEST_GMACS = 300
 
 
 def runnable(system: System, network: nn.Module) -> Callable[[Tensor], object]:
-    """What takes frames, uint8 [1, T, H, W, 3], to an answer."""
+    """A function from frames, uint8 [1, T, H, W, 3], to an answer."""
     if system.sparsity is not None:
         assert isinstance(network, LookWhen)
         return SparseClassifier(network, system.sparsity)

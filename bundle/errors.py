@@ -1,4 +1,4 @@
-"""What goes wrong with a bundle."""
+"""The error of a bundle that must not be loaded."""
 
 
 class BundleError(Exception):

@@ -218,7 +218,7 @@ def _extractor_outputs(geometry: Geometry, classes: int) -> _Values:
 
 
 def _context(geometry: Geometry) -> _Values:
-    """What the selector hands on to the extractor, if it does."""
+    """The context output or input, where the bundle has a context."""
     if not geometry.context:
         return {}
     return {"context": (_FLOAT, (None, geometry.context, geometry.width))}

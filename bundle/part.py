@@ -1,4 +1,4 @@
-"""What all parts of ``bundle.json`` have in common."""
+"""The base of all parts of ``bundle.json``."""
 
 from typing import Annotated
 

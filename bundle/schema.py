@@ -185,7 +185,7 @@ class SparsityRange(ManifestPart):
     basis: RangeBasis = "trained"
 
     def includes(self, sparsity: float) -> bool:
-        """Whether a sparsity lies in the range, but for how numbers are represented."""
+        """Whether a sparsity lies in the range; a last binary digit does not count."""
         return self.lowest - 1e-9 <= sparsity <= self.highest + 1e-9
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What a version of ``bundle.json`` has that the one before did not."""
+"""Which fields of ``bundle.json`` came with which version."""
 
 from collections.abc import Iterator
 from typing import Any
