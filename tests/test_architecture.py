@@ -137,6 +137,16 @@ def test_what_the_serving_process_imports_is_free_of_torch(files: str) -> None:
         assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
 
 
+def test_torchcodec_is_imported_in_one_place() -> None:
+    """Which leaves torch's compiler out."""
+    for package in ("service", "training", "video"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if path != ROOT / "video" / "codec.py":
+                found = {name.split(".")[0] for name in imports(path)} & {"torchcodec"}
+                assert not found, path.relative_to(ROOT)
+
+
+@pytest.mark.slow
 def test_the_serving_process_never_imports_torch(tmp_path: Path) -> None:
     """After a clip has gone all the way through the application's own pipeline."""
     script = """

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchcodec
 from torch import Tensor
-from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
 
 from video import views as on_cpu
+from video.codec import VideoDecoder, set_nvdec_cache_capacity, torchcodec
 from video.errors import ClipRefused
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 from video.views import ViewReader

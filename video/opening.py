@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
-from torchcodec.decoders import VideoDecoder
 
+from video.codec import VideoDecoder
 from video.errors import ClipRefused
 
 SeekMode = Literal["exact", "approximate"]

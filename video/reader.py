@@ -25,9 +25,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchcodec import _core as core
-from torchcodec.decoders import VideoDecoder
 
+from video.codec import VideoDecoder, core
 from video.errors import ClipRefused, FrameLost
 from video.facts import NO_LIMITS, ClipLimits
 from video.framing import Frame

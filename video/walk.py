@@ -8,9 +8,8 @@ import math
 from collections.abc import Callable
 
 from torch import Tensor
-from torchcodec import _core as core
-from torchcodec.decoders import VideoDecoder
 
+from video.codec import VideoDecoder, core
 from video.errors import FrameLost
 from video.meter import Meter
 from video.opening import DECODER_ERRORS, require_memory

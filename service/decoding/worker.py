@@ -106,8 +106,8 @@ def _warm_up(device: str) -> tuple[Prober, str, str]:
     import torch
 
     torch.set_num_threads(1)
-    import torchcodec
-    from torchcodec._core import get_ffmpeg_library_versions
+
+    from video.codec import core, torchcodec
 
     prober = Prober(torch.ops.loaded_libraries)
     prober.require_sniffed(WARM_UP_CLIP.read_bytes())
@@ -126,7 +126,7 @@ def _warm_up(device: str) -> tuple[Prober, str, str]:
         raise RuntimeError("the warm-up clip decoded to nothing")
     # No limit yet, but what setting one takes has to be opened before the sandbox closes.
     confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
-    versions = get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
+    versions = core.get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return prober, torchcodec.__version__, ffmpeg.split()[0][:64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchcodec.decoders import VideoDecoder
-from torchcodec.encoders import VideoEncoder
+
+from video.codec import VideoDecoder, VideoEncoder
 
 
 def encode(frames: NDArray[np.uint8], fps: float, crf: int = 23, preset: str = "veryfast") -> bytes:
