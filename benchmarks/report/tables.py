@@ -316,6 +316,35 @@ def models(result: Result) -> str:
     return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])
 
 
+def public_models(result: Result) -> str:
+    """What public checkpoints of full size cost in the service, and what their import took."""
+    imported, served = [], []
+    for name, model in result["models"].items():
+        took = model["import"]
+        imported.append([
+            name, _megabytes(took["file_bytes"]), f"{took['cpu_seconds']:.0f}",
+            _megabytes(took["peak_bytes"]), f"{model['start_seconds']:.0f}",
+            _megabytes(model["rest_bytes"]),
+        ])  # fmt: skip
+        served += [
+            [
+                name, sparsity, f"{row['tokens']} of {row['of']}", f"{row['macs'] / 1e9:.0f}",
+                _range(row["extract_seconds"], 2), _range(row["total_seconds"], 2),
+                f"{_range(row['dense_over'], 1)}x", _megabytes(row["peak_bytes"]),
+            ]
+            for sparsity, row in model["rows"].items()
+        ]  # fmt: skip
+    threads = result["threads"]
+    said = f"{threads} thread{'s' * (threads != 1)} a run, {result['rounds']} rounds in turns."
+    return "\n\n".join([
+        f"{where(result)} {said}",
+        markdown(["model", "sparsity", "tokens", "GMACs", "extract s", "total s", "against dense",
+                  "peak MB"], served),
+        markdown(["model", "file MB", "import CPU s", "its peak MB", "start s", "at rest MB"],
+                 imported),
+    ])  # fmt: skip
+
+
 def _published(top1: float | None) -> str:
     return "" if top1 is None else f"{top1:.1f}"
 
@@ -325,6 +354,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "stages": stages,
     "network": network,
     "models": models,
+    "public_models": public_models,
     "cpu": cpu,
     "serving": serving,
     "overhead": overhead,

@@ -152,4 +152,7 @@ def _session(
             f"LOOKWHEN_EXECUTION_PROVIDERS asks for {', '.join(missing)}, but onnxruntime runs the "
             f"{name} on {', '.join(used)}: the device or its libraries could not be used"
         )
+    # onnxruntime keeps the graph's bytes to try other providers, which is refused above. They hold
+    # every weight a second time.
+    vars(session).pop("_model_bytes", None)
     return session

@@ -41,8 +41,9 @@ class Pipeline:
     """Everything between a clip's bytes and its labels; made once, started once."""
 
     def __init__(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> None:
-        self.bundle, self.settings, self.metrics = bundle, settings, metrics
+        self.settings, self.metrics = settings, metrics
         self.manifest = bundle.manifest
+        self._bundle: Bundle | None = bundle
         self.policy = SparsityPolicy(
             settings.sparsity_levels,
             settings.sparsity_levels or DEFAULT_LEVELS,
@@ -164,7 +165,11 @@ class Pipeline:
         return await self.way.take(self._sweep, call, count_and_say)
 
     def _load_engine(self) -> Engine:
-        engine = Engine(self.bundle, self.settings.engine_options(), self.metrics)
+        if self._bundle is None:
+            raise RuntimeError("a pipeline is started once")
+        engine = Engine(self._bundle, self.settings.engine_options(), self.metrics)
+        # The sessions have the weights now; the bundle's bytes would hold them a second time.
+        self._bundle = None
         usual = self.policy.default.kept
         engine.calibrate(self.policy.warm_levels(), usual)
         self.admission.use(

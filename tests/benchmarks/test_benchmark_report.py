@@ -57,6 +57,22 @@ RESULT: dict[str, dict[str, Any]] = {
             )
         ],
     },
+    "public_models": MACHINE | {
+        "rounds": 3, "threads": 1,
+        "models": {
+            "UMT-B": {
+                "import": {"seconds": 9.0, "cpu_seconds": 8.0, "peak_bytes": 2_700_000_000,
+                           "file_bytes": 344_000_000},
+                "start_seconds": 30.0, "rest_bytes": 1_400_000_000,
+                "rows": {
+                    "0.9": {"tokens": 157, "of": 1568, "macs": 13_900_000_000,
+                            "within_range": False, "total_seconds": middle(0.7),
+                            "select_seconds": middle(0.01), "extract_seconds": middle(0.6),
+                            "dense_over": middle(13.0), "peak_bytes": 1_500_000_000},
+                },
+            },
+        },
+    },
     "serving": MACHINE | {
         "deadline_seconds": 1.0, "p99_bound_seconds": 0.25, "seconds": 60, "rounds": 2,
         "generator": {"highest_per_second": 4321, "rate_per_second": 200,

@@ -1,8 +1,8 @@
 """LookWhen's own file: every key is listed with a guess, and nothing is read by guess."""
 
 import pytest
-from published_keys import dinov3_blocks, lookwhen
 
+from benchmarks.published_keys import dinov3_blocks, lookwhen
 from model.checkpoint import CheckpointError
 from networks.checkpoints import is_lookwhen, list_lookwhen, recognise
 

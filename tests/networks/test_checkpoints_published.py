@@ -1,7 +1,8 @@
 """Published keys and shapes, at full size and without values: which network each file is."""
 
 import pytest
-from published_keys import (
+
+from benchmarks.published_keys import (
     Shapes,
     distilled,
     fluxvit,
@@ -11,7 +12,6 @@ from published_keys import (
     videomae_transformers,
     vjepa2,
 )
-
 from model.checkpoint import CheckpointError
 from networks.checkpoints import recognise
 from networks.config import get_network_config

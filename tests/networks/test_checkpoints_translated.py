@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from plain_networks import plain_fluxvit, plain_internvideo2, plain_videomae
-from published_keys import distilled, filled, fluxvit, internvideo2, mmaction2, videomae
 from safetensors.torch import load_file
 from small_views import frames, look, some_tokens
 from torch import Tensor
 
+from benchmarks.published_keys import distilled, filled, fluxvit, internvideo2, mmaction2, videomae
 from model.checkpoint import CheckpointError
 from networks.checkpoint import network_of
 from networks.checkpoints import Recognised, recognise

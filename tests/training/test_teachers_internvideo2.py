@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_keys import filled, internvideo2
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.published_keys import filled, internvideo2
 from networks.building import build_network
 from networks.config import get_network_config
 from networks.internvideo2 import position_table

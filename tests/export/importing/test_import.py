@@ -14,7 +14,10 @@ import torch
 from click.testing import CliRunner
 from hub_server import COMMIT, serve_repository
 from numpy.typing import NDArray
-from published_keys import (
+from safetensors.torch import save_file
+from service_server import Server
+
+from benchmarks.published_keys import (
     Shapes,
     filled,
     fluxvit,
@@ -24,9 +27,6 @@ from published_keys import (
     videomae_transformers,
     vjepa2,
 )
-from safetensors.torch import save_file
-from service_server import Server
-
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, read_bundle
 from bundle.tokens import select_top_k, tokens_to_keep

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from published_keys import Shapes, filled, internvideo2, videomae, videomae_transformers, vjepa2
 from safetensors.torch import save_file
 
+from benchmarks.published_keys import (
+    Shapes,
+    filled,
+    internvideo2,
+    videomae,
+    videomae_transformers,
+    vjepa2,
+)
 from lookwhen.importing import import_command
 from networks.checkpoint import load_network
 

@@ -7,8 +7,12 @@ Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 
-def filled(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
-    """Tensors in which everything matters: norms and scales around one, the rest around zero."""
+def filled(shapes: Shapes, seed: int = 0, scale: float = 0.2) -> dict[str, Tensor]:
+    """Tensors in which everything matters: norms and scales around one, the rest around zero.
+
+    Args:
+        scale: standard deviation of each.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = {}
     for key, shape in shapes.items():
@@ -16,7 +20,7 @@ def filled(shapes: Shapes, seed: int = 0) -> dict[str, Tensor]:
         one = key.endswith(("gamma", "depthwise_conv.weight")) or (
             "norm" in key and key.endswith("weight")
         )
-        made[key] = 1 + 0.2 * noise if one else 0.2 * noise
+        made[key] = 1 + scale * noise if one else scale * noise
     return made
 
 
