@@ -6,7 +6,7 @@ learnt answers them a second time with chance in their place.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command_line import out_option
+from benchmarks.events import EVENTS, labelled
 from benchmarks.record import describe_run, write_result
 from networks.stts import SelectingSwin, stts_cost
 from networks.video_swin import swin_cost
@@ -26,9 +27,6 @@ from training.evaluation.methods import Answer, Setting
 from training.evaluation.statistics import paired_share_interval, wilson_interval
 from training.processes import Processes, TrainingError, join_processes
 from training.stts import SttsRecipe, load_stts, train_stts, views_of
-
-# Events that so small a network can learn in minutes; all others take it hours.
-EVENTS = ("nothing moves", "only the camera moves", "appearing", "disappearing")
 
 # How a network was trained, and what selects when it answers.
 ARMS = (("learned", "learned"), ("learned", "chance"), ("chance", "chance"))
@@ -78,22 +76,6 @@ def run_seed(
             said = torch.from_numpy(outcome.probabilities)
             right[trained, outcome.setting.name] = held.task.hits(said, targets)["top1"]
     return right
-
-
-def labelled(dataset: DataSet, labels: Sequence[str]) -> DataSet:
-    """The clips of some labels; the head keeps a row for every label.
-
-    Raises:
-        ValueError: a label that the data set has not.
-        DataSetError: no clip is left.
-    """
-    for label in labels:
-        if label not in dataset.labels:
-            raise ValueError(f"no label {label!r}; known: {', '.join(dataset.labels)}")
-    wanted = {dataset.labels.index(label) for label in labels}
-    return dataset.subset(
-        number for number, entry in enumerate(dataset.entries) if entry.labels[0] in wanted
-    )
 
 
 def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict[str, Any]]:

@@ -196,9 +196,35 @@ def stts(result: Result) -> str:
     return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])
 
 
+def tuning(result: Result) -> str:
+    """Top-1 of a dense network before and after its tuning, by what selects and sparsity."""
+    setup = result["setup"]
+    said = (
+        f"{setup['width']} wide, {setup['depth']} blocks, {setup['frames']} frames of "
+        f"{setup['size']} pixels; {setup['dense_steps']} dense steps of {setup['batch']} clips, "
+        f"then {setup['tune_steps']}; {result['clips']['train']} clips to learn from, "
+        f"{len(result['labels'])} labels, {result['clips']['held_out']} held-out clips."
+    )
+    rows = [
+        [
+            row["way"],
+            f"{row['sparsity']:g}",
+            f"{row['top1']:.1%}",
+            _interval(row["interval"]),
+            ""
+            if row["way"] == result["rows"][0]["way"]
+            else _difference([row["gain"], *row["gain_interval"]]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["network, selected by", "sparsity", "top-1", "95 % interval", "against untuned"]
+    return "\n\n".join([f"{where(result)} {said}", markdown(header, rows)])
+
+
 TABLES: dict[str, Callable[[Result], str]] = {
     "selected_by": selected_by,
     "stts": stts,
+    "tuning": tuning,
     "recall": recall,
     "pretraining_selection": pretraining,
     "pretraining_rates": pretraining,
