@@ -33,6 +33,8 @@ Asked = Literal["classify", "sweep"]
 _Ask = Callable[[Path], Awaitable[Answer]]
 
 _CHUNK_BYTES = 1024 * 1024
+# From nothing to the most that a step has.
+_BARS = " ▁▂▃▄▅▆▇█"
 _TIMEOUT = httpx.Timeout(120.0, connect=10.0)
 
 
@@ -204,7 +206,7 @@ def _show(console: Console, answer: Answer) -> None:
         f"tokens, {1000 * timing['total']:.0f} ms (decode {1000 * timing['decode']:.0f}, "
         f"select {1000 * timing['select']:.0f}, extract {1000 * timing['extract']:.0f})[/dim]"
     )
-    for line in _choices(answer):
+    for line in (*_choices(answer), *_spread(answer)):
         console.print(f"[dim]{escape(line)}[/dim]")
 
 
@@ -230,6 +232,16 @@ def _choices(answer: Answer) -> Iterator[str]:
         yield f"cascade, stopped by {cascade['stopped']}: {steps}"
 
 
+def _spread(answer: Answer) -> Iterator[str]:
+    """Of each extraction how its tokens spread over time, as bars; of several views the mean."""
+    if explanation := answer["explanation"]:
+        for extraction in explanation["extractions"]:
+            views = extraction["shares"]
+            shares = [sum(step) / len(views) for step in zip(*views, strict=True)]
+            bars = "".join(_BARS[round(share / max(shares) * (len(_BARS) - 1))] for share in shares)
+            yield f"kept over time at sparsity {extraction['sparsity']:g}: {bars}"
+
+
 def _show_sweep(console: Console, answer: Answer) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("sparsity", "tokens", "ms", "GMACs"):
@@ -250,6 +262,8 @@ def _show_sweep(console: Console, answer: Answer) -> None:
     console.print(table)
     for note in [point["note"] for point in answer["points"] if point["note"]]:
         console.print(f"[dim]{escape(note)}[/dim]")
+    for line in _spread(answer):
+        console.print(f"[dim]{line}[/dim]")
     timing = answer["timing"]
     console.print(
         f"[dim]one selection: {1000 * timing['total']:.0f} ms (decode "

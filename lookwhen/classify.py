@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     "--sweep", metavar="S,S,...", help="Show several sparsities of one selection instead."
 )
 @click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    default=None,
+    help="Say how the tokens kept spread over time; with --json also which they are.",
+)
 @click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."

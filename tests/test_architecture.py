@@ -43,7 +43,7 @@ SERVICE_GROUPS = {
 
 # What decode workers alone import, and what of the package `video` the serving process may.
 DECODES = "service/decoding/worker.py"
-PLAIN = ("video.facts", "video.errors")
+PLAIN = ("video.facts", "video.places", "video.errors")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -128,7 +128,9 @@ def test_only_decode_workers_import_torch_in_the_service() -> None:
                 assert relative == DECODES, f"{relative} imports {name}"
 
 
-@pytest.mark.parametrize("files", ["bundle/*.py", "video/facts.py", "video/errors.py"])
+@pytest.mark.parametrize(
+    "files", ["bundle/*.py", "video/facts.py", "video/places.py", "video/errors.py"]
+)
 def test_what_the_serving_process_imports_is_free_of_torch(files: str) -> None:
     found = sorted(ROOT.glob(files))
     assert found

@@ -1,5 +1,6 @@
 """What is asked of a clip, what it may be, and what was found out about it: plain values."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
@@ -22,6 +23,8 @@ MOST_FPS = 1e9
 Word = Annotated[str, Predicate(re.compile(r"[A-Za-z0-9_.+~:-]{1,64}").fullmatch)]
 _Count = Annotated[int, Interval(ge=0, le=1 << 31)]
 _Positive = Annotated[int, Interval(ge=1, le=1 << 31)]
+# An aspect is a fraction of two whole numbers of 32 bits.
+_Stretch = Annotated[float, Interval(gt=0.0, le=float(1 << 32))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,21 @@ class ViewPlan:
         """[V, T, H, W, 3]; views are temporal-major, then spatial."""
         return self.temporal * self.spatial, self.frames, self.size, self.size, 3
 
+    @property
+    def times_shape(self) -> tuple[int, int]:
+        """[temporal views, T]: each sampled frame's own time stamp, in seconds."""
+        return self.temporal, self.frames
+
+    @property
+    def times_bytes(self) -> int:
+        """Of the time stamps as float64, which come before the pixels where both are one block."""
+        return 8 * self.temporal * self.frames
+
+    @property
+    def block_bytes(self) -> int:
+        """Of time stamps and pixels together."""
+        return self.times_bytes + math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
@@ -99,6 +117,8 @@ class ClipFacts:
     rotation_degrees: by how much the stored frames were turned counter-clockwise.
     mirrored: whether they were mirrored left-right after that.
     substituted_frames: sampled frames that could not be decoded and were replaced by others.
+    stored_width, stored_height: pixels of a decoded frame, turned.
+    stretch_x, stretch_y: display pixels that one of these is wide and high.
     """
 
     codec: Word
@@ -111,3 +131,12 @@ class ClipFacts:
     mirrored: bool
     substituted_frames: _Count
     decoder: Decoder
+    stored_width: _Positive
+    stored_height: _Positive
+    stretch_x: _Stretch
+    stretch_y: _Stretch
+
+    @property
+    def stretch(self) -> tuple[float, float]:
+        """Display pixels (high, wide) of a decoded one."""
+        return self.stretch_y, self.stretch_x

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bundle.sampling import SPATIAL_VIEWS, Framing, spatial_choices
+from bundle.sampling import Framing, spatial_choices
+from video.places import Box, padded_box, view_boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,12 @@ class Frame:
         pixels: uint8 [1, 3, H, W].
         stretch: how many display pixels (high, wide) one of these pixels is. Pixels that are not
             square stay as they were decoded until a part is cut out.
+        time: its own time stamp, in seconds after that of the first frame shown.
     """
 
     pixels: Tensor
     stretch: tuple[float, float] = (1.0, 1.0)
+    time: float = 0.0
 
     @property
     def height(self) -> int:
@@ -37,72 +40,11 @@ class Frame:
         return max(1, round(self.pixels.shape[-1] * self.stretch[1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a picture, in display pixels, which need not be whole."""
-
-    top: float
-    left: float
-    height: float
-    width: float
-
-    def cut(self, frame: Frame, size: int) -> Tensor:
-        """The part, squeezed into a square: uint8 [3, size, size].
-
-        Its edges are rounded to whole decoded pixels, and it is one pixel at the least.
-        """
-        rows, columns = frame.pixels.shape[-2:]
-        top, bottom = _span(self.top, self.height, frame.stretch[0], rows)
-        left, right = _span(self.left, self.width, frame.stretch[1], columns)
-        return resize(frame.pixels[:, :, top:bottom, left:right], size, size)[0]
-
-
-def _span(start: float, length: float, stretch: float, room: int) -> tuple[int, int]:
-    """Display pixels to decoded ones: the first, and the one after the last."""
-    first = min(max(0, round(start / stretch)), room - 1)
-    return first, min(max(first + 1, round((start + length) / stretch)), room)
-
-
-def view_boxes(
-    height: int, width: int, size: int, short_side: int, spatial_views: int
-) -> list[Box]:
-    """Square parts along the longer side of a picture: the centre, or both ends and the centre.
-
-    Args:
-        height, width: of the picture, in display pixels.
-        size: side of a view in pixels.
-        short_side: what the picture's shorter side would become if all of it was resized, in
-            pixels; at least ``size``. The part covers ``size / short_side`` of that side.
-        spatial_views: 1 or 3.
-
-    Returns:
-        Boxes from left (or top) to right (or bottom).
-
-    Raises:
-        ValueError: a side below 1 pixel, a view larger than the short side, or another number of
-            crops.
-
-    Source: InternVideo2's test protocol.
-    """
-    if spatial_views not in SPATIAL_VIEWS:
-        raise ValueError(f"spatial views are 1 or 3, got {spatial_views}")
-    if min(height, width, size) < 1:
-        raise ValueError(f"sides must be at least 1 pixel, got {height}x{width} to {size}")
-    if size > short_side:
-        raise ValueError(f"a view of {size} is larger than a short side of {short_side}")
-    side = min(height, width) * size / short_side
-    shares = (0.5,) if spatial_views == 1 else (0.0, 0.5, 1.0)
-    tall = height > width
-    # Only the longer side is travelled; the shorter one stays centred.
-    return [
-        Box(
-            top=(height - side) * (share if tall else 0.5),
-            left=(width - side) * (0.5 if tall else share),
-            height=side,
-            width=side,
-        )
-        for share in shares
-    ]
+def cut(frame: Frame, box: Box, size: int) -> Tensor:
+    """The part in the box, squeezed into a square: uint8 [3, size, size]."""
+    rows, columns = frame.pixels.shape[-2:]
+    (top, bottom), (left, right) = box.part(rows, columns, frame.stretch)
+    return resize(frame.pixels[:, :, top:bottom, left:right], size, size)[0]
 
 
 def cut_views(
@@ -113,13 +55,14 @@ def cut_views(
     Args:
         frame: the picture.
         size: side of a view in pixels.
-        short_side: as in :func:`view_boxes`; of no meaning where the whole picture is shown.
+        short_side: as in :func:`video.places.view_boxes`; of no meaning where the whole picture is
+            shown.
         spatial_views: 1 or 3; a whole picture is one view.
         framing: ``crop`` shows squares of the picture; ``squash`` squeezes all of it into a square,
             ``pad`` keeps its shape and puts black bars beside it.
 
     Raises:
-        ValueError: as :func:`view_boxes`, and for several views of a whole picture.
+        ValueError: as :func:`video.places.view_boxes`, and for several views of a whole picture.
     """
     if spatial_views not in (allowed := spatial_choices(framing)):
         raise ValueError(
@@ -128,16 +71,14 @@ def cut_views(
         )
     if framing == "crop":
         boxes = view_boxes(frame.height, frame.width, size, short_side, spatial_views)
-        return torch.stack([box.cut(frame, size).permute(1, 2, 0) for box in boxes])
+        return torch.stack([cut(frame, box, size).permute(1, 2, 0) for box in boxes])
     whole = resize(frame.pixels, size, size) if framing == "squash" else _padded(frame, size)
     return whole.permute(0, 2, 3, 1)
 
 
 def _padded(frame: Frame, size: int) -> Tensor:
     """All of a picture in the middle of a black square: uint8 [1, 3, size, size]."""
-    longer = max(frame.height, frame.width)
-    height, width = (max(1, round(size * side / longer)) for side in (frame.height, frame.width))
-    top, left = (size - height) // 2, (size - width) // 2
+    top, left, height, width = padded_box(frame.height, frame.width, size)
     square = frame.pixels.new_zeros((1, 3, size, size))
     square[:, :, top : top + height, left : left + width] = resize(frame.pixels, height, width)
     return square

@@ -58,6 +58,7 @@ def decode_views(
     limits: ClipLimits,
     *,
     device: str,
+    times: Tensor | None = None,
     threads: int = 1,
     search_seconds: float = 6.0,
     cancelled: Callable[[], bool] = lambda: False,
@@ -76,17 +77,21 @@ def decode_views(
     """
     how: dict[str, Any] = {"threads": threads, "cancelled": cancelled}
     try:
-        return _decode(clip, out, plan, limits, device=device, **how)
+        return _decode(clip, out, plan, limits, times, device=device, **how)
     except (_GaveUp, RuntimeError, ClipRefused) as error:
         if isinstance(error, ClipRefused) and error.code not in _TRIED_AGAIN:
             raise
         if not _alive(device):
             # Nothing works in this process any more: a driver's fatal error stays.
             os._exit(1)
-    return on_cpu.decode_views(clip, out, plan, limits, search_seconds=search_seconds, **how)
+    return on_cpu.decode_views(
+        clip, out, plan, limits, times=times, search_seconds=search_seconds, **how
+    )
 
 
-def _decode(clip: Tensor, out: Tensor, plan: ViewPlan, limits: ClipLimits, **how: Any) -> ClipFacts:
+def _decode(
+    clip: Tensor, out: Tensor, plan: ViewPlan, limits: ClipLimits, times: Tensor | None, **how: Any
+) -> ClipFacts:
     # Decoders kept for later clips mis-crop those that only share a coded size (torchcodec #1704).
     set_nvdec_cache_capacity(0)
     reader = ViewReader(clip, plan, limits, **how)
@@ -97,7 +102,7 @@ def _decode(clip: Tensor, out: Tensor, plan: ViewPlan, limits: ClipLimits, **how
     for moment in np.unique(wanted).tolist():
         if not reader.read(moment) or video.meter.sizes != {video.stored}:
             raise _GaveUp
-    reader.write(wanted, out)
+    reader.write(wanted, out, times)
     return replace(reader.facts, decoder="nvdec")
 
 

@@ -56,7 +56,9 @@ class Video:
         stored: (height, width) of a frame in decoded pixels, turned, as the header says.
         count: frames in the file, counted and not believed; with ``approximate`` believed.
         seconds: from the first frame shown to the end of the last; 0 if nobody knows.
+        rate: frames per second as the header has it; None where it does not say.
         orientation: how frames were turned to be upright.
+        stretch: display pixels (high, wide) of one decoded pixel, after the frame was turned.
         indexed: whether frames are gone to by index; else they are walked to. May be set to False
             where nearly every frame will be asked for.
         meter: what decoding has cost.
@@ -97,22 +99,22 @@ class Video:
         self.codec = str(metadata.codec or "unknown")
         self.count = len(self.decoder)
         self._check_numbers(limits)
-        self._fps = metadata.average_fps_from_header
+        self.rate = metadata.average_fps_from_header
         self._begin = _time(metadata.begin_stream_seconds)
         self._end = max(self._begin, _time(metadata.end_stream_seconds))
         if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -ANY_TIME:
             raise ClipRefused("no_video_stream")  # a song's cover, which is never shown
         self.orientation = self._oriented(content)
-        self._stretch = _stretch(metadata.pixel_aspect_ratio, self.orientation)
+        self.stretch = _stretch(metadata.pixel_aspect_ratio, self.orientation)
         self.stored = (metadata.height or 0, metadata.width or 0)
-        self.height = round(self.stored[0] * self._stretch[0])
-        self.width = round(self.stored[1] * self._stretch[1])
+        self.height = round(self.stored[0] * self.stretch[0])
+        self.width = round(self.stored[1] * self.stretch[1])
         self._key_frames = (
             torch.as_tensor(self.decoder._get_key_frame_indices()).tolist()
             if self._seek_mode == "exact"
             else [0]
         )
-        self.meter = Meter(limits, self.stored, self._stretch)
+        self.meter = Meter(limits, self.stored, self.stretch)
         self._walk: Walk | None = None
         self._last_index = -1
         self._recent: tuple[Tensor, float, float] | None = None
@@ -159,7 +161,7 @@ class Video:
 
     def _length(self) -> float:
         """Seconds from the first frame shown to the end of the last."""
-        seconds, fps = self._end - self._zero, self._fps
+        seconds, fps = self._end - self._zero, self.rate
         if self._undated and fps:
             # Time stamps are those of decoding, or missing: the first frame seems to come late.
             return max(seconds, self.count / fps)
@@ -176,37 +178,37 @@ class Video:
         """
         self._before_frame()
         if not self.indexed or self._index_at(seconds) < self._first_key_frame:
-            return self._shown(self._walker().at(seconds))
+            return self._walked_to(seconds)
         asked = self._zero + seconds + play(self._interval)
         asked = max(self._begin, min(asked, math.nextafter(self._end, self._begin)))
         if self._recent is not None and self._recent[1] <= asked < self._recent[2]:
-            return self._shown(self._recent[0])
+            return self._shown(*self._recent[:2])
         try:
             pixels, time, duration = self._by_index(asked)
         except _NotByIndex:
             if self._seek_mode == "approximate":
                 self._read_all_packets()
                 return self.at(seconds)
-            return self._shown(self._walker().at(seconds))
+            return self._walked_to(seconds)
         again = self._recent is not None and self._recent[1] == time
         self._charge(self._index_at(seconds), pixels, again)
         # How long a frame is shown is known where it is the time to the next one: in MP4 files.
         self._recent = (pixels, time, time + duration if self._iso_media else time)
-        return self._shown(pixels)
+        return self._shown(pixels, time)
 
     def nth(self, index: int) -> Frame:
         """The frame shown as number ``index``, counted from 0; raises as :meth:`at` does."""
         self._before_frame()
         if not self.indexed or self._first_key_frame:
-            return self._shown(self._walker().nth(index))
+            return self._walked_to(index=index)
         try:
-            pixels = self.decoder.get_frame_at(index).data[None]
+            found = self.decoder.get_frame_at(index)
         except IndexError:  # as in `_by_index`
-            return self._shown(self._walker().nth(index))
+            return self._walked_to(index=index)
         except DECODER_ERRORS as error:
             raise self._lost(error) from None
-        self._charge(index, pixels)
-        return self._shown(pixels)
+        self._charge(index, found.data[None])
+        return self._shown(found.data[None], found.pts_seconds)
 
     def pixels_to_decode(self, times: list[float]) -> int:
         """How many pixels have to be decoded for frames at ascending times.
@@ -224,8 +226,8 @@ class Video:
     @property
     def _interval(self) -> float:
         """Mean seconds from frame to frame."""
-        if self._fps and not self.indexed:  # time stamps are missing, the rate does not vary
-            return 1 / self._fps
+        if self.rate and not self.indexed:  # time stamps are missing, the rate does not vary
+            return 1 / self.rate
         return (self._end - self._begin) / max(1, self.count)
 
     def _index_at(self, seconds: float) -> int:
@@ -293,8 +295,14 @@ class Video:
             )
         return self._walk
 
-    def _shown(self, pixels: Tensor) -> Frame:
-        return Frame(self.orientation.upright(pixels), self._stretch)
+    def _walked_to(self, seconds: float = 0.0, index: int | None = None) -> Frame:
+        walk = self._walker()
+        pixels = walk.at(seconds) if index is None else walk.nth(index)
+        return self._shown(pixels, self._zero + walk.seconds)
+
+    def _shown(self, pixels: Tensor, time: float) -> Frame:
+        time = max(0.0, time - self._zero)
+        return Frame(self.orientation.upright(pixels), self.stretch, time)
 
 
 def _time(seconds: float | None) -> float:

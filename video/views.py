@@ -32,6 +32,7 @@ def decode_views(
     plan: ViewPlan,
     limits: ClipLimits,
     *,
+    times: Tensor | None = None,
     threads: int = 1,
     device: str = "cpu",
     search_seconds: float = 6.0,
@@ -44,6 +45,8 @@ def decode_views(
         out: uint8 [V, T, H, W, 3], written; views are temporal-major, then spatial.
         plan: which views.
         limits: what the clip may be.
+        times: float64 [temporal views, T], written if given: each frame's own time stamp, in
+            seconds after that of the first frame shown.
         threads: FFmpeg's.
         device: torch's name of where to decode; see :mod:`video.nvdec` for GPUs.
         search_seconds: how long after the beginning a damaged clip is searched for frames.
@@ -66,7 +69,7 @@ def decode_views(
         if not there.size:
             raise ClipRefused("undecodable")
         wanted = _stand_ins(wanted, there, plan)
-    reader.write(wanted, out)
+    reader.write(wanted, out, times)
     return replace(reader.facts, substituted_frames=len(missing))
 
 
@@ -100,6 +103,7 @@ class ViewReader:
         video: where they come from.
         facts: what was found out about it.
         views: of the frame at each time that was read, uint8 [S, H, W, 3] on the CPU.
+        times: the time stamp of that frame.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class ViewReader:
         )
         self.facts = check(self.video, limits)
         self.views: dict[float, Tensor] = {}
+        self.times: dict[float, float] = {}
         self._plan = plan
         self._lost: set[float] = set()
 
@@ -149,6 +154,7 @@ class ViewReader:
             self.views[moment] = cut_views(
                 frame, plan.size, plan.short_side, plan.spatial, plan.framing
             ).cpu()
+            self.times[moment] = frame.time
         except FrameLost:
             self._lost.add(moment)
             return False
@@ -166,13 +172,15 @@ class ViewReader:
                 return
             self.read(self.video.seconds * (place + 0.5) / places)
 
-    def write(self, wanted: NDArray[np.float64], out: Tensor) -> None:
-        """Put views together from frames that were read: uint8 [V, T, H, W, 3]."""
+    def write(self, wanted: NDArray[np.float64], out: Tensor, times: Tensor | None = None) -> None:
+        """Put views together from frames that were read; see :func:`decode_views`."""
         spatial = self._plan.spatial
         for temporal_view, moments in enumerate(wanted.tolist()):
             rows = out[temporal_view * spatial : (temporal_view + 1) * spatial]  # [S, T, H, W, 3]
             for time_step, moment in enumerate(moments):
                 rows[:, time_step] = self.views[moment]
+                if times is not None:
+                    times[temporal_view, time_step] = self.times[moment]
 
 
 def check(video: Video, limits: ClipLimits) -> ClipFacts:
@@ -201,4 +209,8 @@ def check(video: Video, limits: ClipLimits) -> ClipFacts:
         mirrored=video.orientation.mirrored,
         substituted_frames=0,
         decoder="ffmpeg",
+        stored_width=video.stored[1],
+        stored_height=video.stored[0],
+        stretch_x=video.stretch[1],
+        stretch_y=video.stretch[0],
     )

@@ -82,6 +82,11 @@ class Walk:
             self._step()
         return self._here()
 
+    @property
+    def seconds(self) -> float:
+        """The time stamp of the frame that was given last, counted from the first frame shown."""
+        return max(0.0, self._time - self._first)
+
     def _here(self) -> Tensor:
         if self._frame is None:
             raise FrameLost("no frame can be decoded")

@@ -31,6 +31,8 @@ from video.facts import ClipFacts, ClipLimits, ViewPlan
 
 logger = logging.getLogger(__name__)
 
+# A time stamp beyond that is none.
+_LONGEST_CLIP_SECONDS = 1e9
 _LONGEST_BACKOFF_SECONDS = 30.0
 
 
@@ -56,6 +58,22 @@ class PoolLimits:
     def address_space_bytes(self) -> int | None:
         """Address space of one clip; a driver takes far more of it than of memory."""
         return self.memory_bytes if self.device == "cpu" else None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedClip:
+    """The views of a clip.
+
+    Attributes:
+        frames: uint8 [V, T, H, W, 3], views temporal-major, then spatial.
+        stamps: float64 [temporal views, T]: each frame's own time stamp, in seconds after that of
+            the first frame shown.
+        facts: what was found out about the clip.
+    """
+
+    frames: NDArray[np.uint8]
+    stamps: NDArray[np.float64]
+    facts: ClipFacts
 
 
 class DecodePool:
@@ -144,23 +162,18 @@ class DecodePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
 
-    async def decode(
-        self, clip: SharedBlock, plan: ViewPlan
-    ) -> tuple[NDArray[np.uint8], ClipFacts]:
+    async def decode(self, clip: SharedBlock, plan: ViewPlan) -> DecodedClip:
         """Decode the frames of a clip that its views need.
 
         Args:
             clip: the file's bytes; sealed here, so that they cannot change under the worker.
-
-        Returns:
-            uint8 [V, T, H, W, 3], views temporal-major, and what was found out about the clip.
 
         Raises:
             ClipError: the clip, or what decoding it takes, is at fault.
             InternalError: we are.
         """
         clip.seal_content()
-        with SharedBlock("frames", size=int(np.prod(plan.shape))) as frames:
+        with SharedBlock("frames", size=plan.block_bytes) as frames:
             frames.seal_size()
             job = DecodeJob(
                 clip_bytes=clip.size,
@@ -171,7 +184,14 @@ class DecodePool:
                 memory_bytes=self._limits.address_space_bytes,
             )
             facts = await self._run(job, clip, frames)
-            return frames.array(plan.shape), facts
+            content = frames.content()
+        stamps = content[: plan.times_bytes].view(np.float64).reshape(plan.times_shape)
+        return DecodedClip(
+            content[plan.times_bytes :].reshape(plan.shape),
+            # A worker is not believed.
+            np.clip(np.nan_to_num(stamps), 0.0, _LONGEST_CLIP_SECONDS),
+            facts,
+        )
 
     async def _run(self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock) -> ClipFacts:
         worker, reply, seconds = await self._reply(job, clip, frames)

@@ -90,18 +90,17 @@ class SharedBlock:
             fcntl.fcntl(self.fileno(), fcntl.F_ADD_SEALS, seals)
             self._sealed = True
 
-    def array(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """The content as uint8 of ``shape``; it stays valid after the block is closed.
+    def content(self) -> NDArray[np.uint8]:
+        """The content, uint8 [bytes]; it stays valid after the block is closed.
 
         Raises:
-            ValueError: the block's real size is not that of the shape.
+            ValueError: the block's real size is not the one it was made with.
         """
-        expected = int(np.prod(shape))
         actual = os.fstat(self.fileno()).st_size
-        if actual != expected:
-            raise ValueError(f"the block has {actual} bytes, {shape} needs {expected}")
-        mapping = mmap.mmap(self.fileno(), expected, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapping, dtype=np.uint8).reshape(shape)
+        if actual != self._size:
+            raise ValueError(f"the block has {actual} bytes, and was made with {self._size}")
+        mapping = mmap.mmap(self.fileno(), actual, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapping, dtype=np.uint8)
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -137,6 +137,7 @@ def decode_on(
     out: "Tensor",
     job: DecodeJob,
     cancelled: Callable[[], bool] = lambda: False,
+    times: "Tensor | None" = None,
 ) -> ClipFacts:
     """Do a job by torch's name of a device; see :func:`video.views.decode_views`."""
     # Imported where it runs: the service reads this module, and must stay free of torch.
@@ -148,6 +149,7 @@ def decode_on(
         out,
         job.plan,
         job.limits,
+        times=times,
         threads=job.ffmpeg_threads,
         device=device,
         search_seconds=_SEARCH_SHARE * job.timeout_seconds,
@@ -196,8 +198,8 @@ def _run(
         frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
         prober.require_sniffed(clip_memory)
         clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
-        out = torch.frombuffer(frames_memory, dtype=torch.uint8).reshape(job.plan.shape)
-        return Decoded(decode_on(device, clip, out, job, cancelled))
+        times, out = _room(frames_memory, job.plan)
+        return Decoded(decode_on(device, clip, out, job, cancelled, times))
     except (ClipError, ClipRefused) as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)
@@ -209,6 +211,16 @@ def _run(
         return Refused("decode_memory_exceeded", None, None)
     except DecodingCancelled:
         return Cancelled()
+
+
+def _room(memory: mmap.mmap, plan: ViewPlan) -> "tuple[Tensor, Tensor]":
+    """The block for a clip's frames: their time stamps float64 [temporal views, T], and behind
+    these their pixels uint8 [V, T, H, W, 3]."""
+    import torch
+
+    room = torch.frombuffer(memory, dtype=torch.uint8)
+    times = room[: plan.times_bytes].view(torch.float64).reshape(plan.times_shape)
+    return times, room[plan.times_bytes : plan.block_bytes].reshape(plan.shape)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:

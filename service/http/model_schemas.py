@@ -128,6 +128,7 @@ class LimitsAnswer(ResponsePart):
     max_decoded_pixels: int
     max_views: int
     max_top_labels: int
+    max_explained_tokens: int
 
 
 class BatchingAnswer(ResponsePart):

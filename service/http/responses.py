@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from bundle.answers import AnswerFacts
 from bundle.schema import Manifest, RangeBasis
 from service.http import schemas
+from service.http.explanations import explanation
 from service.observability.timing import STAGES
 from service.pipeline.way import Answered
 from service.sparsity.parameters import Parameters
@@ -162,6 +163,7 @@ def _cascade(
 
 
 class _Common(TypedDict):
+    explanation: schemas.ExplanationAnswer | None
     macs: int
     cache: schemas.CacheUse
     timing: schemas.TimingAnswer
@@ -173,6 +175,7 @@ class _Common(TypedDict):
 def _common(manifest: Manifest, done: Answered[Any, Any]) -> _Common:
     trace, facts = done.call.trace, done.work.selection.facts
     return _Common(
+        explanation=None if done.explanation is None else explanation(done.explanation),
         macs=done.work.macs,
         cache=done.work.cache,
         timing=schemas.TimingAnswer(

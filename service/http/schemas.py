@@ -154,6 +154,87 @@ class BundleAnswer(ResponsePart):
     version: str = Field(examples=["1.0.0"])
 
 
+class RectangleAnswer(ResponsePart):
+    """A part of the picture, in pixels of the clip as displayed, like `clip.width`."""
+
+    x: float = Field(description="of the left edge", examples=[150.0])
+    y: float = Field(description="of the upper edge", examples=[90.0])
+    width: float = Field(examples=[30.0])
+    height: float = Field(examples=[30.0])
+
+
+class StepAnswer(ResponsePart):
+    """A step of a view: a sampled frame, or a tubelet of them. Seconds count from the first frame
+    shown."""
+
+    start_seconds: float = Field(description="time stamp of its first frame", examples=[0.4375])
+    end_seconds: float = Field(
+        description="time stamp of its last frame; the same where it is one frame",
+        examples=[0.4375],
+    )
+    from_seconds: float = Field(
+        description="from here to `until_seconds` in the clip no other step of the view is nearer",
+        examples=[0.375],
+    )
+    until_seconds: float = Field(examples=[0.5])
+
+
+class TokenAnswer(RectangleAnswer):
+    """A token: which one of its view's grid, when, where, and the selector's score."""
+
+    step: int = Field(description="which of the view's `steps`, from 0", examples=[3])
+    row: int = Field(description="of the grid, from the top", examples=[3])
+    column: int = Field(description="of the grid, from the left", examples=[5])
+    start_seconds: float = Field(description="as the step's", examples=[0.4375])
+    end_seconds: float = Field(description="as the step's", examples=[0.4375])
+    score: float = Field(examples=[4.21])
+
+
+class ViewAnswer(ResponsePart):
+    temporal: int = Field(description="which temporal view, from 0", examples=[0])
+    spatial: int = Field(description="which spatial view, from 0", examples=[0])
+    region: RectangleAnswer = Field(
+        description="what the view shows; black bars reach beyond the picture"
+    )
+    steps: list[StepAnswer]
+    tokens: list[TokenAnswer] = Field(
+        description="of the highest scores, best first: an extraction that kept K tokens of a "
+        "view looked at the first K"
+    )
+
+
+class GridAnswer(ResponsePart):
+    """Tokens of a view."""
+
+    steps: int = Field(description="in time", examples=[16])
+    rows: int = Field(examples=[8])
+    columns: int = Field(examples=[8])
+
+
+class ExtractionAnswer(ResponsePart):
+    sparsity: float = Field(description="the level", examples=[0.9])
+    kept: int = Field(description="tokens of each view", examples=[102])
+    shares: list[list[float]] = Field(
+        description="of each view: how its tokens spread over its steps, with the sum 1",
+        examples=[[[0.25, 0.75]]],
+    )
+
+
+class ExplanationAnswer(ResponsePart):
+    """What the extractor looked at."""
+
+    grid: GridAnswer
+    extractions: list[ExtractionAnswer] = Field(
+        description="in the order in which they were made; those of a cascade are its steps"
+    )
+    listed: int = Field(
+        description="tokens of each view in `tokens`; less than an extraction kept where an "
+        "explanation may not list as many (`limits.max_explained_tokens` of /model)",
+        examples=[102],
+    )
+    views: list[ViewAnswer] = Field(description="temporal views in order, each with its crops")
+
+
 class Classification(ResponsePart):
     """The answer of ``POST /classify``."""
 
@@ -173,6 +254,7 @@ class Classification(ResponsePart):
     coverage: CoverageAnswer | None = Field(description="of sparsity=auto")
     budget: BudgetAnswer | None = Field(description="of budget_ms")
     cascade: CascadeAnswer | None = Field(description="of cascade=true")
+    explanation: ExplanationAnswer | None = Field(description="of explain=true")
     cache: CacheUse = Field(
         description="what was known of this clip: `hit` all, `partial` all but the extractor's "
         "answer, `miss` nothing; `off` when there is no cache or the request passed it by",
@@ -226,6 +308,9 @@ class Sweep(ResponsePart):
 
     points: list[SweepPoint] = Field(description="in the order asked")
     tokens: SweepTokens
+    explanation: ExplanationAnswer | None = Field(
+        description="of explain=true; of all points together"
+    )
     macs: int = Field(
         description="multiply-accumulates of the selector, once, and of all extractions",
         examples=[1_234_567_890],

@@ -76,6 +76,7 @@ class Pipeline:
             self.pool,
             self._engine,
             cache_bytes=settings.cache_bytes,
+            max_listed=settings.max_explained_tokens,
             timeout_seconds=settings.request_timeout_seconds,
             on_eviction=metrics.cache_evictions.inc,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,8 @@ from service.engine import DeadlinePassed, Engine
 from service.errors import RequestTimeout
 from service.observability.timing import Trace
 from service.pipeline.cache import ByteCache, SingleFlight
-from service.sparsity.levels import coverage_curve
+from service.pipeline.explanation import Explanation, explain, places_of
+from service.sparsity.levels import Level, coverage_curve
 from video.facts import ClipFacts, ViewPlan
 
 CacheUse = Literal["hit", "partial", "miss", "off"]
@@ -54,6 +55,8 @@ class SelectedClip:
 
     Attributes:
         frames: uint8 [V, T, H, W, 3].
+        stamps: float64 [temporal views, T]: each frame's own time stamp, in seconds after that of
+            the first frame shown.
         facts: what decoding found out about the clip.
         scores: float32 [V, N].
         ranking: int64 [V, N], positions from the highest score to the lowest.
@@ -62,6 +65,7 @@ class SelectedClip:
     """
 
     frames: NDArray[np.uint8]
+    stamps: NDArray[np.float64]
     facts: ClipFacts
     scores: NDArray[np.float32]
     ranking: NDArray[np.int64]
@@ -70,8 +74,10 @@ class SelectedClip:
 
     @property
     def bytes(self) -> int:
-        fixed = self.frames.nbytes + self.scores.nbytes + self.ranking.nbytes + self.context.nbytes
-        return fixed + sum(logits.nbytes for logits in self.logits.values())
+        fixed = (self.frames, self.stamps, self.scores, self.ranking, self.context)
+        return sum(array.nbytes for array in fixed) + sum(
+            logits.nbytes for logits in self.logits.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Stages:
 
     Args:
         cache_bytes: of decoded views, selections and results; 0 keeps nothing.
+        max_listed: tokens that an explanation may list, all views together.
         timeout_seconds: for the words of a problem; deadlines are given per clip.
         on_eviction: called for each clip that is dropped from the cache.
     """
@@ -104,11 +111,12 @@ class Stages:
         engine: Callable[[], Engine],
         *,
         cache_bytes: int,
+        max_listed: int,
         timeout_seconds: float,
         on_eviction: Callable[[], None],
     ) -> None:
         self.manifest, self.pool, self.engine = manifest, pool, engine
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds, self.max_listed = timeout_seconds, max_listed
         self.caches = cache_bytes > 0
         self.cache: ByteCache[ClipKey, SelectedClip] = ByteCache(cache_bytes, on_eviction)
         self._bundle_digest = ",".join(file.sha256 for file in manifest.files.values())
@@ -129,12 +137,12 @@ class Stages:
         """
         if not (self.caches and store):
             selection = await self._select(clip, views, times)
-            return ClipWork(self, selection, None, times, "off")
+            return ClipWork(self, selection, views, None, times, "off")
         digest = await asyncio.to_thread(clip.sha256)
         key = ClipKey(digest, views, self._bundle_digest)
         if (known := self.cache.get(key)) is not None:
             clip.close()
-            return ClipWork(self, known, key, times, "partial")
+            return ClipWork(self, known, views, key, times, "partial")
         began = time.perf_counter()
         # Shared, because the first may leave before the others and close the clip.
         selection, first = await self._selections.run(
@@ -142,9 +150,9 @@ class Stages:
         )
         clip.close()
         if first:
-            return ClipWork(self, selection, key, times, "miss")
+            return ClipWork(self, selection, views, key, times, "miss")
         times.trace.add("queue", time.perf_counter() - began)
-        return ClipWork(self, selection, key, times, "partial")
+        return ClipWork(self, selection, views, key, times, "partial")
 
     async def _select_and_keep(self, key: ClipKey, clip: SharedBlock, times: Times) -> SelectedClip:
         selection = await self._select(clip, key.views, times)
@@ -154,7 +162,8 @@ class Stages:
     async def _select(self, clip: SharedBlock, views: Views, times: Times) -> SelectedClip:
         plan = ViewPlan.of(self.manifest.geometry, self.manifest.sampling, views)
         with clip, times.trace.stage("decode"):
-            frames, facts = await self.pool.decode(clip, plan)
+            decoded = await self.pool.decode(clip, plan)
+        frames = decoded.frames
         try:
             selected = await self.engine().select(frames, deadline=times.deadline, due=times.due)
         except DeadlinePassed:
@@ -163,7 +172,9 @@ class Stages:
         times.trace.add("select", selected.ran)
         with times.trace.stage("select"):
             ranking = await asyncio.to_thread(rank, selected.scores)
-        return SelectedClip(frames, facts, selected.scores, ranking, selected.context)
+        return SelectedClip(
+            frames, decoded.stamps, decoded.facts, selected.scores, ranking, selected.context
+        )
 
     async def extract(self, selection: SelectedClip, kept: int, times: Times) -> Extraction:
         """Look at the best ``kept`` tokens of each view.
@@ -231,12 +242,13 @@ class ClipWork:
         self,
         stages: Stages,
         selection: SelectedClip,
+        views: Views,
         key: ClipKey | None,
         times: Times,
         cache: CacheUse,
     ) -> None:
         self._stages, self.selection, self._key = stages, selection, key
-        self._times, self._cache = times, cache
+        self._views, self._times, self._cache = views, times, cache
         self.views = len(selection.frames)
         self.tokens_of_view = stages.manifest.geometry.tokens
         selected_here = cache in ("miss", "off")
@@ -264,6 +276,16 @@ class ClipWork:
             self.tokens += kept * self.views
             self.extractions += 1
         return done
+
+    async def explain(self, looks: Sequence[Level]) -> Explanation:
+        """What was kept in each of these extractions: when, where, and with which score."""
+        with self._times.trace.stage("select"):
+            return await asyncio.to_thread(self._explain, looks)
+
+    def _explain(self, looks: Sequence[Level]) -> Explanation:
+        stages, selection = self._stages, self.selection
+        places = places_of(stages.manifest, self._views, selection.facts, selection.stamps)
+        return explain(places, selection.ranking, selection.scores, looks, stages.max_listed)
 
     def predicted_seconds(self, kept: int) -> float:
         """Until an extraction that is asked for now is done; 0 for one that is known."""

@@ -29,7 +29,9 @@ from service.errors import (
 from service.observability.metrics import Metrics
 from service.observability.timing import Trace
 from service.pipeline.counting import count_failure, count_success, count_work
+from service.pipeline.explanation import Explanation
 from service.pipeline.stages import ClipWork, Extraction, Stages, Times
+from service.sparsity.levels import Level
 from service.sparsity.plan import Plan, SweepPlan
 from service.sparsity.rules import Predictions, Rule, Seen, Situation
 
@@ -117,6 +119,7 @@ class Answered(Generic[_Plan, _T]):
         outcome: what the rule returned.
         work: the clip's frames and scores, and what was computed for this request.
         extractions: by K.
+        explanation: what was kept in each of them, if that was asked for.
         spent_seconds: from the clip's arrival to the outcome.
     """
 
@@ -126,6 +129,7 @@ class Answered(Generic[_Plan, _T]):
     outcome: _T
     work: ClipWork
     extractions: Mapping[int, Extraction]
+    explanation: Explanation | None
     spent_seconds: float
 
 
@@ -210,6 +214,7 @@ class Way:
             )
             # Choose K and extract, in turns: a rule goes on from what the extractor said.
             extractions: dict[int, Extraction] = {}
+            looks: list[Level] = []
             rule = question.rule(plan, situation)
             look = next(rule)
             while True:
@@ -217,6 +222,7 @@ class Way:
                 if look.left is not None:
                     reservation.shrink(RequestCost((kept, *look.left), views.count))
                 extractions[kept] = await work.extract(kept)
+                looks.append(look.level)
                 if look.left:
                     reservation.advance(RequestCost(look.left, views.count, selected=True))
                 # After its last look a rule has no use for predictions.
@@ -227,10 +233,12 @@ class Way:
                 except StopIteration as end:
                     outcome: _T = end.value
                     break
+            # Explain: when and where the tokens lie that were kept in each extraction.
+            explanation = await work.explain(looks) if plan.asked.explain else None
         except OutOfMemory:
             raise self.admission.overloaded("device") from None
         spent = time.monotonic() - arrival.time
-        return Answered(call, arrival, plan, outcome, work, extractions, spent)
+        return Answered(call, arrival, plan, outcome, work, extractions, explanation, spent)
 
     async def _while_wanted(
         self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]

@@ -53,6 +53,14 @@ class LimitsSettings(SettingsGroup):
     max_top_labels: int = setting(
         1000, "Labels of one answer: the most that `top` may ask for.", ge=1, le=100_000
     )
+    max_explained_tokens: int = setting(
+        4096,
+        "Tokens that one explanation lists, those of the best scores and equally many of each "
+        "view; 4096 are all of one view of 3136, or a tenth of twelve. It bounds the size of an "
+        "answer: a token takes about 150 bytes.",
+        ge=1,
+        le=1_000_000,
+    )
     max_decoded_pixels: int = setting(
         4_000_000_000,
         "Pixels of all frames that have to be decoded for the views of one clip, those between a "

@@ -98,6 +98,17 @@ _Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("t
                      WithJsonSchema({"type": "boolean"})]  # fmt: skip
 
 
+# Of whatever answers in JSON.
+_Explain = Annotated[
+    _Boolean,
+    Field(
+        description="Say in `explanation` which tokens were kept: when and where in the clip, with "
+        "which scores, and how they spread over time. False when it is not given.",
+        examples=[True],
+    ),
+]
+
+
 class ClipParameters(BaseModel):
     """What all requests about a clip may say. :func:`bounded` adds the bounds of a service."""
 
@@ -107,8 +118,8 @@ class ClipParameters(BaseModel):
     views: Annotated[Views, BeforeValidator(_views), WithJsonSchema({})] = Views(1, 1)
 
 
-class Parameters(ClipParameters):
-    """What a classification may be told."""
+class ChoiceParameters(ClipParameters):
+    """What a request may say that lets the service choose the sparsity, or names it."""
 
     sparsity: Annotated[
         Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY)] | Literal["auto"] | None,
@@ -217,6 +228,12 @@ class Parameters(ClipParameters):
         return DEFAULT_MARGIN if self.margin is None else self.margin
 
 
+class Parameters(ChoiceParameters):
+    """What a classification may be told."""
+
+    explain: _Explain = False
+
+
 class SweepParameters(ClipParameters):
     """What a sweep may be told; ``sparsities`` in the order asked, without repetitions."""
 
@@ -234,6 +251,7 @@ class SweepParameters(ClipParameters):
         f"{','.join(f'{sparsity:g}' for sparsity in DEFAULT_SWEEP)} when it is not given.",
         examples=["0,0.5,0.9"],
     )
+    explain: _Explain = False
 
 
 @dataclass(frozen=True, slots=True)

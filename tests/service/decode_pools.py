@@ -57,4 +57,5 @@ async def decode_in(
 ) -> tuple[Frames, ClipFacts]:
     with SharedBlock("clip") as block:
         block.append(clip if isinstance(clip, bytes) else clip.read_bytes())
-        return await pool.decode(block, plan)
+        decoded = await pool.decode(block, plan)
+        return decoded.frames, decoded.facts

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from video.framing import Box, Frame, cut_views, resize, resize_in_floats, view_boxes
+from video.framing import Frame, cut, cut_views, resize, resize_in_floats
+from video.places import Box, view_boxes
 
 
 def picture(height: int, width: int) -> Frame:
@@ -56,9 +57,9 @@ def test_pixels_that_are_not_square_are_cut_as_they_are_shown(
     rows, columns = round(240 / stretch[0]), round(240 / stretch[1])
     frame.pixels[:, :, top : top + rows, left : left + columns] = 255
     box = Box(top * stretch[0], left * stretch[1], 240, 240)
-    assert (box.cut(frame, 60) == 255).all()
+    assert (cut(frame, box, 60) == 255).all()
     wider = Box(box.top - 60, box.left - 60, 360, 360)
-    white = (wider.cut(frame, 90)[0] > 127).int()
+    white = (cut(frame, wider, 90)[0] > 127).int()
     assert abs(int(white.any(dim=0).sum()) - 60) <= 1
     assert abs(int(white.any(dim=1).sum()) - 60) <= 1
 

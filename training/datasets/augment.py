@@ -15,7 +15,8 @@ from training.datasets.close_ups import close_up_box
 from training.datasets.decoding import open_clip
 from training.datasets.entries import Entry
 from training.datasets.shapes import ViewConfig, plan_of
-from video.framing import Box, Frame, resize
+from video.framing import Frame, cut, resize
+from video.places import Box
 
 # What red, green and blue count in a grey: ITU-R BT.601, as in every decoder's conversion.
 _GREY = (0.299, 0.587, 0.114)
@@ -115,7 +116,7 @@ class Augmentation:
 
         def view_of(box: Box) -> NDArray[np.uint8]:
             cuts = [
-                box.cut(_as_large_as(first, frame), config.size).permute(1, 2, 0)
+                cut(_as_large_as(first, frame), box, config.size).permute(1, 2, 0)
                 for frame in frames
             ]
             view: NDArray[np.uint8] = torch.stack(cuts).numpy()

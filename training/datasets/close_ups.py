@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.targets.pixels import pixel_change
-from video.framing import Box
+from video.places import Box
 
 
 def close_up_box(

@@ -17,7 +17,8 @@ from bundle.sampling import Framing
 from training.datasets import DataSet, DataSetError, UnreadableClip
 from training.datasets.decoding import open_clip
 from training.targets import pixel_change
-from video.framing import Box, Frame, cut_views, resize
+from video.framing import Frame, cut, cut_views, resize
+from video.places import Box
 
 # Share of what changes that a square out of the middle may lose. Our choice: on clips of 4:3 that
 # are framed by people it loses about a tenth.
@@ -63,7 +64,7 @@ def look(dataset: DataSet, clips: int, seed: int) -> list[Looked]:
             continue
         height, width = frames[0].height, frames[0].width
         whole = Box(0, 0, height, width)
-        small = torch.stack([whole.cut(frame, _SIDE).permute(1, 2, 0) for frame in frames])
+        small = torch.stack([cut(frame, whole, _SIDE).permute(1, 2, 0) for frame in frames])
         seen.append(Looked(width / height, _outside(small.numpy(), width / height)))
     if not seen:
         raise DataSetError(f"{dataset.name}: none of {len(drawn)} clips can be read")

@@ -19,7 +19,7 @@ from training.datasets.augment import jitter_colours, random_box
 from training.datasets.decoding import open_clip
 from training.datasets.loading import Steps, spawned_loader
 from training.datasets.sharing import SharedEntries
-from video.framing import Frame
+from video.framing import Frame, cut
 
 # How many other clips are tried in the place of an unreadable one.
 _STAND_INS = 8
@@ -133,10 +133,10 @@ def _altered(
         area=area, brightness=crops.colour, contrast=crops.colour, saturation=crops.colour
     )
     box = random_box(frame.height, frame.width, colour, rng)
-    cut = box.cut(frame, size).permute(1, 2, 0).numpy()
+    part = cut(frame, box, size).permute(1, 2, 0).numpy()
     if rng.random() < crops.flip:
-        cut = cut[:, ::-1]
-    picture: NDArray[np.uint8] = jitter_colours(np.ascontiguousarray(cut)[None], colour, rng)[0]
+        part = part[:, ::-1]
+    picture: NDArray[np.uint8] = jitter_colours(np.ascontiguousarray(part)[None], colour, rng)[0]
     if rng.random() < crops.grey:
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         picture = np.repeat(np.asarray(grey, np.uint8)[:, :, None], 3, axis=2)

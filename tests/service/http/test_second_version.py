@@ -151,6 +151,33 @@ def test_a_window_is_the_middle_of_the_clip(second: Server, server: Server, tmp_
     assert three["labels"][0]["score"] == pytest.approx(SURE / 3, abs=0.01)
 
 
+def test_a_token_of_two_frames_has_a_span_of_time(second: Server, tmp_path: Path) -> None:
+    """White is a quarter of a wide picture that is squeezed, in the second half of the window."""
+    clip = tmp_path / "flash.mp4"
+    source = "color=black:size=128x64:rate=10:duration=8"
+    box = "drawbox=x=32:y=16:w=32:h=16:color=white:t=fill:enable='gte(n,40)'"
+    clips.ffmpeg("-f", "lavfi", "-i", source, "-vf", box, "-c:v", "libx264", "-crf", "10",
+                 "-pix_fmt", "yuv420p", clip)  # fmt: skip
+    explanation = second.classify(clip, sparsity=0.97, explain="true").json()["explanation"]
+    assert explanation["grid"] == {"steps": 8, "rows": 4, "columns": 4}
+    (view,) = explanation["views"]
+    # Frames 24, 26, ... 54 of the clip: the window is the middle, and stands for no more.
+    assert [step["start_seconds"] for step in view["steps"]] == [
+        pytest.approx(2.4 + 0.4 * step) for step in range(8)
+    ]
+    assert [step["end_seconds"] for step in view["steps"]] == [
+        pytest.approx(2.6 + 0.4 * step) for step in range(8)
+    ]
+    assert view["steps"][0]["from_seconds"] == pytest.approx(2.35)
+    assert view["steps"][-1]["until_seconds"] == pytest.approx(5.55)
+    tokens = view["tokens"]
+    assert len(tokens) == 4
+    assert {token["step"] for token in tokens} == {4, 5, 6, 7}
+    for token in tokens:
+        assert (token["x"], token["y"], token["width"], token["height"]) == (32, 16, 32, 16)
+        assert token["end_seconds"] - token["start_seconds"] == pytest.approx(0.2)
+
+
 def test_several_crops_of_a_whole_picture_are_refused(second: Server, white: Path) -> None:
     found = problem(second.classify(white, views="1x3"), 422, "invalid_parameter")
     assert found["field"] == "views"

@@ -104,7 +104,12 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("video.views.decode_views", refuse)
     monkeypatch.setattr("service.decoding.sandbox.confinement.limit_job", lambda *_: None)
     plan = ViewPlan(temporal=1, spatial=1, frames=1, size=2, short_side=2)
-    with here, there, SharedBlock("clip") as clip, SharedBlock("frames", size=12) as frames:
+    with (
+        here,
+        there,
+        SharedBlock("clip") as clip,
+        SharedBlock("frames", size=plan.block_bytes) as frames,
+    ):
         clip.append(worker.WARM_UP_CLIP.read_bytes())
         job = DecodeJob(clip.size, plan, LIMITS, 1, 1.0, 0)
         prober = Prober(torch.ops.loaded_libraries)

@@ -152,7 +152,7 @@ def test_any_body_is_taken_or_refused(
 
 # --- What decode workers say ---------------------------------------------------------------------
 
-FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, False, 0, "ffmpeg")
+FACTS = ClipFacts("h264", 64, 48, 20, 10.0, 2.0, 90, False, 0, "ffmpeg", 64, 48, 1.0, 1.0)
 REPLIES = [
     Decoded(FACTS),
     Refused("too_many_pixels", 9.0, 4.0),

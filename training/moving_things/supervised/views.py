@@ -25,7 +25,7 @@ from training.datasets.shapes import ViewConfig
 from training.datasets.stores import moving_tokens, open_store
 from training.moving_things.labels import BACKWARDS, ONE_WAY, TURNING
 from training.targets import pixel_change
-from video.framing import Frame, cut_views
+from video.framing import Frame, cut, cut_views
 
 # Temporal views that training draws from; evaluation takes the single one in the middle.
 _SHIFTS = 5
@@ -136,8 +136,8 @@ def close_up(
     size = frames.shape[1]
     box = close_up_box(frames, patch, size, size, side, rng)
     pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[:, None]  # [T, 1, 3, H, W]
-    cut = torch.stack([box.cut(Frame(picture), size) for picture in pictures])
-    return np.ascontiguousarray(cut.permute(0, 2, 3, 1).numpy())
+    parts = torch.stack([cut(Frame(picture), box, size) for picture in pictures])
+    return np.ascontiguousarray(parts.permute(0, 2, 3, 1).numpy())
 
 
 @dataclass(frozen=True, slots=True)
