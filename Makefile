@@ -41,13 +41,13 @@ training: $(TRAINING)  ## install what training, export and plots need as well
 	@echo 'Now type:  . $(VENV)/bin/activate'
 	@echo 'docs/tutorial.md goes on from there.'
 
-check: lint types  ## lint, types and the tests that are over at once
+check: lint types  ## lint, types and the unit tests, in a minute
 	$(run_tests) -m 'not slow and not long and not real' $(ARGS)
 
-test: lint types  ## lint, types and the tests that need nothing but Python and FFmpeg
+test: lint types  ## lint, types and what takes no more than seconds, from units to a service over HTTP
 	$(run_tests) -m 'not long and not real' $(ARGS)
 
-test-long: $(DEVELOPMENT)  ## services that are overloaded, hurt or stopped; several processes; installations
+test-long: $(DEVELOPMENT)  ## what takes longer: services that are overloaded, hurt or stopped; trainings; installations
 	$(run_tests) -m 'long and not real' $(ARGS)
 
 test-real: $(DEVELOPMENT)  ## the tests with a browser, nginx, Prometheus, OpenVINO, where they are installed

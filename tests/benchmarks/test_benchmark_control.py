@@ -12,7 +12,7 @@ from bundle.reader import default_bundle_path
 from service.sparsity.levels import Level, ladder
 from training.moving_things.store import write_store
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("exports_once")]
 
 DENSE, MIDDLE, SPARSE = Level(0.5, 8), Level(0.75, 4), Level(0.9, 2)
 STEPS = (DENSE, MIDDLE, SPARSE)

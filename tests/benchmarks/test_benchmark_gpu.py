@@ -21,6 +21,7 @@ def bundle() -> Bundle:
     return read_bundle(default_bundle_path())
 
 
+@pytest.mark.slow
 def test_parity_and_throughput(bundle: Bundle) -> None:
     engine = Engine(bundle, OPTIONS)
     (row,) = gpu.parity(engine, engine, gpu.smooth_clips(bundle, 2), [0.9])
@@ -32,6 +33,7 @@ def test_parity_and_throughput(bundle: Bundle) -> None:
     engine.close()
 
 
+@pytest.mark.slow
 def test_rates(bundle: Bundle) -> None:
     assert gpu.matrix_rate(OPTIONS, size=64, products=2, runs=3) > 1e6
     rows = gpu.mixed_load(bundle, OPTIONS, callers=3, seconds=0.5)

@@ -115,6 +115,7 @@ def test_nothing_cannot_be_drawn(rate: float, seconds: float, clips: int) -> Non
         poisson(rate, seconds, clips, seed=0)
 
 
+@pytest.mark.slow
 def test_answers_are_judged(url: str) -> None:
     assert outcomes(target(url)) == [Outcome.RIGHT]
     assert outcomes(target(url, chunked=True)) == [Outcome.RIGHT]
@@ -128,6 +129,7 @@ def test_answers_are_judged(url: str) -> None:
     assert outcomes(target(url, sleep=1.0, deadline=0.2)) == [Outcome.LATE]
 
 
+@pytest.mark.slow
 def test_a_degraded_answer_is_held_against_the_sparsity_used(url: str) -> None:
     asked = target(url, label="walk")
     degraded = Target(
@@ -140,11 +142,13 @@ def test_a_degraded_answer_is_held_against_the_sparsity_used(url: str) -> None:
     assert summarise([sample], 1.0)["degraded"] == 1
 
 
+@pytest.mark.slow
 def test_requests_do_not_wait_for_each_other(url: str) -> None:
     """None of them is answered before all of them have come."""
     assert outcomes(target(url, together=True), TOGETHER) == [Outcome.RIGHT] * TOGETHER
 
 
+@pytest.mark.slow
 def test_latency_counts_from_when_a_request_was_due(url: str) -> None:
     """A generator that is kept busy sends late, and the wait is not left out."""
     busy = target(url)
@@ -159,6 +163,7 @@ def test_latency_counts_from_when_a_request_was_due(url: str) -> None:
     assert sample.latency >= sample.lag
 
 
+@pytest.mark.slow
 def test_a_closed_loop_asks_again_when_it_is_answered() -> None:
     with answering_nothing() as url:
         request = request_bytes(url, "video/mp4", bytes(70_000))
@@ -170,6 +175,7 @@ def test_a_closed_loop_asks_again_when_it_is_answered() -> None:
     assert {sample.sparsity for sample in samples} <= set(MIX)
 
 
+@pytest.mark.slow
 def test_the_generator_is_measured_by_itself() -> None:
     requests = {(0, sparsity): request_bytes("http://x", "video/mp4", b"clip") for sparsity in MIX}
     found = measure_generator(requests, clips=1, rate=20, seconds=1.0)

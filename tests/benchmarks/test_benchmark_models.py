@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from benchmarks.models import chosen, main
 from training.systems import SYSTEMS
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
+@pytest.mark.long
 def test_systems_are_timed(tmp_path: Path) -> None:
     """One whose network is LookWhen's, and one whose cost depends on the clip."""
     out = tmp_path / "out.json"

@@ -44,6 +44,7 @@ def frames(view: tuple[int, int, int]) -> torch.Tensor:
     return torch.from_numpy(noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(contenders(FAMILIES["b16"])))
 def test_every_contender_takes_frames_to_logits(family: Family, name: str) -> None:
     torch.manual_seed(0)
@@ -68,6 +69,7 @@ def test_the_sparse_one_is_the_model_at_its_sparsity(tiny_model: LookWhen) -> No
         assert torch.equal(SparseClassifier(tiny_model, 0.7)(clip), expected)
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_papers_network() -> None:
     """They follow from shapes alone: no weights are made."""
     family = FAMILIES["b16"]

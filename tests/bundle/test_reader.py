@@ -44,6 +44,7 @@ def replace_graph(bundle: Path, name: str, content: bytes) -> None:
     edit(bundle, lambda document: document["files"].update({name: digest}))
 
 
+@pytest.mark.slow
 def test_a_good_bundle_is_read(tiny_bundle: Path, tiny_graphs: tuple[bytes, bytes]) -> None:
     bundle = read_bundle(tiny_bundle)
     assert (bundle.selector, bundle.extractor) == tiny_graphs

@@ -140,6 +140,7 @@ def test_what_torchcodec_misses(complaint: str, package: str | None) -> None:
     assert bootstrap.missing_package(complaint) == package
 
 
+@pytest.mark.long
 def test_the_decoder_loads_here() -> None:
     assert bootstrap.decoder_complaint(Path(sys.executable)) is None
 
@@ -185,6 +186,7 @@ def test_two_set_ups_of_one_environment_wait_for_each_other(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_step_that_fails_is_shown_with_its_last_lines_and_the_log(tmp_path: Path) -> None:
     lock, environment = tmp_path / "lock.txt", tmp_path / "environment"
     lock.write_text("torch==0.0.1\n", encoding="utf-8")

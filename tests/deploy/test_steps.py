@@ -61,6 +61,7 @@ def test_only_the_last_lines_are_the_tail_and_bytes_that_are_no_text_do_no_harm(
     assert "0\ufffd" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_the_seconds_pass_and_what_is_said(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     said = "import time; print('Down\\tloading' + 200 * 'g', flush=True); time.sleep(3.5)"

@@ -11,8 +11,14 @@ from scenarios import PREPARED, Scenario, compare_json, compare_text
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
+# What README shows is in the lane that everybody runs; of these, each takes long.
+LONG = {
+    "docs/datasets.md", "docs/http.md", "docs/operating-safely.md", "docs/training.md",
+    "docs/tutorial.md",
+}  # fmt: skip
 RUN = [
-    name for name in NAMES
+    pytest.param(name, marks=pytest.mark.long if name in LONG else ())
+    for name in NAMES
     if any(block.is_run and block.language in {"sh", "console", "python"}
            for block in blocks(ROOT / name))
 ]  # fmt: skip

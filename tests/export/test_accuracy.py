@@ -17,6 +17,8 @@ from training.evaluation.__main__ import main as together
 from training.evaluation.evaluate import main as evaluate_main
 from training.moving_things.clip import render_clip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tiny_model: LookWhen, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,6 +50,7 @@ def export(root: Path, accuracy: Path, out: Path) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.split())
 
 
+@pytest.mark.usefixtures("exports_once")
 def test_what_was_measured_is_in_the_bundle_and_shown(
     root: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

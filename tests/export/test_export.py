@@ -20,6 +20,8 @@ from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import get_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def checkpoint(tiny_model: LookWhen, tmp_path: Path) -> Path:
@@ -43,6 +45,7 @@ def test_graphs_answer_what_the_model_answers(
     assert max(made.difference for made in checks) < TOLERANCE
 
 
+@pytest.mark.long
 def test_the_papers_own_shape_exports_too() -> None:
     """ViT-B's geometry with two blocks: rotary embedding over 3136 tokens, three-dimensional."""
     config = dataclasses.replace(
@@ -88,6 +91,7 @@ def test_a_graph_that_answers_something_else_is_refused(
             check(tiny_model, *graphs)
 
 
+@pytest.mark.long
 def test_a_graph_that_ignores_lengths_is_refused(
     tiny_model: LookWhen, tiny_graphs: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +112,7 @@ def test_a_graph_that_ignores_lengths_is_refused(
         check(tiny_model, tiny_graphs[0], extractor_to_onnx(model))
 
 
+@pytest.mark.usefixtures("exports_once")
 def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     code, output = run(checkpoint, tmp_path / "out", "--name", "mine", "--version", "1.2")
     assert code == 0, output
@@ -119,6 +124,8 @@ def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("exports_once")
 def test_attention_can_be_one_operator(checkpoint: Path, tmp_path: Path) -> None:
     """The command compares these graphs with the model, too."""
 
@@ -155,6 +162,7 @@ def test_a_head_that_answers_no_single_class_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("exports_once")
 def test_a_bundle_is_replaced_but_nothing_else_is(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(checkpoint, out)[0] == 0

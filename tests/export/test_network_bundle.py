@@ -23,6 +23,8 @@ from networks.building import build_network
 from networks.config import NetworkConfig, get_network_config
 from networks.network import VideoNetwork
 
+pytestmark = pytest.mark.slow
+
 TINY_UMT = dataclasses.replace(
     get_network_config("umt_b16"),
     frames=8, size=32, width=48, depth=2, heads=3, mlp_width=96, video_width=48, short_side=36,

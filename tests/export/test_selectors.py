@@ -27,6 +27,7 @@ def scores_of(kind: str, clip: NDArray[np.uint8], given: SelectorInput = GIVEN) 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SELECTORS)
 def test_a_graph_answers_exactly_what_its_module_does(kind: str) -> None:
     selector = make_selector(kind, GIVEN, seed=3)

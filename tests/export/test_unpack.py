@@ -14,11 +14,17 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
 
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _named(tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch, exports_once: None) -> None:
+    monkeypatch.setitem(CONFIGS, "tiny", dataclasses.replace(tiny_config, labels=()))
+
 
 @pytest.fixture
-def model(tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> LookWhen:
+def model(tiny_config: ModelConfig) -> LookWhen:
     """Weights of which no two are alike, as after training."""
-    monkeypatch.setitem(CONFIGS, "tiny", dataclasses.replace(tiny_config, labels=()))
     torch.manual_seed(3)
     model = LookWhen(tiny_config)
     with torch.no_grad():
@@ -38,6 +44,7 @@ def bundle(model: LookWhen, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
+@pytest.mark.long
 def test_every_weight_comes_back_bit_for_bit(model: LookWhen, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "after.safetensors"
     result = CliRunner().invoke(main, [str(out), str(bundle)])
@@ -52,10 +59,9 @@ def test_every_weight_comes_back_bit_for_bit(model: LookWhen, bundle: Path, tmp_
     assert facts["clips_seen"] == 7
 
 
-def test_the_built_in_bundle_can_be_trained_on(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, [str(tmp_path / "start.safetensors")])
-    assert result.exit_code == 0, result.output
-    model, facts = load_checkpoint(tmp_path / "start.safetensors")
+@pytest.mark.long
+def test_the_built_in_bundle_can_be_trained_on(built_in_checkpoint: Path) -> None:
+    model, facts = load_checkpoint(built_in_checkpoint)
     assert model.config.labels == tuple(read_bundle(default_bundle_path()).manifest.labels)
     assert facts["unpacked_from"].startswith("bundle moving_things")
 

@@ -39,6 +39,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_that_takes_time() -> None:
     for words in ([], ["train"], ["train", "teachers"], ["serve"], ["classify"]):
         script = (
@@ -130,6 +131,7 @@ def test_a_group_alone_shows_its_help() -> None:
     assert "  finetune " in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "successor"),
     [
@@ -148,6 +150,7 @@ def test_an_old_command_works_and_names_the_new_one(module: str, successor: str)
     )
 
 
+@pytest.mark.slow
 def test_torchrun_says_it_once_and_decode_workers_never() -> None:
     assert run("-m", "training.moving_things", "--help", LOCAL_RANK="1").stderr == ""
     # Without its socket a worker ends; what matters is what it says.

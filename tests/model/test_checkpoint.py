@@ -12,6 +12,7 @@ from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 
 
+@pytest.mark.slow
 def test_a_checkpoint_round_trips(tiny_model: LookWhen, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(tiny_model, path, {"seed": 4})

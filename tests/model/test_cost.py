@@ -28,6 +28,7 @@ def test_the_papers_network_has_the_papers_size() -> None:
     assert 106e6 <= count_parameters(get_config("lookwhen_b16")) <= 110e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.95])
 def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, sparsity: float) -> None:

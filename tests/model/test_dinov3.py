@@ -92,6 +92,7 @@ def to_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return timm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spell", [dict, to_official, to_timm])
 def test_one_frame_gives_the_teachers_features(teacher: torch.nn.Module, spell: object) -> None:
     weights = dict(teacher.state_dict())

@@ -35,6 +35,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_readable_by_whom_the_umask_allows(
     umask: int, tiny_model: LookWhen, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: P
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_no_weights_are_written_but_as_a_whole_file() -> None:
     """safetensors makes files that their owner alone may read: each call is inside whole_file."""
     calls = 0

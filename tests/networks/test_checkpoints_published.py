@@ -53,6 +53,7 @@ SHAPE = """frames size patch tubelet width depth heads mlp_width video_width poo
     pooler_depth pooler_mlp_width budgets"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("wrapper", ["", "model.", "module."])
 def test_every_published_file_is_recognised(name: str, wrapper: str) -> None:
@@ -87,6 +88,7 @@ def test_sixteen_frames_are_told_by_the_table_of_places() -> None:
     assert recognise(mmaction2(videomae(tubelet=1), places=3136)).config.frames == 16
 
 
+@pytest.mark.slow
 def test_views_are_those_of_the_data_set() -> None:
     kinetics, something = (recognise(videomae(classes=n)).config for n in (400, 174))
     assert (kinetics.sampling, kinetics.stride, kinetics.views) == ("dense", 4, (5, 3))

@@ -20,6 +20,8 @@ from networks.checkpoint import network_of
 from networks.checkpoints import Recognised, recognise
 from networks.network import VideoNetwork
 
+pytestmark = pytest.mark.slow
+
 LABELS = {str(i): name for i, name in enumerate(("running", "jumping", "sitting"))}
 Said = tuple[Tensor, Tensor]
 

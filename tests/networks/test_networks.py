@@ -18,6 +18,8 @@ from networks.macs import cost, network_macs
 from networks.network import VideoNetwork
 from training.baselines import RLT, Baseline, Dense, RandomDropping, ToMe, VidTLDR
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=FAMILIES, scope="module")
 def network(request: pytest.FixtureRequest) -> VideoNetwork:

@@ -35,6 +35,7 @@ def small_clip(config: NetworkConfig, view: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(downscale(view.numpy(), *downscaling(config)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*SELECTORS, "learned"])
 def test_a_selector_decides_what_a_network_sees(kind: str) -> None:
     torch.manual_seed(0)
@@ -70,6 +71,7 @@ def test_a_network_without_a_selector_sees_everything_or_says_so() -> None:
         list(SelectingNetwork(network, None).sweep(view, torch.empty(0), [5]))
 
 
+@pytest.mark.slow
 def test_a_learned_selector_scores_each_token_by_what_stands_there() -> None:
     torch.manual_seed(0)
     for config, coarse in ((TINY, (2, 2, 2)), (ODD, (2, 3, 3))):
@@ -92,6 +94,7 @@ def test_a_learned_selector_scores_each_token_by_what_stands_there() -> None:
         assert set(differs.tolist()) == set(mine.tolist())
 
 
+@pytest.mark.slow
 def test_a_learned_selector_costs_about_a_hundredth_of_a_dense_view() -> None:
     config = get_network_config("videomae_b16")
     selector = LearnedSelector(LearnedSelectorConfig.of(config))

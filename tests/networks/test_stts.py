@@ -55,6 +55,7 @@ def test_rows_of_the_soft_top_k_are_shares() -> None:
         perturbed_top_k(torch.rand(3, 7), 8, 10, 0.1)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_mean_over_noise() -> None:
     """Against differences of the expectation itself, which many samples estimate."""
     scores = torch.tensor([[0.2, 0.5, 0.35, 0.1]], dtype=torch.float64)
@@ -108,6 +109,7 @@ def test_one_square_is_kept_of_each_frame() -> None:
             torch.testing.assert_close(kept[b, t], cut)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [("T0_0.5",), ("S1_0.5",), ("T0_0.5", "S0_0.6", "T1_0.5")])
 def test_selectors_learn_and_cost_what_is_said(places: tuple[str, ...]) -> None:
     torch.manual_seed(0)
@@ -129,6 +131,7 @@ def test_selectors_learn_and_cost_what_is_said(places: tuple[str, ...]) -> None:
     assert counter.get_total_flops() // 2 == stts_cost(TINY, parsed)
 
 
+@pytest.mark.slow
 def test_chance_selects_other_frames_each_time() -> None:
     torch.manual_seed(0)
     network = SelectingSwin(TINY, [Place("T", 0, 0.5)]).eval()

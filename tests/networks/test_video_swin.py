@@ -84,6 +84,7 @@ def plain_block(block: SwinBlock, x: Tensor) -> Tensor:
     return x + hidden @ w["mlp.3.weight"].T + w["mlp.3.bias"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "window", "shift"),
     [
@@ -119,6 +120,7 @@ def test_merging_takes_rows_first_and_pads() -> None:
     torch.testing.assert_close(merged[0, 0, 0, 1], merging.reduction(merging.norm(four)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "macs"), [(16, 140.667e9), (32, 281.6e9)])
 def test_the_published_figures(frames: int, macs: float) -> None:
     config = VideoSwinConfig(frames=frames, labels=KINETICS)

@@ -147,6 +147,7 @@ def test_the_published_figures() -> None:
     assert mamba_cost(config).outside == pytest.approx(202e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_cost_is_that_of_the_operators() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         VideoMamba(TINY).eval()(torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8))

@@ -120,6 +120,7 @@ def test_video_swin_is_read_and_answers_alike() -> None:
         assert torch.equal(again(frames), network(frames))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

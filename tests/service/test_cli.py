@@ -12,6 +12,8 @@ from typed_command import lookwhen
 
 import service
 
+pytestmark = pytest.mark.slow
+
 
 def test_version_and_help_come_at_once() -> None:
     began = time.monotonic()
@@ -129,6 +131,7 @@ def test_the_built_in_bundle_is_shown() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_serve_says_why_it_cannot(brightness_bundle: Path, tmp_path: Path, server: Server) -> None:
     done = lookwhen("serve", "--bundle", tmp_path, "--log-format", "console")
     assert done.returncode == 1
@@ -150,6 +153,7 @@ def test_serve_says_why_it_cannot(brightness_bundle: Path, tmp_path: Path, serve
     assert "LOOKWHEN_MAX_VIEWS='0'" in done.stderr
 
 
+@pytest.mark.long
 def test_sample_passes_everything_through(tmp_path: Path) -> None:
     out = tmp_path / "sample.mp4"
     done = lookwhen("sample", out, "--seed", 3, "--label", "falling", "--json")

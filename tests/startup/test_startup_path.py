@@ -181,6 +181,7 @@ def uses(path: Path) -> Iterator[tuple[int, str]]:
                     yield node.lineno, value
 
 
+@pytest.mark.slow
 def test_every_child_is_started_by_one_mechanism() -> None:
     """deploy/ has scripts that run before anything is installed, and see to themselves."""
     found = [

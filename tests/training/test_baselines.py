@@ -79,6 +79,7 @@ def clips(config: DenseConfig, batch: int = 3, seed: int = 0) -> Tensor:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(IDLE))
 @torch.no_grad()
 def test_a_method_that_drops_nothing_is_the_dense_model(vit: DenseViT, name: str) -> None:
@@ -98,6 +99,7 @@ def test_a_method_at_work_sees_less_and_says_something_else(vit: DenseViT, name:
     assert not torch.allclose(other.logits, dense.logits, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*AT_WORK, "dense"])
 @torch.no_grad()
 def test_a_rows_result_does_not_depend_on_its_batch(vit: DenseViT, name: str) -> None:
@@ -112,6 +114,7 @@ def test_a_rows_result_does_not_depend_on_its_batch(vit: DenseViT, name: str) ->
         assert together.positions[row, :last].tolist() == alone.positions[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*AT_WORK, "dense"])
 def test_gradients_reach_every_weight(vit: DenseViT, name: str) -> None:
     vit.zero_grad()
@@ -122,6 +125,7 @@ def test_gradients_reach_every_weight(vit: DenseViT, name: str) -> None:
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(AT_WORK))
 @torch.no_grad()
 def test_half_precision_works(vit: DenseViT, name: str) -> None:
@@ -132,6 +136,7 @@ def test_half_precision_works(vit: DenseViT, name: str) -> None:
     assert torch.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(AT_WORK))
 @torch.no_grad()
 def test_a_method_answers_the_same_twice(vit: DenseViT, name: str) -> None:
@@ -208,6 +213,7 @@ def test_random_dropping_keeps_as_many_tokens_as_lookwhen(vit: DenseViT, sparsit
     assert (answer.positions.diff(dim=1) > 0).all()
 
 
+@pytest.mark.slow
 def test_random_dropping_draws_over_space_and_time(vit: DenseViT) -> None:
     """Every token is kept about as often as any other, and frames share unequally."""
     method = RandomDropping(vit, 0.75)
@@ -297,6 +303,7 @@ def test_rlt_keeps_only_the_first_tubelet_of_a_still_clip(vit: DenseViT) -> None
     assert answer.positions.tolist() == [list(range(16))] * 3
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_rlts_tokens_keep_their_places_and_padding_is_never_seen(vit: DenseViT) -> None:
     """Against the backbone run by hand on the kept tokens of each row."""

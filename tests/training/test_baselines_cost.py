@@ -49,6 +49,7 @@ METHODS: dict[str, Callable[[DenseViT], Baseline]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(DENSE_CONFIGS))
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, method: str) -> None:
@@ -62,6 +63,7 @@ def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, method: s
     assert baseline.macs(baseline.counts()) == pytest.approx(measured, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still_from", [1, 2, 4])
 def test_rlts_count_agrees_with_torchs_own_for_the_clip(
     tiny_config: ModelConfig, still_from: int

@@ -95,6 +95,7 @@ def test_a_merged_token_is_the_weighted_mean_of_its_members() -> None:
             torch.testing.assert_close(merged[row, place], mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ToMe, VidTLDR])
 @torch.no_grad()
 def test_counts_sizes_and_places_follow_the_schedule(

@@ -13,6 +13,8 @@ from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from training.moving_things.store import ClipStore, write_store
 
+pytestmark = pytest.mark.long
+
 CLIPS = 8
 
 

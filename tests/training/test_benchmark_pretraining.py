@@ -25,6 +25,8 @@ from training.processes import Processes
 from training.sources import FeatureSource, OnTheFly
 from training.teachers.local import save_video_teacher
 
+pytestmark = pytest.mark.slow
+
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -42,6 +44,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "mini", small)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("experiment", "variant"),
     [

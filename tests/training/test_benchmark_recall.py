@@ -11,6 +11,8 @@ from training.moving_things.store import write_store
 from training.teachers.image import IMAGE_CONFIGS, ImageViT
 from training.teachers.local import save_image_teacher
 
+pytestmark = pytest.mark.long
+
 
 def test_targets_are_told_apart_by_what_they_keep(tmp_path: Path) -> None:
     write_store(tmp_path / "store", 18, 0, workers=0)

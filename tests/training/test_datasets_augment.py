@@ -18,6 +18,8 @@ from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
 from video.framing import Frame, cut
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 32), st.integers(0, 99))

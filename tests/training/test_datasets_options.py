@@ -53,6 +53,7 @@ def charades(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_segments_of_charades(charades: Path) -> None:
     _, output = run("charades", ".", "clips", "--split", "train", cwd=charades)
     assert "Charades: 2 clips, 0 missing" in output
@@ -195,6 +196,7 @@ def test_an_empty_class_is_a_sentence(folders: Path) -> None:
     assert "2 other files, such as clip.gif" in run("folders", "set", cwd=folders)[1]
 
 
+@pytest.mark.long
 def test_a_bad_file_of_a_small_folder(tmp_path: Path) -> None:
     """One is passed over and named; two stop the run, which says what to type."""
     video = render_clip(0, 0).video

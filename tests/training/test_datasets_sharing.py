@@ -18,6 +18,8 @@ from training.datasets.views import EntryViews
 from training.moving_things.store import ClipStore
 from training.teachers.crops import Crops, FrameCrops
 
+pytestmark = pytest.mark.slow
+
 _NAMES = st.text(st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), max_size=9)
 _SPANS = st.one_of(
     st.none(),
@@ -67,6 +69,7 @@ def kinetics(clips: int) -> DataSet:
     return DataSet("Kinetics", entries, tuple(map(str, range(400))), TopOne(400))
 
 
+@pytest.mark.long
 def test_a_worker_is_sent_kilobytes_whatever_the_number_of_clips() -> None:
     """240,000 clips used to be 29 MB, pickled anew for each worker."""
     dataset = kinetics(240_000)
@@ -87,7 +90,7 @@ class _Names(torch.utils.data.Dataset[str]):
         return self.entries[index].name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_read_the_entries_of_the_process_that_made_them() -> None:
     entries = [Entry(Path(f"{n}.mp4"), (n,), Seconds(n, n + 1)) for n in range(9)]
     loader = DataLoader(

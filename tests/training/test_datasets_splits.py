@@ -31,6 +31,7 @@ def groups(part: DataSet) -> set[str]:
     return {entry.group for entry in part.entries if entry.group}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(facts=clips, folds=st.integers(2, 5), seed=st.integers(0, 9))
 def test_folds_are_disjoint_and_whole(facts: list[tuple[int, str]], folds: int, seed: int) -> None:
@@ -44,6 +45,7 @@ def test_folds_are_disjoint_and_whole(facts: list[tuple[int, str]], folds: int, 
     assert sorted(held_paths) == sorted(entry.path for entry in whole.entries)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(facts=clips, share=st.floats(0.05, 0.95), seed=st.integers(0, 9))
 def test_a_split_is_disjoint_and_whole(

@@ -155,6 +155,7 @@ def test_evaluation_takes_the_views_of_the_protocol(clip: Path, pictures: Path) 
             assert left.float().mean() < centre.float().mean() < right.float().mean()
 
 
+@pytest.mark.slow
 def test_a_stored_clip_looks_as_it_does_decoded_by_hand(tmp_path: Path) -> None:
     write_store(tmp_path, 3, 0, workers=0)
     config = ModelConfig(name="small", size=64, width=32, heads=2, rope=False)
@@ -181,6 +182,7 @@ def flipped(batch: Batch) -> list[bool]:
     return (halves[:, :16].mean(dim=1) > halves[:, 16:].mean(dim=1)).tolist()
 
 
+@pytest.mark.slow
 def test_flips_happen_only_where_allowed_and_take_the_label_along(pictures: Path) -> None:
     def batch(mirror: dict[int, int] | None) -> Batch:
         set_ = dataset(*[Entry(pictures, (1,))] * 12, classes=4, mirror=mirror)
@@ -198,6 +200,7 @@ def test_flips_happen_only_where_allowed_and_take_the_label_along(pictures: Path
     assert mapped.target.tolist() == [3 if flip else 1 for flip in flipped(mapped)]
 
 
+@pytest.mark.slow
 def test_training_is_a_function_of_seed_and_step(clip: Path) -> None:
     four = dataset(*[Entry(clip, (n % 2,)) for n in range(4)], mirror={})
 
@@ -297,7 +300,7 @@ def test_an_evaluated_batch_without_any_clip_is_passed_over(clip: Path, tmp_path
     assert [int(batch.entry[0]) for batch in loader] == [1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_worker_processes_load_the_same(clip: Path, tmp_path: Path) -> None:
     entries = [Entry(clip, (1,), Frames(n, n + 8)) for n in range(3)]
     several = DataSet(
@@ -315,6 +318,7 @@ def test_worker_processes_load_the_same(clip: Path, tmp_path: Path) -> None:
         assert torch.equal(one.target, other.target)
 
 
+@pytest.mark.slow
 def test_the_command_line_decodes(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{clip} 0\n{clip} 1\nbroken.mp4 1\n")
     (tmp_path / "broken.mp4").write_bytes(b"broken")
@@ -327,6 +331,7 @@ def test_the_command_line_decodes(clip: Path, tmp_path: Path) -> None:
     assert "1 of 3 clips are missing or unreadable" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the clips are not part of the project")
 def test_clips_of_survfight_decode() -> None:
     few = read_index(SHARED / "index.csv", split=None).subset(range(0, 300, 75))

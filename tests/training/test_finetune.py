@@ -94,6 +94,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(path)[0].state_dict()
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_the_selector_alone(start: Path, clips: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, epochs=15, batch=8)
     held = read_class_folders(clips)
@@ -118,6 +119,7 @@ def test_it_learns_and_leaves_the_selector_alone(start: Path, clips: Path, tmp_p
     assert facts["unreadable"] == 0
 
 
+@pytest.mark.slow
 def test_a_trained_selector_learns_by_what_it_hands_on_and_by_its_map(
     start: Path, clips: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_trained_selector_learns_by_what_it_hands_on_and_by_its_map(
         dataclasses.replace(mapped, train_selector=False)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     start: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +255,7 @@ def relabelled(clips: Path, kind: str) -> DataSet:
     return dataclasses.replace(folders, entries=entries, labels=names, task=VerbNoun(2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "figure"), [("multi", "mAP"), ("verb and noun", "action_top1")])
 def test_other_tasks(kind: str, figure: str, start: Path, clips: Path, tmp_path: Path) -> None:
     data = relabelled(clips, kind)
@@ -293,6 +297,7 @@ def test_labels_that_take_longer_are_shown_more_often(clips: Path) -> None:
         balanced(data, 0.0, 0, {data.labels[0]: 0.5})
 
 
+@pytest.mark.slow
 def test_too_many_unreadable_clips_stop_the_run(start: Path, clips: Path, tmp_path: Path) -> None:
     broken = tmp_path / "clips"
     for event in LABELS:
@@ -341,6 +346,7 @@ def test_the_map_is_learnt_from_the_change_in_pixels(
     assert np.array_equal(batch.change[1].numpy(), wanted)
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: Path) -> None:
     line = [str(start), str(tmp_path / "run"), "folders", str(clips), "--workers", "0"]
     turns = ["--epochs", "1", "--batch", "4", "--validation", "0.25", "--learning-rate", "1e-3"]

@@ -10,8 +10,6 @@ from plain_teachers import Colours, Motion
 from small_network import SMALL
 from torch import Tensor
 
-from bundle.reader import default_bundle_path, read_bundle
-from export.unpack import unpack
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
@@ -172,6 +170,7 @@ def apart(tokens: Tensor) -> float:
     return (distances.min() / tokens.norm(dim=-1).mean()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begin", WAYS)
 def test_context_and_frame_tokens_are_no_copies(
     clips: DataSet, tmp_path: Path, begin: Callable[[DataSet, Path], LookWhen]
@@ -185,6 +184,7 @@ def test_context_and_frame_tokens_are_no_copies(
         assert apart(made) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begin", WAYS)
 def test_frames_in_another_order_change_each_frame_token(
     clips: DataSet, tmp_path: Path, begin: Callable[[DataSet, Path], LookWhen]
@@ -200,6 +200,7 @@ def test_frames_in_another_order_change_each_frame_token(
         assert change.min() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_frame_tokens_time_is_that_of_its_steps_patches(tmp_path: Path, clips: DataSet) -> None:
     """Each lies in the direction of its own row of the time table, and is mostly class token."""
     for model in (from_a_backbone(clips, tmp_path), from_dinov3(clips, tmp_path)):
@@ -251,6 +252,7 @@ def test_a_table_without_time_is_refused() -> None:
         selector.start_context(selector.prefix[:1], selector.prefix[0])
 
 
+@pytest.mark.slow
 def test_older_checkpoints_answer_as_before_and_only_a_training_parts_their_copies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,8 +272,9 @@ def test_older_checkpoints_answer_as_before_and_only_a_training_parts_their_copi
     )
 
 
-def test_the_built_in_models_frame_tokens_are_no_copies() -> None:
-    model, _ = unpack(read_bundle(default_bundle_path()))
+@pytest.mark.long
+def test_the_built_in_models_frame_tokens_are_no_copies(built_in_checkpoint: Path) -> None:
+    model, _ = load_checkpoint(built_in_checkpoint)
     frames, _ = views(model.config)
     for tokens in tokens_of(model, frames):
         assert apart(tokens) > 1e-3

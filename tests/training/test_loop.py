@@ -30,6 +30,7 @@ def log_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_loop_learns_and_logs_each_step(tmp_path: Path) -> None:
     objective = go(tmp_path, settings=LoopSettings(steps=60, batch=8))
     log = log_of(tmp_path)
@@ -44,6 +45,7 @@ class _KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path: Path) -> None:
     """Killed a step after the saved state, with steps that depend on chance."""
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,7 @@ import torch
 from click.testing import CliRunner
 from small_network import SMALL
 
-from bundle.reader import default_bundle_path, read_bundle
-from export.unpack import unpack
+from lookwhen.command_line import main as lookwhen
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from training.datasets import Augmentation, DataSetError, evaluation_batches, training_batches
@@ -24,7 +21,6 @@ from training.moving_things.encode import encode
 from training.moving_things.render import render
 from training.moving_things.scene import sample_scene
 
-ROOT = Path(__file__).parents[2]
 LEFT, RIGHT = "moving left", "moving right"
 PAIR = f"{LEFT}={RIGHT}"
 CONFIG = dataclasses.replace(SMALL, frames=4, labels=("some", "thing"))
@@ -74,6 +70,7 @@ def shown(views: np.ndarray, targets: np.ndarray, clips: Path) -> list[tuple[boo
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "mirrored", "labels"),
     [
@@ -118,6 +115,7 @@ def test_what_a_fine_tuning_is_shown(
     assert facts["mirror"] == (wanted if mirrored else None)
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_mirror(start: Path, clips: Path, tmp_path: Path) -> None:
     line = [str(start), str(tmp_path / "run"), "folders", str(clips), "--epochs", "1"]
     line += ["--batch", "4", "--workers", "0"]
@@ -127,30 +125,26 @@ def test_a_run_does_not_go_on_with_another_mirror(start: Path, clips: Path, tmp_
     assert "belongs to another recipe (mirror was 'never', now" in result.output
 
 
-@pytest.mark.slow
-def test_left_and_right_are_learnt_by_the_documented_command(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_left_and_right_are_learnt_by_the_documented_command(
+    built_in_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the built-in model's weights, as README says; a mirror with its labels kept would leave
     no way to tell them apart."""
-    model, _ = unpack(read_bundle(default_bundle_path()))
-    save_checkpoint(model, tmp_path / "start.safetensors", {})
+    monkeypatch.chdir(tmp_path)
     rendered(tmp_path / "clips", 12, 1)
     rendered(tmp_path / "held_out", 12, 2)
-    command = [sys.executable, "-P", "-m", "lookwhen", "train"]
     for line in (
         # Of one sparsity: a CPU compiles its kernels for each.
-        ["finetune", "start.safetensors", "run", "folders", "clips", "--epochs", "7",
+        ["finetune", str(built_in_checkpoint), "run", "folders", "clips", "--epochs", "7",
          "--batch", "8", "--sparsities", "0.9", "0.9"],
         ["evaluate", "run/checkpoint.safetensors", "folders", "held_out", "out.json",
          "--sparsity", "0.9"],
     ):  # fmt: skip
-        done = subprocess.run(
-            [*command, *line, "--workers", "1"],
-            cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(lookwhen, ["train", *line, "--workers", "0", "--device", "cpu"])
+        assert done.exit_code == 0, done.output
     (point,) = json.loads((tmp_path / "out.json").read_text())["points"]
-    assert point["top1"] > 0.9, done.stdout
+    assert point["top1"] > 0.9, done.output
 
 
 @pytest.mark.parametrize("kind", ["folders", "list", "index"])
@@ -231,6 +225,7 @@ def test_published_sets_keep_their_rule(tmp_path: Path) -> None:
     assert dataclasses.replace(kinetics, flip=False).read().mirror is None
 
 
+@pytest.mark.slow
 def test_views_and_labels_from_python(clips: Path) -> None:
     """The readers' own arguments, without a command line."""
     for mirror, flipped in (((), False), ((PAIR,), True)):

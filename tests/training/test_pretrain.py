@@ -35,6 +35,8 @@ from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers.local import save_video_teacher
 
+pytestmark = pytest.mark.slow
+
 ALONE = Processes(0, 1, torch.device("cpu"))
 SAVING = Running(save_every=2)
 
@@ -69,6 +71,7 @@ def log_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_every_loss_falls_and_the_selector_finds_what_the_target_names(
     clips: DataSet, tmp_path: Path
 ) -> None:

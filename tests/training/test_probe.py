@@ -31,6 +31,8 @@ from training.probe import features as features_module
 from training.probe.__main__ import main
 from training.probe.classifier import stacked_targets
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 CONFIG = dataclasses.replace(SMALL, frames=4)
 QUICK = ProbeSettings((1e-2,), (0.1, 1.0), epochs=1, least_steps=300)

@@ -250,7 +250,7 @@ watch.SILENCE_SECONDS = 4.0
 with join_processes("cpu") as processes:
     processes.wait()
     if processes.rank == 1:
-        subprocess.Popen(["sh", "-c", f"sleep 25; kill -CONT {os.getpid()}"])
+        subprocess.Popen(["sh", "-c", f"sleep 15; kill -CONT {os.getpid()}"])
         os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(600)
 """

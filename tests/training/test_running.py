@@ -71,6 +71,7 @@ def _step(model: LookWhen) -> tuple[torch.Tensor, list[torch.Tensor]]:
     return loss.detach(), [p.grad for p in model.parameters() if p.grad is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True])
 def test_what_is_computed_again_gives_the_same_gradients_and_takes_less(half: bool) -> None:
     torch.manual_seed(0)
@@ -137,6 +138,7 @@ def test_compiled_blocks_compute_the_same() -> None:
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_torch_cannot_compile_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from training.moving_things.store import write_store
 from training.processes import TrainingError
 from training.stts import SelectingObjective, SttsRecipe, load_stts
 
+pytestmark = pytest.mark.slow
+
 TINY = SttsRecipe(
     places=("T0_0.25",), frames=8, size=16, patch=(2, 4, 4), width=16, depths=(1,), heads=(2,),
     window=(2, 4, 4), samples=64, steps=60, sigma=1.0,

@@ -11,6 +11,8 @@ from networks.published import PUBLISHED
 from training.systems.__main__ import as_markdown, counted, main
 from training.systems.table import SYSTEMS
 
+pytestmark = pytest.mark.slow
+
 # Of what docs/models.md cannot derive: VideoMambaPro-M has VideoMamba-M's weights, and 72 M were
 # published.
 PARAMETERS = {"VideoMambaPro-M": 0.03}

@@ -108,6 +108,7 @@ def test_clips_of_another_shape_are_fitted() -> None:
     assert HuggingFaceVideoTeacher(vjepa2())(clip).patches.shape == (1, 3, 2, 2, 32)
 
 
+@pytest.mark.slow
 def test_a_folder_is_loaded(tmp_path: Path, clip: Tensor) -> None:
     torch.manual_seed(0)
     model = videomae()

@@ -123,6 +123,7 @@ def test_other_clips_are_brought_to_its_shape(weights: dict[str, Tensor], clip: 
     assert teacher(larger).patches.shape == (1, 2, 2, 2, 32)
 
 
+@pytest.mark.slow
 def test_size_and_cost_are_the_published_ones() -> None:
     with torch.device("meta"):
         model = build_network(B14).eval()

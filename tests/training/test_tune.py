@@ -87,6 +87,7 @@ def test_every_step_has_several_sparsities_and_all_come_up() -> None:
         TuningRecipe(sparsities=(0.1, 0.2))
 
 
+@pytest.mark.slow
 def test_a_network_that_agrees_with_itself_has_nothing_to_learn(network: VideoNetwork) -> None:
     """At sparsity 0 the distillation's loss is 0; at others it is that of fewer tokens."""
     torch.manual_seed(0)
@@ -100,6 +101,7 @@ def test_a_network_that_agrees_with_itself_has_nothing_to_learn(network: VideoNe
         Tuning(network, None, dataclasses.replace(dense, distil_weight=0))
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_the_sparsities(network: VideoNetwork) -> None:
     recipe = TuningRecipe(sparsities=(0.0, 0.75), counts=2, select_by=("change",))
     task = TopOne(len(LABELS))
@@ -156,6 +158,7 @@ def test_the_oracle_leaves_the_network_without_gradients(network: VideoNetwork) 
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+@pytest.mark.long
 def test_a_network_is_tuned_and_gets_a_selector(
     network: VideoNetwork, published: Path, clips: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_network_is_tuned_and_gets_a_selector(
     assert "another" in other.output or "recipe" in other.output
 
 
+@pytest.mark.slow
 def test_lite_learns_a_selector_and_tunes_the_network_to_it(
     network: VideoNetwork, published: Path, clips: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from video.orientation import orientation, track_matrices
 from video.reader import Video
 from video.views import decode_views
 
+pytestmark = pytest.mark.slow
+
 X264 = ("-c:v", "libx264", "-crf", "8", "-pix_fmt", "yuv420p")
 WIDTH, HEIGHT = 96, 64
 

@@ -18,6 +18,8 @@ from video.facts import NO_LIMITS, ViewPlan
 from video.reader import Video
 from video.views import decode_views
 
+pytestmark = pytest.mark.slow
+
 PLAN = ViewPlan(temporal=3, spatial=1, frames=16, size=64, short_side=64)
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-sc_threshold", "0")

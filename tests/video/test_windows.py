@@ -9,6 +9,8 @@ from numbered_clips import numbered, numbers_in, shown_by_ffmpeg, views_of
 
 from video.facts import ViewPlan
 
+pytestmark = pytest.mark.slow
+
 PLAN = ViewPlan(temporal=3, spatial=1, frames=8, size=64, short_side=64, stride=4)
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-sc_threshold", "0")
 

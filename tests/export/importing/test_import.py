@@ -97,6 +97,7 @@ def imported(umt: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, output
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_bundle(imported: tuple[Path, str]) -> None:
     out, said = imported
     assert "licence of the weights: not stated (use not stated)" in said
@@ -133,6 +134,7 @@ def make_clip(path: Path, source: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_is_served_and_answers_with_the_classes_names(
     imported: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_it_is_served_and_answers_with_the_classes_names(
     np.testing.assert_allclose([served[name] for name in names], shares, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_accuracy_is_measured_as_the_bundle_samples(
     imported: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -213,7 +216,10 @@ FAMILIES: dict[str, Callable[[], tuple[Shapes, dict[str, Any]]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=() if name == "videomae" else pytest.mark.long) for name in FAMILIES],
+)
 def test_every_family_goes_the_whole_way(family: str, tmp_path: Path) -> None:
     shapes, config = FAMILIES[family]()
     source = write_source(tmp_path / "source", shapes, config, pickled=False)
@@ -235,6 +241,7 @@ def run_process(*arguments: object, **variables: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_repository_of_a_hub_becomes_a_bundle_as_transformers_answers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.VideoMAEConfig(
@@ -278,6 +285,7 @@ def test_a_repository_of_a_hub_becomes_a_bundle_as_transformers_answers(tmp_path
     np.testing.assert_allclose(ask(bundle, frames, 0.0), expected.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_every_key_and_writes_nothing(umt: Path) -> None:
     before = sorted(umt.iterdir())
     code, output = run(umt, "--dry-run")

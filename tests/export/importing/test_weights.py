@@ -59,6 +59,7 @@ def a_training(zipped: bool) -> tuple[io.BytesIO, dict[str, torch.Tensor]]:
     return file, weights
 
 
+@pytest.mark.slow
 def test_a_pickle_gives_its_tensors_to_a_reader_without_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ class Runs:
         return os.system, (f"touch {self.canary}",)
 
 
+@pytest.mark.slow
 def test_a_hostile_pickle_is_refused_and_nothing_of_it_runs(tmp_path: Path) -> None:
     canary, path = tmp_path / "canary", tmp_path / "weights.bin"
     content = {"model": some_weights(), "more": Runs(canary)}
@@ -191,6 +193,7 @@ print(json.dumps([by, came]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not seccomp.supported(), reason="this kernel has no seccomp filters")
 def test_the_process_that_reads_pickles_has_no_network_and_no_files(tmp_path: Path) -> None:
     """Even if ``weights_only`` had a hole: here it is left off."""

@@ -300,6 +300,7 @@ def test_what_is_done_before_the_end_counts_for_the_pace(monkeypatch: pytest.Mon
     assert admission.throughput.tokens_per_second == pytest.approx(300, rel=0.01)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from service_server import Server, wait_for
@@ -59,6 +60,7 @@ def test_a_storm_is_what_its_definition_says(pauses: list[float], deaths: int) -
         assert breaker.is_open() == raging
 
 
+@pytest.mark.long
 def test_a_storm_makes_the_service_not_ready_and_calm_makes_it_ready_again(
     start_server: Callable[..., Server], white: Path
 ) -> None:

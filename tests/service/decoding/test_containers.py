@@ -12,6 +12,7 @@ from service.decoding.containers import CONTAINERS, SNIFF_BYTES, TITLES, Contain
 from service.errors import ContainerNotAccepted, EmptyBody, NotAVideo, NoVideoStream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encode", "expected"),
     [

@@ -23,7 +23,10 @@ from service.decoding.shared_memory import SharedBlock
 from service.errors import DecodeMemoryExceeded, DecoderCrashed, DecodeTimeout
 from video.facts import ViewPlan
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.long
 def test_a_large_clip_takes_the_memory_of_few_frames(tmp_path: Path) -> None:
     clip = clips.pattern(tmp_path / "4k.mp4", *H264, "-preset", "ultrafast", size="3840x2160",
                          rate=8, seconds=3)  # fmt: skip
@@ -69,6 +72,7 @@ def test_a_killed_worker_fails_its_own_clip_alone(tmp_path: Path, long_clip: Pat
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_a_pool_gets_over_what_happens_to_its_worker(tmp_path: Path, long_clip: Path) -> None:
     short = clips.pattern(tmp_path / "short.mp4", *H264)
     slow = ViewPlan(temporal=12, spatial=1, frames=16, size=64, short_side=64)
@@ -114,6 +118,7 @@ def test_a_pool_gets_over_what_happens_to_its_worker(tmp_path: Path, long_clip: 
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_workers_are_replaced_after_so_many_clips_without_a_gap(tmp_path: Path) -> None:
     clip = clips.pattern(tmp_path / "clip.mp4", *H264)
 
@@ -130,6 +135,7 @@ def test_workers_are_replaced_after_so_many_clips_without_a_gap(tmp_path: Path) 
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
     clip = clips.pattern(tmp_path / "clip.mp4", *H264)
 
@@ -141,6 +147,7 @@ def test_a_worker_that_grew_is_replaced(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_what_a_worker_may_take_in_its_whole_life_is_capped() -> None:
     async def check() -> None:
         async with pool_of(memory_bytes=512 * MiB, recycle_rss_bytes=1024 * MiB) as (pool, _):
@@ -219,6 +226,7 @@ def test_a_worker_is_confined_and_knows_no_secrets() -> None:
     asyncio.run(check())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_worker_that_cannot_decode_on_the_gpu_says_what_that_takes() -> None:
     async def check() -> None:

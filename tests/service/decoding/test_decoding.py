@@ -25,6 +25,8 @@ from service.errors import (
 )
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Callable[[Awaitable[object]], object]]:

@@ -19,6 +19,8 @@ from service.decoding.containers import SNIFF_BYTES, identify
 from service.decoding.demuxer import DEMUXERS, Prober
 from service.errors import AmbiguousContainer, ServiceError
 
+pytestmark = pytest.mark.slow
+
 StartServer = Callable[..., Server]
 
 MPEG_2 = ("-c:v", "mpeg2video", "-r", "25")
@@ -188,6 +190,7 @@ def test_polyglots_are_refused_over_http(server: Server) -> None:
     assert post(server, POLYGLOTS["free and dash"]).status_code == 415
 
 
+@pytest.mark.long
 def test_containers_are_a_setting(start_server: StartServer, tmp_path: Path, white: Path) -> None:
     server = start_server(containers="mpegts, mp4").wait_until_ready()
     assert server.client.get("/model").json()["limits"]["containers"] == ["mp4", "mpegts"]

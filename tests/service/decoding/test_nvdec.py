@@ -22,6 +22,8 @@ from video.errors import ClipRefused
 from video.facts import ClipFacts
 from video.opening import SeekMode, open_decoder
 
+pytestmark = pytest.mark.slow
+
 GPU = "cuda:0"
 
 
@@ -98,6 +100,7 @@ def test_what_is_no_clip_is_refused_all_the_same(tmp_path: Path, engine_here: No
         decode(sound, nvdec.decode_views, device=GPU)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_process_whose_driver_is_gone_ends(tmp_path: Path) -> None:
     """Here it was never there, which looks the same: nothing on the device answers."""

@@ -17,6 +17,8 @@ import pytest
 from service.decoding.process import DecodeProcess, WorkerStartError
 from startup.sandbox import landlock, seccomp
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 # Confines itself as a worker does, by the layers it is told, then tries what a decoder that a clip
@@ -359,12 +361,14 @@ def start(policy: str) -> "tuple[str | None, str]":
     return asyncio.run(run())
 
 
+@pytest.mark.long
 @without_landlock
 @without_seccomp
 def test_a_worker_has_the_whole_sandbox() -> None:
     assert start("require") == ("landlock+seccomp", "")
 
 
+@pytest.mark.long
 def test_a_kernel_that_lacks_something_is_accepted_or_not(
     lacking: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

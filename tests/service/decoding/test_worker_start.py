@@ -57,16 +57,18 @@ def test_a_worker_that_is_killed_has_the_signal_told(first_line: Path) -> None:
     assert failure() == "a decode worker ended before it was ready, by SIGSEGV"
 
 
+@pytest.mark.long
 def test_a_worker_that_takes_too_long_is_quoted(first_line: Path) -> None:
     first_line.write_text(
         "import sys, time\nprint('waiting for a lock', file=sys.stderr, flush=True)\n"
         "time.sleep(600)\n"
     )
-    assert failure(20) == (
-        "a decode worker was not ready after 20 seconds; it said: waiting for a lock"
+    assert failure(5) == (
+        "a decode worker was not ready after 5 seconds; it said: waiting for a lock"
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_by_itself_is_quoted(first_line: Path) -> None:
     """What it sends through its socket, and what a library wrote on the way there."""
     first_line.write_text(
@@ -101,6 +103,7 @@ def test_who_inherits_a_workers_standard_error_holds_nobody_up(first_line: Path)
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_nothing_is_read_of_a_worker_that_is_ready(
     first_line: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ from bundle.tokens import tokens_to_keep
 from service.engine import Engine, EngineOptions
 from service.engine.calibration import worthwhile_rows
 
+pytestmark = pytest.mark.slow
+
 LEVELS = [tokens_to_keep(sparsity, 1024) for sparsity in (0, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)]
 
 

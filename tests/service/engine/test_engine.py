@@ -89,6 +89,7 @@ def test_cost_is_known_after_warm_up(engine: Engine) -> None:
     assert cost.backlog_seconds() == 0
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_ends_and_leaves_the_engine_usable(slow_engine: Engine) -> None:
     frames, positions = some_frames(1), np.arange(4, dtype=np.int64)[None]
     context = np.zeros((1, 1, 4), np.float32)
@@ -112,6 +113,7 @@ def test_a_cancelled_run_ends_and_leaves_the_engine_usable(slow_engine: Engine) 
     asyncio.run(check())
 
 
+@pytest.mark.slow
 def test_who_waits_too_long_or_leaves_is_never_run(slow_engine: Engine) -> None:
     frames, positions = some_frames(1), np.arange(4, dtype=np.int64)[None]
     context = np.zeros((1, 1, 4), np.float32)

@@ -53,6 +53,7 @@ def test_the_fit_finds_what_runs_are_made_of() -> None:
         assert found.seconds(work) == pytest.approx(true.seconds(work), rel=0.06)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.integers(1, 8), st.integers(1, 3000), st.floats(1e-4, 10)),

@@ -9,6 +9,8 @@ import pytest
 
 from service.engine.token_limit import TokenLimit
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 SCRIPT = """
@@ -101,6 +103,7 @@ asyncio.run(check())
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
 def test_running_out_of_memory_halves_then_refuses_and_recovers() -> None:
     done = subprocess.run(

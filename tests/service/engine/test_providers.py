@@ -113,6 +113,7 @@ def test_a_graph_in_sixteen_bits_keeps_its_contract(bundle: Bundle) -> None:
     assert len(converted.SerializeToString()) < 0.6 * len(bundle.extractor)
 
 
+@pytest.mark.slow
 def test_an_engine_in_sixteen_bits_answers_nearly_the_same(bundle: Bundle) -> None:
     """The CPU computes most of it in 32 bits, on weights that were rounded to 16."""
     options = EngineOptions(intra_op_threads=1, precision="fp16")
@@ -131,6 +132,7 @@ def test_an_engine_in_sixteen_bits_answers_nearly_the_same(bundle: Bundle) -> No
     single.close()
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_fit_into_sixteen_bits(bundle: Bundle) -> None:
     model = onnx.load_from_string(bundle.extractor)
     # Activations far beyond 65504 that a later layer divides by again.
@@ -144,6 +146,7 @@ def test_a_network_that_does_not_fit_into_sixteen_bits(bundle: Bundle) -> None:
         Engine(broken, EngineOptions(intra_op_threads=1, precision="fp16"))
 
 
+@pytest.mark.slow
 def test_an_engine_in_eight_bits_answers_nearly_the_same(bundle: Bundle) -> None:
     options = EngineOptions(intra_op_threads=1, precision="int8", batching="always")
     single = Engine(bundle, dataclasses.replace(options, precision="fp32"))
@@ -161,6 +164,7 @@ def test_an_engine_in_eight_bits_answers_nearly_the_same(bundle: Bundle) -> None
     single.close()
 
 
+@pytest.mark.slow
 def test_in_eight_bits_too_a_result_does_not_depend_on_its_company(bundle: Bundle) -> None:
     """A run's rows share one scale, so that each has to be alone."""
     engine = Engine(bundle, EngineOptions(intra_op_threads=1, precision="int8", batching="always"))

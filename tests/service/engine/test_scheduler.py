@@ -16,6 +16,8 @@ from bundle.tokens import select_top_k
 from service.engine import Engine, EngineOptions, Extracted, Work
 from service.engine.jobs import Arrays, Outputs
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder:
     """Keeps what the engine reports."""

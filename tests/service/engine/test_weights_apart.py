@@ -18,6 +18,8 @@ from service.engine import Engine, EngineError, EngineOptions
 from service.engine.calibration import extractor_noise
 from service.engine.options import CPU, OPENVINO
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = EngineOptions(intra_op_threads=1, warm_up_seconds=0, calibration_seconds=0)
 
 

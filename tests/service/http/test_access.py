@@ -63,6 +63,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_route_needs_a_key_but_those_that_are_listed(app: FastAPI) -> None:
     @app.get("/added/by/somebody")
     async def added() -> str:
@@ -82,6 +83,7 @@ def test_every_route_needs_a_key_but_those_that_are_listed(app: FastAPI) -> None
     assert {path for _, path in found} >= OPEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/classify/", "/livez/", "/docs/../model", "/x"])
 def test_what_is_no_open_path_to_the_letter_needs_a_key(app: FastAPI, path: str) -> None:
     assert not is_open(path)
@@ -221,6 +223,7 @@ def test_a_service_with_keys_from_end_to_end(
         assert secret not in apart.text
 
 
+@pytest.mark.slow
 def test_the_description_says_where_a_key_is_asked_for(
     app: FastAPI, brightness_bundle: Path
 ) -> None:
@@ -237,6 +240,7 @@ def test_the_description_says_where_a_key_is_asked_for(
     assert "security" not in json.dumps(document["paths"])
 
 
+@pytest.mark.slow
 def test_a_public_address_without_a_key_is_refused(tmp_path: Path) -> None:
     done = lookwhen("serve", "--host", "0.0.0.0", "--port", 0, "--log-format", "console")
     assert done.returncode == 1

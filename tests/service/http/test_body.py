@@ -41,6 +41,7 @@ def form(*parts: bytes, end: bytes = b"--" + BOUNDARY + b"--\r\n") -> bytes:
     return b"".join(parts) + end
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, len(CLIP)), max_size=8))
 def test_a_raw_body_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(CLIP)]
@@ -53,6 +54,7 @@ def test_a_raw_body_in_any_pieces(cuts: list[int]) -> None:
 WHOLE = form(part("sparsity", b"0.9"), part("file", CLIP, "a.mp4"), part("top", b"3"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=8))
 def test_a_form_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(WHOLE)]
@@ -132,11 +134,13 @@ def test_what_is_not_a_video_is_refused_before_all_of_it_is_there() -> None:
         read([b"GIF89a" + bytes(5000)], ends="never")
 
 
+@pytest.mark.slow
 def test_a_body_that_dribbles_is_given_up() -> None:
     with pytest.raises(UploadTimeout):
         read([CLIP], ends="never")
 
 
+@pytest.mark.slow
 def test_a_body_may_be_slow_for_the_grace_and_then_has_to_keep_up() -> None:
     """After 0.4 s of grace a byte is worth a millisecond: 5000 bytes may take 5.4 s, not 400 s."""
     slow = replace(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from service_server import Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 HEADER_SECONDS = 3
 
 
@@ -66,6 +68,7 @@ def test_a_head_that_does_not_come_ends_the_connection(guarded: Server, content:
             time.sleep(0.2)
 
 
+@pytest.mark.long
 def test_a_request_that_takes_longer_than_heads_may_is_not_cut(
     start_server: Callable[..., Server], slow_bundle: Path, white: Path
 ) -> None:

@@ -237,6 +237,7 @@ def test_a_huge_file_is_not_read(file: Path) -> None:
         Keys([], file, UNLIMITED)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_reading_entries_does_nothing_worse_than_refuse(text: str) -> None:
     with contextlib.suppress(KeyFileError):

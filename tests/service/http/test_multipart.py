@@ -174,6 +174,7 @@ BOUNDARY_LETTERS = "abcXYZ019'()+_,-./:=?"
 TEXT = st.text("ab-\r\n :\u52d5", max_size=30)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     boundary=st.text(BOUNDARY_LETTERS, min_size=1, max_size=70),

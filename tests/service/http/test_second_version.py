@@ -27,6 +27,8 @@ from bundle.schema import (
 )
 from lookwhen.bundle import show
 
+pytestmark = pytest.mark.slow
+
 VARIANT = Variant(
     version=2,
     geometry=Geometry(frames=16, size=64, patch=16, tubelet=2, context=0, width=4, video_width=6),

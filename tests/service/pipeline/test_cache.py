@@ -39,6 +39,7 @@ def test_nothing_is_kept_where_nothing_may_be() -> None:
     assert cache.get("a") is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 60))))
 def test_its_bytes_are_those_of_its_entries_and_within_the_bound(
     puts: list[tuple[int, int]],

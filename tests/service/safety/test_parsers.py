@@ -39,6 +39,8 @@ from service.sparsity.parameters import (
 )
 from video.facts import ClipFacts
 
+pytestmark = pytest.mark.slow
+
 LIMITS = BodyLimits(
     max_body_bytes=4096,
     max_form_fields=4,

@@ -74,6 +74,7 @@ SCORES = arrays.arrays(
 )
 
 
+@pytest.mark.slow
 @given(SCORES)
 def test_the_curve_is_the_mass_of_the_best_tokens(scores: np.ndarray) -> None:
     curve = coverage_curve(scores)
@@ -92,6 +93,7 @@ def test_equal_scores_hold_equal_shares() -> None:
     np.testing.assert_allclose(curve, np.arange(1, 11) / 10)
 
 
+@pytest.mark.slow
 @given(SCORES, st.floats(0.001, 1))
 def test_cover_takes_the_sparsest_that_holds_enough(scores: np.ndarray, coverage: float) -> None:
     policy = policy_of(tokens=scores.shape[1])

@@ -60,6 +60,7 @@ def answer_of(model: LookWhen, frames: torch.Tensor, sparsity: float) -> torch.T
     return logits
 
 
+@pytest.mark.slow
 def test_every_clip_is_answered_as_the_model_alone_answers_it(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -75,6 +76,7 @@ def test_every_clip_is_answered_as_the_model_alone_answers_it(
         assert (outcome.macs == cost(SMALL).at(kept)).all()
 
 
+@pytest.mark.slow
 def test_views_are_averaged_after_the_softmax_and_paid_for(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -99,6 +101,7 @@ def test_views_are_averaged_after_the_softmax_and_paid_for(
     assert np.isnan(with_crops.recall).all()  # of the outer crops nobody knows what moves
 
 
+@pytest.mark.slow
 def test_the_selector_runs_once_per_view_and_the_extractor_once_per_sparsity(
     store: DataSet, model: LookWhen
 ) -> None:
@@ -120,6 +123,7 @@ def test_the_selector_runs_once_per_view_and_the_extractor_once_per_sparsity(
     assert seen == {"selector": 2 * CLIPS, "extractor": 3 * 2 * CLIPS}
 
 
+@pytest.mark.slow
 def test_recall_is_the_share_of_moving_tokens_that_were_kept(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -152,6 +156,7 @@ def test_recall_is_the_share_of_moving_tokens_that_were_kept(
     assert again.outcomes[0].recall.tolist() == by["random"].recall[:3].tolist()
 
 
+@pytest.mark.slow
 def test_what_a_method_refuses(model: LookWhen, store: DataSet) -> None:
     with pytest.raises(ValueError, match="select by one of"):
         LookWhenMethod(model, [0.9], by="luck")
@@ -161,6 +166,7 @@ def test_what_a_method_refuses(model: LookWhen, store: DataSet) -> None:
         LookWhenMethod(model, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "labels"),
     [
@@ -207,6 +213,7 @@ def config_fields() -> dict[str, Any]:
     return {name: getattr(SMALL, name) for name in SMALL.__slots__}
 
 
+@pytest.mark.slow
 def test_baselines_are_measured_as_lookwhen_is(
     clips: Path, store: DataSet, backbone: DenseViT
 ) -> None:

@@ -29,6 +29,8 @@ from training.finetune.__main__ import main as finetune
 from training.moving_things.labels import LABELS
 from training.probe.__main__ import main as probe
 
+pytestmark = pytest.mark.slow
+
 TINY = dataclasses.replace(
     get_network_config("videomae_b16"),
     frames=8, size=64, stride=2, short_side=64, width=48, depth=2, heads=3, mlp_width=96,

@@ -286,6 +286,7 @@ def report(path: Path, series: str, accuracies: dict[float, float]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_reports_go_on_one_plot(tmp_path: Path) -> None:
     ours = report(tmp_path / "ours.json", "LookWhen", {0.0: 0.9, 0.5: 0.91, 0.9: 0.85})
     again = report(tmp_path / "seed-1.json", "LookWhen", {0.0: 0.88, 0.9: 0.8})
@@ -307,6 +308,7 @@ def test_reports_go_on_one_plot(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_plotted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = report(tmp_path / "ours.json", "LookWhen", {0.0: 0.9})
     other = tmp_path / "other.json"

@@ -21,6 +21,8 @@ from training.moving_things.render import Rendered, mask_grid, render
 from training.moving_things.scene import sample_scene
 from training.moving_things.store import ClipStore, StoreError, write_store
 
+pytestmark = pytest.mark.slow
+
 STILL = ("nothing moves", "only the camera moves")
 SIDE = 128
 
@@ -178,6 +180,7 @@ def test_compression_gives_the_same_bytes_every_time() -> None:
     assert len({encode(frames, 12.0, crf=25) for _ in range(8)}) == 1
 
 
+@pytest.mark.long
 def test_any_number_of_workers_writes_the_same_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,8 @@ from training.processes import Processes
 from training.running import Running
 from training.targets import pixel_change
 
+pytestmark = pytest.mark.slow
+
 RECIPE = SupervisedRecipe(config="small", batch=4, steps=4)
 
 
@@ -95,6 +97,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
         torch.testing.assert_close(tensor, other.state_dict()[name], msg=name)
 
 
+@pytest.mark.long
 def test_a_signal_to_the_whole_group_saves_the_state(clips: Path, tmp_path: Path) -> None:
     """As a cluster or torchrun sends it: to the processes that decode as well."""
     command = [sys.executable, "-m", "lookwhen", "train", "builtin"]
@@ -188,6 +191,7 @@ def test_a_run_goes_on_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
         run(clips, tmp_path / "fourth", wider, start=first)
 
 
+@pytest.mark.long
 def test_training_learns(clips: Path, tmp_path: Path) -> None:
     """Eighteen clips by heart: both losses fall far below where they start."""
     recipe = dataclasses.replace(
@@ -275,6 +279,7 @@ def test_batches_are_a_pure_function_of_the_step() -> None:
     assert sorted(first_epoch) == list(range(10))
 
 
+@pytest.mark.long
 def test_a_mirrored_or_reversed_view_has_the_label_of_what_it_shows(clips: Path) -> None:
     dataset, truth = read_store(clips), MovingTokens(SMALL, Views(1, 1))
     views = EntryViews(dataset, SMALL, augmentation=RenderedAugmentation())

@@ -88,6 +88,7 @@ def test_each_framing_shows_what_it_says() -> None:
     assert frame_whole(long, "crop", 32).shape == (3, 32, 96)
 
 
+@pytest.mark.slow
 def test_pictures_show_what_a_service_would_look_at(tmp_path: Path) -> None:
     clips = dataset(*(clip(tmp_path / f"{n}.mp4", 64, 80, 0.3 * n) for n in range(3)))
     scaled = scale(clips, tmp_path / "pictures", "crop", SMALL, lost_share=0)

@@ -31,6 +31,8 @@ from training.own.tuning import FEWEST_EPOCHS, MOST_EPOCHS, RECIPE, epochs_withi
 from training.processes import Processes
 from training.progress import uncounted
 
+pytestmark = pytest.mark.slow
+
 ALONE = Processes(0, 1, torch.device("cpu"))
 CONFIG = dataclasses.replace(SMALL, frames=4, labels=("some", "thing"))
 QUICK = dataclasses.replace(probing._SETTINGS, weight_decays=(0.1,), least_steps=60)
@@ -109,6 +111,7 @@ def test_epochs_follow_from_the_time() -> None:
     assert epochs_within(1.0, 0.5, 320, RECIPE) == 0.0 < FEWEST_EPOCHS
 
 
+@pytest.mark.long
 def test_probe_then_fine_tuning_then_the_better_one(
     folder: Path, start: Path, tmp_path: Path
 ) -> None:
@@ -166,7 +169,7 @@ def test_when_time_is_over_the_best_so_far_is_taken(
     assert (stopped.whole, stopped.checkpoint.name) == (False, "best.safetensors")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_command_from_a_folder_to_a_bundle(folder: Path, start: Path, tmp_path: Path) -> None:
     """A short form of `lookwhen train own`, with few clips of each class."""
     few = tmp_path / "Few Clips"
