@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from benchmarks.targets import main
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_writes_every_sample_and_says_where_it_ran(tmp_path: Path) -> None:
     out = tmp_path / "results" / "targets.json"

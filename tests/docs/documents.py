@@ -24,6 +24,7 @@ LANGUAGES = {"sh", "console", "json", "python", "text", "yaml"}
 # Why a block may stay unexecuted.
 REASONS = {
     "takes a quarter of an hour",
+    "takes half an hour",
     "takes hours",
     "needs a GPU",
     "needs a container engine",

@@ -12,6 +12,8 @@ from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from model.dinov3 import WeightsError, initialise_from_dinov3
 from model.layers import patchify
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 CONFIG = ModelConfig(
@@ -92,7 +94,6 @@ def to_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return timm
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("spell", [dict, to_official, to_timm])
 def test_one_frame_gives_the_teachers_features(teacher: torch.nn.Module, spell: object) -> None:
     weights = dict(teacher.state_dict())

@@ -28,6 +28,8 @@ from training.teachers.image import IMAGE_CONFIGS, ImageViT
 from training.teachers.local import load_image_teacher, save_image_teacher
 from training.teachers.storing import clip_bytes, clips_of, fingerprint_of, store_features
 
+pytestmark = pytest.mark.slow
+
 CLIPS, SHARD = 9, 4
 CONFIG = ModelConfig(name="small", frames=4, size=64, width=32, heads=2, rope=False)
 CPU = torch.device("cpu")
@@ -85,7 +87,6 @@ def on_the_fly(clips: DataSet, weights: Path, entries: list[int]) -> tuple[Tenso
         return frames, load_image_teacher(weights)(frames, attention=True)
 
 
-@pytest.mark.slow
 def test_stored_features_are_those_on_the_fly(
     stored: FeatureStore, clips: DataSet, weights: Path
 ) -> None:
@@ -121,7 +122,6 @@ def test_stored_features_are_the_same_where_training_computes_in_bfloat16(
     assert torch.equal(target, stored.target("top1_distance", [3, 1]))
 
 
-@pytest.mark.slow
 def test_storing_changes_nothing_but_the_digits_of_float16(
     clips: DataSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +182,6 @@ class Counting(Teacher):
         return TeacherFeatures(video=clip.float().mean(dim=(1, 2, 3)) * self.loud)
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_shards_that_are_missing(
     clips: DataSet, weights: Path, tmp_path: Path
 ) -> None:
@@ -282,7 +281,6 @@ def test_a_store_of_anything_else_is_refused(
         FeatureStore(tmp_path)
 
 
-@pytest.mark.slow
 def test_rendered_clips_of_another_seed_are_other_clips(
     clips: DataSet, weights: Path, tmp_path: Path
 ) -> None:
@@ -348,7 +346,6 @@ def test_what_cannot_be_stored_is_said_before_or_when_it_shows(
         store(Counting(loud=1e6), parts=("video",))
 
 
-@pytest.mark.slow
 def test_the_command_line_stores_and_says_how_much(
     clips: DataSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

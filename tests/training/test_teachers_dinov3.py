@@ -22,6 +22,8 @@ from training.teachers.dinov3 import (
     load_dinov3,
 )
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 SHAPE = DinoV3Shape(width=96, depth=3, heads=3)
@@ -183,7 +185,6 @@ def test_official_keys_are_read(teacher: TransformersDinoV3) -> None:
     same(TransformersDinoV3(SHAPE, official(teacher)), teacher)
 
 
-@pytest.mark.slow
 def test_a_file_is_loaded_and_its_licence_said(
     teacher: TransformersDinoV3,
     tmp_path: Path,
@@ -214,7 +215,6 @@ def test_the_published_shape_has_the_published_size() -> None:
     assert parameters == pytest.approx(85.66e6, rel=1e-3)
 
 
-@pytest.mark.slow
 def test_timm_gives_transformers_features(timm: None, teacher: TransformersDinoV3) -> None:
     same(TimmDinoV3(SHAPE, teacher.model.state_dict()), teacher)
     same(TimmDinoV3(SHAPE, official(teacher)), teacher)

@@ -13,8 +13,9 @@ from training.targets import ExtractorTargets
 from training.teachers import TeacherError, create_teacher
 from training.teachers.efficientnet_lite import EFFICIENTNET_LITE, _installed
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize("name", EFFICIENTNET_LITE)
 def test_it_says_what_the_converters_code_says(name: str) -> None:
     """At the size that this code is tied to, which is no multiple of 16 for Lite2."""
@@ -42,7 +43,6 @@ def test_it_says_what_the_converters_code_says(name: str) -> None:
     )
 
 
-@pytest.mark.slow
 def test_any_of_our_views_has_a_patch_for_each_token() -> None:
     teacher = create_teacher("efficientnet_lite0", "installed")
     for size in (64, 128, 160):
@@ -51,7 +51,6 @@ def test_any_of_our_views_has_a_patch_for_each_token() -> None:
         assert features.frames.shape == (1, 2, 1280)
 
 
-@pytest.mark.slow
 def test_steps_of_some_frames_say_the_same() -> None:
     teacher = create_teacher("efficientnet_lite0", "installed")
     clip = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)

@@ -45,6 +45,8 @@ from training.teachers.video import (
     planned_sparsity,
 )
 
+pytestmark = pytest.mark.slow
+
 ALONE = Processes(0, 1, torch.device("cpu"))
 SAVING = Running(save_every=2)
 IMAGE = dataclasses.replace(
@@ -100,7 +102,6 @@ def clip_of(frames: int, size: int, seed: int = 0) -> torch.Tensor:
 # The image teacher
 
 
-@pytest.mark.slow
 def test_an_image_teacher_is_trained_without_labels_and_read_back(
     unlabelled: DataSet, tmp_path: Path
 ) -> None:
@@ -154,7 +155,6 @@ def test_the_image_teacher_gives_its_networks_own_tokens_whatever_the_step() -> 
         LocalImageTeacher(network)(clip_of(1, 40))
 
 
-@pytest.mark.slow
 def test_a_killed_image_training_goes_on_as_if_nothing_had_happened(
     clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +203,6 @@ def test_masked_patches_are_not_seen() -> None:
     assert not torch.allclose(network(one), network(other))
 
 
-@pytest.mark.slow
 def test_crops_follow_from_seed_entry_and_draw(clips: DataSet) -> None:
     crops = Crops(size=64, local_size=32, locals=3, masked=0.25)
     views = FrameCrops(clips, crops, 16, seed=1)
@@ -229,7 +228,6 @@ def test_crops_follow_from_seed_entry_and_draw(clips: DataSet) -> None:
 # The video teacher
 
 
-@pytest.mark.slow
 def test_a_video_teacher_is_trained_on_labels_and_read_back(clips: DataSet, tmp_path: Path) -> None:
     path = train_video(VIDEO, clips, tmp_path, processes=ALONE)
     losses = log_of(tmp_path)
@@ -311,7 +309,6 @@ def test_a_video_teacher_needs_labels(unlabelled: DataSet, tmp_path: Path) -> No
         train_video(VIDEO, unlabelled, tmp_path, processes=ALONE)
 
 
-@pytest.mark.slow
 def test_a_video_teacher_can_start_from_an_extractor(clips: DataSet, tmp_path: Path) -> None:
     torch.manual_seed(1)
     parent = LookWhen(dataclasses.replace(TWIN, labels=clips.labels))

@@ -30,6 +30,8 @@ from training.tune import Tuning, TuningRecipe
 from training.tune.__main__ import main as tune
 from training.tune.objective import OwnFeatures, dense_answer, dense_features, drawn
 
+pytestmark = pytest.mark.slow
+
 TINY = dataclasses.replace(
     get_network_config("videomae_b16"),
     frames=8, size=64, stride=2, short_side=64, width=48, depth=2, heads=3, mlp_width=96,
@@ -87,7 +89,6 @@ def test_every_step_has_several_sparsities_and_all_come_up() -> None:
         TuningRecipe(sparsities=(0.1, 0.2))
 
 
-@pytest.mark.slow
 def test_a_network_that_agrees_with_itself_has_nothing_to_learn(network: VideoNetwork) -> None:
     """At sparsity 0 the distillation's loss is 0; at others it is that of fewer tokens."""
     torch.manual_seed(0)
@@ -101,7 +102,6 @@ def test_a_network_that_agrees_with_itself_has_nothing_to_learn(network: VideoNe
         Tuning(network, None, dataclasses.replace(dense, distil_weight=0))
 
 
-@pytest.mark.slow
 def test_the_loss_is_the_mean_over_the_sparsities(network: VideoNetwork) -> None:
     recipe = TuningRecipe(sparsities=(0.0, 0.75), counts=2, select_by=("change",))
     task = TopOne(len(LABELS))
@@ -195,7 +195,6 @@ def test_a_network_is_tuned_and_gets_a_selector(
     assert "another" in other.output or "recipe" in other.output
 
 
-@pytest.mark.slow
 def test_lite_learns_a_selector_and_tunes_the_network_to_it(
     network: VideoNetwork, published: Path, clips: Path, tmp_path: Path
 ) -> None:

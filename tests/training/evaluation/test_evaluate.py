@@ -29,6 +29,8 @@ from training.moving_things.labels import LABELS
 from training.moving_things.store import ClipStore
 from video.framing import Frame, cut_views
 
+pytestmark = pytest.mark.slow
+
 
 def view_of(clips: Path, index: int, temporal: int = 1) -> list[torch.Tensor]:
     """The temporal views of a stored clip, each uint8 [1, T, H, W, 3], read without a batch."""
@@ -60,7 +62,6 @@ def answer_of(model: LookWhen, frames: torch.Tensor, sparsity: float) -> torch.T
     return logits
 
 
-@pytest.mark.slow
 def test_every_clip_is_answered_as_the_model_alone_answers_it(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -76,7 +77,6 @@ def test_every_clip_is_answered_as_the_model_alone_answers_it(
         assert (outcome.macs == cost(SMALL).at(kept)).all()
 
 
-@pytest.mark.slow
 def test_views_are_averaged_after_the_softmax_and_paid_for(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -101,7 +101,6 @@ def test_views_are_averaged_after_the_softmax_and_paid_for(
     assert np.isnan(with_crops.recall).all()  # of the outer crops nobody knows what moves
 
 
-@pytest.mark.slow
 def test_the_selector_runs_once_per_view_and_the_extractor_once_per_sparsity(
     store: DataSet, model: LookWhen
 ) -> None:
@@ -123,7 +122,6 @@ def test_the_selector_runs_once_per_view_and_the_extractor_once_per_sparsity(
     assert seen == {"selector": 2 * CLIPS, "extractor": 3 * 2 * CLIPS}
 
 
-@pytest.mark.slow
 def test_recall_is_the_share_of_moving_tokens_that_were_kept(
     clips: Path, store: DataSet, model: LookWhen
 ) -> None:
@@ -156,7 +154,6 @@ def test_recall_is_the_share_of_moving_tokens_that_were_kept(
     assert again.outcomes[0].recall.tolist() == by["random"].recall[:3].tolist()
 
 
-@pytest.mark.slow
 def test_what_a_method_refuses(model: LookWhen, store: DataSet) -> None:
     with pytest.raises(ValueError, match="select by one of"):
         LookWhenMethod(model, [0.9], by="luck")
@@ -166,7 +163,6 @@ def test_what_a_method_refuses(model: LookWhen, store: DataSet) -> None:
         LookWhenMethod(model, [])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "labels"),
     [
@@ -213,7 +209,6 @@ def config_fields() -> dict[str, Any]:
     return {name: getattr(SMALL, name) for name in SMALL.__slots__}
 
 
-@pytest.mark.slow
 def test_baselines_are_measured_as_lookwhen_is(
     clips: Path, store: DataSet, backbone: DenseViT
 ) -> None:

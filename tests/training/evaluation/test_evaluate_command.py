@@ -21,6 +21,8 @@ from training.evaluation.__main__ import main as together
 from training.moving_things.labels import LABELS
 from training.provenance import file_digest
 
+pytestmark = pytest.mark.slow
+
 
 def test_classes_are_numbered_as_the_network_numbers_them(folder: Path) -> None:
     dataset = read_dataset("folders", folder)
@@ -37,7 +39,6 @@ def test_classes_are_numbered_as_the_network_numbers_them(folder: Path) -> None:
         evaluation.fit_labels(pairs, ("b", "a", "c"))
 
 
-@pytest.mark.slow
 def test_a_sample_of_a_folder_has_more_than_its_first_class(store: DataSet) -> None:
     entries = tuple(Entry(Path(f"{i}.mp4"), (i // 50,)) for i in range(100))
     drawn = evaluation.some_clips(DataSet("sorted", entries, ("a", "b"), TopOne(2)), 20)
@@ -52,7 +53,6 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(evaluation.main, [str(a) for a in arguments], catch_exceptions=False)
 
 
-@pytest.mark.slow
 def test_the_report_of_a_store_goes_into_a_bundle(
     clips: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -91,7 +91,6 @@ def test_the_report_of_a_store_goes_into_a_bundle(
     assert (second.sparsity, second.top1) == (0.9, sparse["top1"])
 
 
-@pytest.mark.slow
 def test_a_folder_is_measured_predicted_pooled_and_plotted(
     folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
