@@ -29,6 +29,8 @@ from training.baselines import (
 from training.baselines.__main__ import main
 from training.baselines.macs import macs
 
+pytestmark = pytest.mark.slow
+
 
 def on_meta(name: str) -> DenseViT:
     with torch.device("meta"):
@@ -49,7 +51,6 @@ METHODS: dict[str, Callable[[DenseViT], Baseline]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(DENSE_CONFIGS))
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, method: str) -> None:
@@ -63,7 +64,6 @@ def test_the_count_agrees_with_torchs_own_of_a_real_forward(name: str, method: s
     assert baseline.macs(baseline.counts()) == pytest.approx(measured, rel=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("still_from", [1, 2, 4])
 def test_rlts_count_agrees_with_torchs_own_for_the_clip(
     tiny_config: ModelConfig, still_from: int

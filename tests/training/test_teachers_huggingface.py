@@ -10,6 +10,8 @@ from torch import Tensor
 from training.teachers import TeacherError, create_teacher
 from training.teachers.huggingface import HuggingFaceVideoTeacher
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -108,7 +110,6 @@ def test_clips_of_another_shape_are_fitted() -> None:
     assert HuggingFaceVideoTeacher(vjepa2())(clip).patches.shape == (1, 3, 2, 2, 32)
 
 
-@pytest.mark.slow
 def test_a_folder_is_loaded(tmp_path: Path, clip: Tensor) -> None:
     torch.manual_seed(0)
     model = videomae()

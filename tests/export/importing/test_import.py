@@ -320,6 +320,7 @@ def test_lookwhens_own_file_is_listed_with_guesses_and_refused(
     assert "probably LookWhen's own published weights" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "why"),
     [
