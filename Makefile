@@ -41,7 +41,7 @@ training: $(TRAINING)  ## install what training, export and plots need as well
 	@echo 'Now type:  . $(VENV)/bin/activate'
 	@echo 'docs/tutorial.md goes on from there.'
 
-check: lint types  ## lint, types and the unit tests, in a minute
+check: lint types  ## lint, types and the unit tests
 	$(run_tests) -m 'not slow and not long and not real' $(ARGS)
 
 test: lint types  ## lint, types and what takes no more than seconds, from units to a service over HTTP
