@@ -8,8 +8,9 @@ such a number turns up in the twin's graph, the bundle's graph holds that weight
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -17,18 +18,33 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import nn
 
 from bundle.reader import Bundle, BundleError, default_bundle_path, read_bundle
-from export.graphs import extractor_to_onnx, selector_to_onnx
-from export.parity import Check, ParityError, check
+from export.graphs import (
+    clip_selector_to_onnx,
+    extractor_to_onnx,
+    network_to_onnx,
+    selector_to_onnx,
+)
+from export.parity import Check, ParityError, check, check_network
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
+from networks.building import build_network
+from networks.checkpoint import save_network
+from networks.config import NetworkConfig
+from networks.learned_selector import LearnedSelector, LearnedSelectorConfig
+from networks.network import VideoNetwork
+from networks.selectors import make_selector, selector_input
 from startup.console import Command
 
+_Twin = TypeVar("_Twin", bound=nn.Module)
+
 # Weight number n is the float32 whose bits are this plus n: 8.6e9 and more, which no constant of a
-# graph is, and never the same twice, or the exporter would merge them.
-_FIRST = 0x50000000
+# graph is, and never the same twice, or the exporter would merge them. From the last number on they
+# are infinite.
+_FIRST, _INFINITE = 0x50000000, 0x7F800000
 
 
 class UnpackError(Exception):
@@ -45,14 +61,95 @@ def unpack(bundle: Bundle) -> tuple[LookWhen, list[Check]]:
     """
     config = config_of(bundle)
     model = LookWhen(config).eval()
-    total = sum(parameter.numel() for parameter in model.parameters())
+    twin = LookWhen(config).eval()
+    graphs = [(bundle.selector, selector_to_onnx), (bundle.extractor, extractor_to_onnx)]
+    _recover(bundle, model, twin, graphs)
+    return model, check(model, bundle.selector, bundle.extractor)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnpackedNetwork:
+    """A published network as it was exported.
+
+    Attributes:
+        network: what answers.
+        selector: one that was trained for the network; None where it has no weights.
+        checks: the comparisons with the bundle's graphs, all of which agree.
+    """
+
+    network: VideoNetwork
+    selector: LearnedSelector | None
+    checks: list[Check]
+
+
+def unpack_network(bundle: Bundle) -> UnpackedNetwork:
+    """The published network that a bundle was exported from, such as one of ``lookwhen import``.
+
+    Raises:
+        UnpackError: the bundle holds no published network, its weights lie beside its graphs, they
+            are too many to be told apart, or another version of the exporter arranged them.
+        ParityError: the network does not answer what the bundle answers.
+    """
+    config = _network_config(bundle)
+    if bundle.extractor_weights is not None:
+        raise UnpackError(
+            f"{bundle.path}: weights of more than 2 GiB are not unpacked; import the network once "
+            "more, with --checkpoint"
+        )
+    network = build_network(config).eval()
+    twin = build_network(config).eval()
+    _recover(bundle, network, twin, [(bundle.extractor, network_to_onnx)])
+    if bundle.manifest.selector.kind != "learned":
+        # It has no weights; what it was exported with is not compared, such as the seed of chance.
+        chooser = make_selector("group", selector_input(config))
+        graph = clip_selector_to_onnx(chooser)
+        return UnpackedNetwork(
+            network, None, check_network(network, chooser, graph, bundle.extractor)
+        )
+    shape = LearnedSelectorConfig.of(config)
+    trained, other = LearnedSelector(shape).eval(), LearnedSelector(shape).eval()
+    _recover(bundle, trained, other, [(bundle.selector, clip_selector_to_onnx)])
+    checks = check_network(network, trained, bundle.selector, bundle.extractor)
+    return UnpackedNetwork(network, trained, checks)
+
+
+def _network_config(bundle: Bundle) -> NetworkConfig:
+    described = bundle.manifest.provenance.network
+    if described is None:
+        raise UnpackError(f"{bundle.path}: its manifest describes no published network")
+    try:
+        return NetworkConfig.from_json(described)
+    except ValueError as error:
+        raise UnpackError(f"{bundle.path}: its network is none that is known ({error})") from None
+
+
+def _recover(
+    bundle: Bundle,
+    module: _Twin,
+    twin: _Twin,
+    graphs: Sequence[tuple[bytes, Callable[[_Twin], bytes]]],
+) -> None:
+    """Fill a module's parameters with those that a bundle's graphs hold.
+
+    Args:
+        bundle: named where something is wrong.
+        module: filled.
+        twin: another module of the same shape, whose weights are overwritten.
+        graphs: of the bundle, and how each is made of a module.
+
+    Raises:
+        UnpackError: the graphs are arranged otherwise, or a weight is in none of them.
+    """
+    total = sum(parameter.numel() for parameter in module.parameters())
+    if total > _INFINITE - _FIRST:
+        raise UnpackError(
+            f"{bundle.path}: {total:,} weights are more than can be told apart "
+            f"({_INFINITE - _FIRST:,}); start from its checkpoint"
+        )
     found = np.full(total, np.nan, np.float32)
-    for content, export in (
-        (bundle.selector, selector_to_onnx),
-        (bundle.extractor, extractor_to_onnx),
-    ):
+    for content, export in graphs:
         theirs = _constants(content)
-        places = _places(config, total, export)
+        places = _places(twin, total, export)
         if [array.shape for array in theirs] != [array.shape for array in places]:
             raise UnpackError(
                 f"{bundle.path}: its graphs are arranged otherwise than this version exports them "
@@ -63,8 +160,7 @@ def unpack(bundle: Bundle) -> tuple[LookWhen, list[Check]]:
             found[numbers[known]] = values[known]
     if missing := int(np.isnan(found).sum()):
         raise UnpackError(f"{bundle.path}: {missing} of {total} weights are not in its graphs")
-    _fill(model, found)
-    return model, check(model, bundle.selector, bundle.extractor)
+    _fill(module, found)
 
 
 def config_of(bundle: Bundle) -> ModelConfig:
@@ -108,12 +204,9 @@ def _constants(content: bytes) -> list[NDArray[np.float32]]:
     ]
 
 
-def _places(
-    config: ModelConfig, total: int, export: Callable[[LookWhen], bytes]
-) -> list[NDArray[np.int64]]:
+def _places(twin: _Twin, total: int, export: Callable[[_Twin], bytes]) -> list[NDArray[np.int64]]:
     """For each constant of the graph, the number of the weight that each of its values is; -1
-    where it is none. Weights are numbered in the order of the model's parameters."""
-    twin = LookWhen(config).eval()
+    where it is none. Weights are numbered in the order of the twin's parameters."""
     values = (_FIRST + np.arange(total, dtype=np.int64)).astype(np.uint32).view(np.float32)
     _fill(twin, values)
     places = []
@@ -123,11 +216,11 @@ def _places(
     return places
 
 
-def _fill(model: LookWhen, values: NDArray[np.float32]) -> None:
-    """Write values into the model's parameters, in their order."""
+def _fill(module: nn.Module, values: NDArray[np.float32]) -> None:
+    """Write values into the module's parameters, in their order."""
     at = 0
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in module.parameters():
             part = values[at : at + parameter.numel()]
             parameter.copy_(torch.from_numpy(part).reshape(parameter.shape))
             at += parameter.numel()
@@ -143,11 +236,44 @@ def main(out: Path, bundle: Path | None) -> None:
     """
     try:
         read = read_bundle(bundle or default_bundle_path())
-        model, checks = unpack(read)
+        write = _writing_network(read) if read.manifest.provenance.network else _writing(read)
     except (BundleError, ParityError, UnpackError) as error:
         raise click.ClickException(f"no checkpoint was written: {error}") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out)
+
+
+def _writing(read: Bundle) -> Callable[[Path], None]:
+    model, checks = unpack(read)
+
+    def write(out: Path) -> None:
+        save_checkpoint(model, out, _facts(read))
+        _say(checks, model.config.name, len(model.config.labels), out)
+
+    return write
+
+
+def _writing_network(read: Bundle) -> Callable[[Path], None]:
+    unpacked = unpack_network(read)
+
+    def write(out: Path) -> None:
+        network, manifest = unpacked.network, read.manifest
+        facts = _facts(read)
+        if (source := manifest.provenance.source) is not None:
+            facts["source"] = source.model_dump()
+        if (licence := manifest.licence) is not None:
+            facts["licence"] = licence.model_dump()
+        if manifest.sparsity.basis == "tuned":
+            facts["sparsities"] = [manifest.sparsity.lowest, manifest.sparsity.highest]
+        save_network(network, out, facts, unpacked.selector)
+        _say(unpacked.checks, network.config.name, len(network.config.labels), out)
+
+    return write
+
+
+def _facts(read: Bundle) -> dict[str, Any]:
     source = read.manifest.provenance
-    facts = {
+    return {
         "name": source.recipe,
         "recipe": {"seed": source.seed},
         "data": source.data,
@@ -155,11 +281,12 @@ def main(out: Path, bundle: Path | None) -> None:
         "clips_seen": source.clips_seen,
         "unpacked_from": f"bundle {read.manifest.name} {read.manifest.version}",
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(model, out, facts)
+
+
+def _say(checks: list[Check], name: str, labels: int, out: Path) -> None:
     worst = max(made.difference for made in checks)
     click.echo(f"{len(checks)} comparisons with the bundle agree; the widest is {worst:.1e}")
-    click.echo(f"wrote {model.config.name} with {len(model.config.labels)} labels to {out}")
+    click.echo(f"wrote {name} with {labels} labels to {out}")
 
 
 if __name__ == "__main__":

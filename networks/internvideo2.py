@@ -84,9 +84,12 @@ class InternVideo2(VideoNetwork):
         self.head = linear_head(config.video_width, config.labels)
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
-        tokens = self.embedding(patches) + self.positions[1:][positions]
-        prefix = (self.class_token + self.positions[:1]).expand(tokens.shape[0], -1, -1)
-        return torch.cat([prefix.to(tokens.dtype), tokens], dim=1)
+        tokens = self.embedding(patches)
+        prefix = self.class_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
+        # The class token's place is looked up like all others: an export that finds their sum
+        # constant keeps only that, and the weights could not be told apart again.
+        places = F.pad(positions + 1, (self.config.prefix, 0))
+        return torch.cat([prefix, tokens], dim=1) + self.positions[places]
 
     def pool(self, x: Tensor, weight: Tensor | None) -> Tensor:
         pooled: Tensor = self.norm(self.pooler(x, with_prefix(weight, self.config.prefix)))

@@ -260,7 +260,7 @@ class VideoMamba(WholeViewNetwork):
         """
         x = self.patch_embed(self.pixels(frames))  # [B, T, cells, D]
         x = x + self.pos_embed[:, None, 1:] + self.temporal_pos_embedding[:, :, None]
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         x = torch.cat([first, x.flatten(1, 2)], dim=1)
         for layer in self.layers:
             x = layer(x)

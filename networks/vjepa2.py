@@ -34,7 +34,10 @@ class LearnedQueryAsks(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """[B, L, D], and what is added to the logits of keys -> [B, D]."""
         normed = self.norm1(x)
-        video = self.query + self.attn(self.query, normed, normed, bias)
+        # One query a row: of a query that is the same for all, an export keeps only its product
+        # with the keys' matrix, and the weights could not be told apart again.
+        query = self.query.expand(x.shape[0], -1)
+        video = query + self.attn(query, normed, normed, bias)
         out: Tensor = video + self.mlp(self.norm2(video))
         return out
 
