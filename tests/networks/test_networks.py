@@ -89,7 +89,8 @@ def test_merging_copies_changes_nothing(network: VideoNetwork) -> None:
 def test_the_count_of_multiplications_is_torchs_own(network: VideoNetwork) -> None:
     config, kept = network.config, 9
     with torch.device("meta"):  # where attention is one product, which is counted
-        shadow = build_network(config).eval()
+        # Without gradients: the counter's hooks ask views of parameters for theirs.
+        shadow = build_network(config).eval().requires_grad_(False)
         patches = torch.zeros(1, kept, config.patch_values, dtype=torch.uint8)
         positions = torch.zeros(1, kept, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
