@@ -85,7 +85,7 @@ class InternVideo2(VideoNetwork):
 
     def embed(self, patches: Tensor, positions: Tensor) -> Tensor:
         tokens = self.embedding(patches)
-        prefix = self.class_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
+        prefix = self.class_token.expand(tokens.shape[0], -1, -1)
         # The class token's place is looked up like all others: an export that finds their sum
         # constant keeps only that, and the weights could not be told apart again.
         places = F.pad(positions + 1, (self.config.prefix, 0))
