@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 from rich.console import Console
@@ -31,6 +31,7 @@ from training.progress import counted, uncounted
 Answer = dict[str, Any]
 Asked = Literal["classify", "sweep"]
 _Ask = Callable[[Path], Awaitable[Answer]]
+_Said = TypeVar("_Said")
 
 _CHUNK_BYTES = 1024 * 1024
 # From nothing to the most that a step has.
@@ -113,9 +114,16 @@ class _FileSource:
 
 
 @contextlib.asynccontextmanager
-async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
-    if "budget_ms" not in query:
-        # Predictions are not asked for: measuring would take longer than a file does.
+async def local_pipeline(settings: Settings, *, measured: bool = False) -> AsyncIterator[Pipeline]:
+    """The pipeline in this process, warm.
+
+    Args:
+        measured: whether times are predicted, which takes longer to prepare than a file takes.
+
+    Raises:
+        StartError: it cannot be made ready.
+    """
+    if not measured:
         unmeasured = {"warm_up_seconds": 0.0, "calibration_seconds": 0.0}
         settings = settings.model_copy(update=unmeasured)
     try:
@@ -124,28 +132,47 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
         await pipeline.start()
     except BundleError as error:
         raise StartError(f"the bundle cannot be used: {error}") from None
-
-    async def ask(path: Path) -> Answer:
-        source = _FileSource(path, settings)
-        call = Call(source, list(query.items()), uuid.uuid4().hex)
-        answer: schemas.Classification | schemas.Sweep
-        try:
-            if asked == "sweep":
-                answer = await pipeline.sweep(call, partial(responses.sweep, bundle.manifest))
-            else:
-                answer = await pipeline.classify(
-                    call, partial(responses.classification, bundle.manifest)
-                )
-        except ServiceError as error:
-            raise FileError(f"{error.detail} ({error.code})") from None
-        except OSError as error:
-            raise FileError(error.strerror or str(error)) from None
-        return answer.model_dump()
-
     try:
-        yield ask
+        yield pipeline
     finally:
         await pipeline.stop()
+
+
+async def asked_of_file(
+    path: Path,
+    query: Mapping[str, str],
+    settings: Settings,
+    ask: Callable[[Call], Awaitable[_Said]],
+) -> _Said:
+    """Ask about a file.
+
+    Raises:
+        FileError: it cannot be read, or there is no answer.
+    """
+    source = _FileSource(path, settings)
+    try:
+        return await ask(Call(source, list(query.items()), uuid.uuid4().hex))
+    except ServiceError as error:
+        raise FileError(f"{error.detail} ({error.code})") from None
+    except OSError as error:
+        raise FileError(error.strerror or str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> AsyncIterator[_Ask]:
+    async with local_pipeline(settings, measured="budget_ms" in query) as pipeline:
+        manifest = pipeline.manifest
+
+        async def ask_pipeline(call: Call) -> schemas.Classification | schemas.Sweep:
+            if asked == "sweep":
+                return await pipeline.sweep(call, partial(responses.sweep, manifest))
+            return await pipeline.classify(call, partial(responses.classification, manifest))
+
+        async def ask(path: Path) -> Answer:
+            answer = await asked_of_file(path, query, settings, ask_pipeline)
+            return answer.model_dump()
+
+        yield ask
 
 
 @contextlib.asynccontextmanager

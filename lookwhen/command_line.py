@@ -108,6 +108,8 @@ COMMANDS = [
              "Serve a bundle over HTTP until SIGTERM or Ctrl-C."),
     Deferred("classify", "lookwhen.classify:classify",
              "Classify video files, here or by a running service."),
+    Deferred("explain", "lookwhen.explain:explain",
+             "Write to OUT which parts of CLIP the extractor looked at."),
     Deferred("sample", "training.moving_things.sample:sample",
              "Write one fresh clip to OUT (an .mp4) and print its true label."),
     Deferred("key", "lookwhen.key:key",

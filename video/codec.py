@@ -39,6 +39,13 @@ with _compiler_left_out():
     import torchcodec
     from torchcodec import _core as core
     from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
-    from torchcodec.encoders import VideoEncoder
+    from torchcodec.encoders import Encoder, VideoEncoder
 
-__all__ = ["VideoDecoder", "VideoEncoder", "core", "set_nvdec_cache_capacity", "torchcodec"]
+__all__ = [
+    "Encoder",
+    "VideoDecoder",
+    "VideoEncoder",
+    "core",
+    "set_nvdec_cache_capacity",
+    "torchcodec",
+]

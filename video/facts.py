@@ -16,6 +16,9 @@ from bundle.schema import Geometry, Sampling
 Decoder = Literal["ffmpeg", "nvdec"]
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 
+# What a picture or a video of what was kept may be.
+PictureFormat = Literal["png", "jpeg"]
+
 # No clock of any container ticks faster than in nanoseconds.
 MOST_FPS = 1e9
 

@@ -19,14 +19,24 @@ class Verdict:
     fault: str | None = None
 
 
+# How the files begin that are answered, from which byte on.
+_FILES = {"video/mp4": (4, b"ftyp"), "image/png": (0, b"\x89PNG"), "image/jpeg": (0, b"\xff\xd8")}
+
+
 def judge(response: httpx.Response) -> Verdict:
-    """Hold an answer of ``POST /classify`` against what the interface promises."""
+    """Hold an answer about a clip against what the interface promises."""
+    media_type = response.headers.get("content-type", "")
+    if response.status_code == httpx.codes.OK and media_type in _FILES:
+        place, begins = _FILES[media_type]
+        is_one = response.content[place : place + len(begins)] == begins
+        return Verdict("ok") if is_one else Verdict("ok", f"200 without {media_type}")
     try:
         answer = response.json()
     except ValueError:
         return Verdict("not_json", f"{response.status_code} without a document")
     if response.status_code == httpx.codes.OK:
-        labels = answer.get("labels") if isinstance(answer, dict) else None
+        holder = answer.get("points", [answer])[-1] if isinstance(answer, dict) else {}
+        labels = holder.get("labels")
         return Verdict("ok") if labels else Verdict("ok", "200 without labels")
     code = str(answer.get("code")) if isinstance(answer, dict) else "none"
     return Verdict(code, _fault(response, code))

@@ -1,9 +1,10 @@
 """``python -m benchmarks.safety.fuzz``: damaged clips through a whole service over HTTP.
 
 Real clips of many containers and codecs are damaged (see :mod:`benchmarks.safety.mutations`) and
-posted to a service that this command starts. Whatever they are, the service must answer each with
-labels or with a problem of its list, before its own deadlines, and must be what it was afterwards.
-A mutant that is answered otherwise is saved under its seed and number.
+posted to a service that this command starts, to be classified or to be made a picture or a film.
+Whatever they are, the service must answer each as asked or with a problem of its list, before its
+own deadlines, and must be what it was afterwards. A mutant that is answered otherwise is saved
+under its seed and number.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ _SPARSITY = 0.95
 # many of them are just being replaced, and threads how far their pools have filled.
 _LIMITS = {what: LIMITS[what] for what in ("rss_bytes", "descriptors")}
 _PATIENCE = 20
+# Of five mutants one is made a film, and one a picture.
+_DRAWN = {3: "mp4", 4: "png"}
 _TYPES = ("video/mp4", "video/webm", "application/octet-stream")
 
 
@@ -127,15 +130,16 @@ class Fuzzer:
 
     async def _post(self, client: httpx.AsyncClient, number: int, data: bytes) -> Verdict:
         query: dict[str, str | float] = {"sparsity": _SPARSITY}
+        path = "/classify"
+        if drawn := _DRAWN.get(number % 5):  # no divisor of 4: each in each form of a body
+            path, query["format"] = "/explain", drawn
         for _ in range(_PATIENCE):
             try:
                 if number % 4 == 0:
-                    response = await client.post("/classify", params=query, files={"file": data})
+                    response = await client.post(path, params=query, files={"file": data})
                 else:
                     headers = {"content-type": _TYPES[number % len(_TYPES)]}
-                    response = await client.post(
-                        "/classify", params=query, content=data, headers=headers
-                    )
+                    response = await client.post(path, params=query, content=data, headers=headers)
             except httpx.HTTPError as error:
                 return Verdict("no_answer", f"no answer: {type(error).__name__}")
             verdict = judge(response)

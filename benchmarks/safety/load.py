@@ -21,11 +21,12 @@ _MOST_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What one request sends."""
+    """What one request sends, and where to."""
 
     data: bytes
     query: Mapping[str, str | float] = field(default_factory=dict)
     is_hostile: bool = False
+    path: str = "/classify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ async def _send(
     began = time.monotonic()
     try:
         response = await client.post(
-            "/classify", params=shot.query, content=shot.data, headers=headers
+            shot.path, params=shot.query, content=shot.data, headers=headers
         )
     except httpx.ConnectError:
         code, fault = "refused", None

@@ -33,6 +33,8 @@ from benchmarks.served import Server
 from bundle.reader import default_bundle_path
 
 # One request in this many is hostile: a mutant, or a clip made to do harm, in turns.
+# Not a multiple of the hostile ones' number, of which none would be left.
+_DRAWN_EVERY = 7
 _HOSTILE_EVERY = 5
 _TIMEOUT_SECONDS = 120.0
 # Refusals for load are right; a service that refuses more than this share was asked too much, and
@@ -88,6 +90,10 @@ class Traffic:
         sparsity = (0.9, 0.95, 0.7, 0.5)[number % 4]
         if number % _HOSTILE_EVERY:
             name = self._names[number % len(self._names)]
+            if number % _DRAWN_EVERY == 0:
+                drawn = ("mp4", "png", "jpeg")[number // _DRAWN_EVERY % 3]
+                asked = {"sparsity": str(sparsity), "format": drawn}
+                return Shot(self._clips[name], asked, path="/explain")
             return Shot(self._clips[name], {"sparsity": sparsity})
         turn = number // _HOSTILE_EVERY
         if turn % 2:

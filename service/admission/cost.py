@@ -11,11 +11,13 @@ class RequestCost(NamedTuple):
         kept: tokens of one view in each extraction that it may come to, one after the other.
         views: of the clip, all of which are extracted each time.
         selected: whether decoding and selection are done, so that only the extractions are left.
+        encodes: whether a picture or a film is encoded in the end.
     """
 
     kept: tuple[int, ...]
     views: int = 1
     selected: bool = False
+    encodes: bool = False
 
     @property
     def tokens(self) -> int:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,16 @@ from service.decoding.process import (
     WorkerStartError,
     WorkerTimeout,
 )
-from service.decoding.protocol import SANDBOXES, Decoded, DecodeJob, Failed, Refused, Reply, Sandbox
+from service.decoding.protocol import (
+    SANDBOXES,
+    Decoded,
+    DecodeJob,
+    Failed,
+    Job,
+    Refused,
+    Reply,
+    Sandbox,
+)
 from service.decoding.sandbox.confinement import SandboxPolicy
 from service.decoding.shared_memory import SharedBlock
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
@@ -84,7 +93,7 @@ class DecodePool:
     until its successor is warm.
 
     Attributes:
-        clip_limits: what the next clip may be.
+        limits, clip_limits: of the workers, and what the next clip may be.
         waiting: clips that wait for a worker.
     """
 
@@ -96,7 +105,7 @@ class DecodePool:
         on_decoded: Callable[[ClipFacts, float], None] = lambda facts, seconds: None,
     ) -> None:
         self.clip_limits = clip_limits
-        self._limits, self._on_restart, self._on_decoded = limits, on_restart, on_decoded
+        self.limits, self._on_restart, self._on_decoded = limits, on_restart, on_decoded
         self._workers: set[DecodeProcess] = set()
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,6 +141,11 @@ class DecodePool:
         return (ready.torchcodec, ready.ffmpeg) if ready else ("", "")
 
     @property
+    def makes_films(self) -> bool:
+        """Whether the workers can encode H.264."""
+        return all(worker.ready.films for worker in self._workers if worker.ready)
+
+    @property
     def sandbox(self) -> Sandbox | None:
         """What confines the worker that is confined least, or None before the first is warm."""
         found = [worker.ready.sandbox for worker in self._workers if worker.ready]
@@ -146,7 +160,7 @@ class DecodePool:
         failures: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._limits.workers + self._limits.spare_workers):
+                for _ in range(self.limits.workers + self.limits.spare_workers):
                     group.create_task(self._add())
         except* WorkerStartError as errors:
             failures += errors.exceptions
@@ -179,12 +193,16 @@ class DecodePool:
                 clip_bytes=clip.size,
                 plan=plan,
                 limits=self.clip_limits,
-                ffmpeg_threads=self._limits.ffmpeg_threads,
-                timeout_seconds=self._limits.timeout_seconds,
-                memory_bytes=self._limits.address_space_bytes,
+                ffmpeg_threads=self.limits.ffmpeg_threads,
+                timeout_seconds=self.limits.timeout_seconds,
+                memory_bytes=self.limits.address_space_bytes,
             )
-            facts = await self._run(job, clip, frames)
-            content = frames.content()
+            worker, reply, seconds = await self.run(job, (clip, frames))
+            if not isinstance(reply, Decoded):
+                worker.kill("protocol")
+                raise DecoderCrashed
+            content, facts = frames.content(), reply.facts
+        self._on_decoded(facts, seconds)
         stamps = content[: plan.times_bytes].view(np.float64).reshape(plan.times_shape)
         return DecodedClip(
             content[plan.times_bytes :].reshape(plan.shape),
@@ -193,32 +211,34 @@ class DecodePool:
             facts,
         )
 
-    async def _run(self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock) -> ClipFacts:
-        worker, reply, seconds = await self._reply(job, clip, frames)
+    async def run(
+        self, job: Job, blocks: Sequence[SharedBlock]
+    ) -> tuple[DecodeProcess, Reply, float]:
+        """Have a worker do a job; its reply, and the seconds it took from when it had the blocks.
+
+        Raises:
+            ClipError: the clip, or what decoding it takes, is at fault.
+            InternalError: we are.
+        """
+        worker, reply, seconds = await self._reply(job, blocks)
         match reply:
-            case Decoded(facts):
-                self._on_decoded(facts, seconds)
-                return facts
             case Refused(code, found, limit):
                 raise self._refusal(worker, code, found, limit)
             case Failed(report):
                 logger.error("a decode worker made a mistake", extra={"report": report})
                 raise InternalError
-            case _:
-                worker.kill("protocol")
-                raise DecoderCrashed
+        return worker, reply, seconds
 
     async def _reply(
-        self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock
+        self, job: Job, blocks: Sequence[SharedBlock]
     ) -> tuple[DecodeProcess, Reply, float]:
-        """A worker's reply, and the seconds it took from when it had the clip."""
         async with contextlib.AsyncExitStack() as held:
             await self._turn(held)
             while True:
                 worker = await self._take()
                 began = time.monotonic()
                 try:
-                    reply = await worker.run(job, clip, frames)
+                    reply = await worker.run(job, blocks)
                     return worker, reply, time.monotonic() - began
                 except WorkerLost:
                     if worker.started:
@@ -274,9 +294,9 @@ class DecodePool:
 
     def _is_due(self, worker: DecodeProcess) -> bool:
         return (
-            worker.jobs >= self._limits.recycle_jobs
+            worker.jobs >= self.limits.recycle_jobs
             # Of the address space: else the next clip finds less than `_add` means it to have.
-            or worker.outgrew(self._limits.recycle_rss_bytes)
+            or worker.outgrew(self.limits.recycle_rss_bytes)
         )
 
     async def _replace(self, worker: DecodeProcess) -> None:
@@ -296,13 +316,13 @@ class DecodePool:
 
     async def _add(self) -> None:
         worker = await DecodeProcess.start(
-            self._limits.start_timeout_seconds,
+            self.limits.start_timeout_seconds,
             self._ended,
-            self._limits.sandbox,
-            self._limits.device,
+            self.limits.sandbox,
+            self.limits.device,
         )
-        if (clip_bytes := self._limits.address_space_bytes) is not None:
-            worker.cap_memory(clip_bytes + self._limits.recycle_rss_bytes)
+        if (clip_bytes := self.limits.address_space_bytes) is not None:
+            worker.cap_memory(clip_bytes + self.limits.recycle_rss_bytes)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,8 +15,8 @@ from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
-    DecodeJob,
     Failed,
+    Job,
     ProtocolError,
     Ready,
     Reply,
@@ -192,8 +192,8 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: DecodeJob, clip: SharedBlock, frames: SharedBlock) -> Reply:
-        """Have the worker decode one clip.
+    async def run(self, job: Job, blocks: Sequence[SharedBlock]) -> Reply:
+        """Have the worker do one job, which the blocks belong to; see the job's own description.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see
         :meth:`settle`.
@@ -207,13 +207,14 @@ class DecodeProcess:
         self.jobs += 1
         self.started = False
         try:
-            socket.send_fds(self._channel, [encode_job(job)], [clip.fileno(), frames.fileno()])
+            descriptors = [block.fileno() for block in blocks]
+            socket.send_fds(self._channel, [encode_job(job)], descriptors)
         except OSError:
             self.kill("crashed")
             raise WorkerLost from None
         return await self._exchange(job, job.timeout_seconds)
 
-    async def _exchange(self, job: DecodeJob | None, timeout_seconds: float) -> Reply:
+    async def _exchange(self, job: Job | None, timeout_seconds: float) -> Reply:
         self._pending = asyncio.get_running_loop().create_future()
         if not self.alive:
             raise WorkerLost

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Interval
 
-from video.facts import ClipFacts, ClipLimits, ViewPlan, Word
+from video.facts import ClipFacts, ClipLimits, PictureFormat, ViewPlan, Word
 
 # What confines a worker, from little to much; "rlimits" are there in each case.
 Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
@@ -37,6 +37,39 @@ class DecodeJob:
     memory_bytes: int | None  # of address space; None is no limit
 
 
+@dataclass(frozen=True, slots=True)
+class FilmJob:
+    """One clip to write anew, lit in some places and dimmed elsewhere; see :mod:`video.film`.
+
+    The clip's bytes, the places and the room for the film travel as descriptors.
+    """
+
+    clip_bytes: int
+    places: int  # rows of 8 float64
+    limits: ClipLimits
+    ffmpeg_threads: int
+    timeout_seconds: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """Pixels to encode; they and the room for the picture travel as descriptors."""
+
+    height: int
+    width: int
+    format: PictureFormat
+    ffmpeg_threads: int
+    timeout_seconds: float
+    memory_bytes: int | None
+
+
+Job = DecodeJob | FilmJob | PictureJob
+
+# Places of a film are rows of so many float64: see :func:`video.film.encode_film`.
+PLACE_VALUES = 8
+
+
 # What a clip is said to exceed a limit by: a header may claim more than any of our units needs.
 LARGEST_MEASURE = 1e18
 Measure = Annotated[float, Interval(ge=0.0, le=LARGEST_MEASURE)]
@@ -49,6 +82,7 @@ class Ready:
     torchcodec: Word
     ffmpeg: Word
     sandbox: Sandbox
+    films: bool = True  # FFmpeg was built with an encoder of H.264
     kind: Literal["ready"] = "ready"
 
 
@@ -65,6 +99,14 @@ class Decoded:
 
     facts: ClipFacts
     kind: Literal["decoded"] = "decoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A film or a picture lies in the room for it, and has so many bytes."""
+
+    bytes: Annotated[int, Interval(ge=1, le=1 << 40)]
+    kind: Literal["encoded"] = "encoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +134,39 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-Reply = Ready | Started | Decoded | Refused | Cancelled | Failed
+Reply = Ready | Started | Decoded | Encoded | Refused | Cancelled | Failed
 
 CANCEL = b'{"kind":"cancel"}\n'
 
 
-def encode_job(job: DecodeJob) -> bytes:
-    message = {"kind": "job", **_values(job)}
-    message |= {"plan": _values(job.plan), "limits": _values(job.limits)}
+_JOBS: dict[str, type[DecodeJob | FilmJob | PictureJob]] = {
+    "decode": DecodeJob, "film": FilmJob, "picture": PictureJob,
+}  # fmt: skip
+_KINDS = {job: kind for kind, job in _JOBS.items()}
+_PARTS: dict[str, type[ViewPlan | ClipLimits]] = {"plan": ViewPlan, "limits": ClipLimits}
+
+
+def encode_job(job: Job) -> bytes:
+    message = {"kind": _KINDS[type(job)], **_values(job)}
+    message |= {name: _values(message[name]) for name in _PARTS if name in message}
     return json.dumps(message).encode() + b"\n"
 
 
-def _values(part: DecodeJob | ViewPlan | ClipLimits) -> dict[str, Any]:
+def _values(part: Job | ViewPlan | ClipLimits) -> dict[str, Any]:
     # Not `asdict`, which copies every value deeply: this is on the way of each clip.
     return {name: getattr(part, name) for name in part.__slots__}
 
 
-def decode_job(line: bytes) -> DecodeJob | Literal["cancel"]:
+def decode_job(line: bytes) -> Job | Literal["cancel"]:
     """The worker's side; the service is believed."""
     message = json.loads(line)
-    if message.pop("kind") == "cancel":
+    kind = message.pop("kind")
+    if kind == "cancel":
         return "cancel"
-    return DecodeJob(
-        plan=ViewPlan(**message.pop("plan")), limits=ClipLimits(**message.pop("limits")), **message
-    )
+    parts: dict[str, Any] = {
+        name: made(**message.pop(name)) for name, made in _PARTS.items() if name in message
+    }
+    return _JOBS[kind](**message, **parts)
 
 
 def encode_reply(reply: Reply) -> bytes:

@@ -14,16 +14,21 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
+    PLACE_VALUES,
     Cancelled,
     Decoded,
     DecodeJob,
+    Encoded,
     Failed,
+    FilmJob,
+    Job,
+    PictureJob,
     Ready,
     Refused,
     Reply,
@@ -34,7 +39,7 @@ from service.decoding.protocol import (
 from service.decoding.sandbox import confinement
 from service.errors import ClipError
 from video.errors import ClipRefused, DecodingCancelled
-from video.facts import NO_LIMITS, ClipFacts, ViewPlan
+from video.facts import NO_LIMITS, ClipFacts, PictureFormat, ViewPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
 WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
 _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
+# A clip, what is lit of it, and room for the film.
+_MOST_BLOCKS = 3
 # A damaged clip is searched for frames that do decode for at most this share of the deadline.
 _SEARCH_SHARE = 0.6
 _UNUSABLE = (
@@ -70,10 +77,10 @@ def main() -> None:
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
-            prober, torchcodec, ffmpeg = _warm_up(device)
+            prober, torchcodec, ffmpeg, films = _warm_up(device)
             _fall_silent()
             sandbox = confinement.confine(policy, descriptors=_descriptors(device))
-            ready = Ready(torchcodec, ffmpeg, sandbox)
+            ready = Ready(torchcodec, ffmpeg, sandbox, films)
         except (confinement.SandboxError, CannotStart) as error:
             _send(channel, Failed(str(error)))
             return
@@ -97,11 +104,12 @@ def _descriptors(device: str) -> int:
     return 32 if device == "cpu" else 1024
 
 
-def _warm_up(device: str) -> tuple[Prober, str, str]:
+def _warm_up(device: str) -> tuple[Prober, str, str, bool]:
     """Import everything and decode a clip, so that the first real one finds all of it loaded.
 
     Returns:
-        What asks FFmpeg for its demuxers; versions of torchcodec and FFmpeg.
+        What asks FFmpeg for its demuxers; versions of torchcodec and FFmpeg; whether it encodes
+        H.264.
     """
     import torch
 
@@ -128,7 +136,28 @@ def _warm_up(device: str) -> tuple[Prober, str, str]:
     confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = core.get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
-    return prober, torchcodec.__version__, ffmpeg.split()[0][:64]
+    return prober, torchcodec.__version__, ffmpeg.split()[0][:64], _warm_encoders(clip)
+
+
+def _warm_encoders(clip: "Tensor") -> bool:
+    """Encode pictures and a clip, which loads what that takes, because later nothing is loaded.
+
+    Returns:
+        Whether FFmpeg has an encoder of films; those of pictures are FFmpeg's own.
+    """
+    import torch
+
+    from video.film import encode_film
+    from video.picture import encode_picture
+
+    for kind in get_args(PictureFormat):
+        encode_picture(torch.zeros(16, 16, 3, dtype=torch.uint8), kind)
+
+    nothing = torch.zeros(0, PLACE_VALUES, dtype=torch.float64)
+    try:
+        return encode_film(clip, nothing, mmap.mmap(-1, 1 << 20), NO_LIMITS) > 0
+    except (RuntimeError, ValueError):
+        return False
 
 
 def decode_on(
@@ -177,10 +206,8 @@ def _serve(channel: socket.socket, device: str, prober: Prober) -> None:
 
 
 def _run(
-    job: DecodeJob, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
+    job: Job, descriptors: list[int], channel: socket.socket, device: str, prober: Prober
 ) -> Reply:
-    import torch
-
     # Not select(): the socket keeps the number it had in the service, which may be above 1023.
     arrivals = select.poll()
     arrivals.register(channel, select.POLLIN)
@@ -190,16 +217,21 @@ def _run(
         return bool(arrivals.poll(0))
 
     confinement.limit_job(job.memory_bytes, job.timeout_seconds * job.ffmpeg_threads)
-    clip_descriptor, frames_descriptor = descriptors
+    *given, room_descriptor = descriptors
     try:
-        # A private mapping: torch wants memory it may write to, and the block is sealed against
-        # that. Both mappings go when the last tensor that looks at them does.
-        clip_memory = mmap.mmap(clip_descriptor, job.clip_bytes, access=mmap.ACCESS_COPY)
-        frames_memory = mmap.mmap(frames_descriptor, 0, access=mmap.ACCESS_WRITE)
-        prober.require_sniffed(clip_memory)
-        clip = torch.frombuffer(clip_memory, dtype=torch.uint8)
-        times, out = _room(frames_memory, job.plan)
-        return Decoded(decode_on(device, clip, out, job, cancelled, times))
+        # Private mappings: torch wants memory it may write to, and a clip's block is sealed against
+        # that. All mappings go when the last tensor that looks at them does.
+        inputs = [mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY) for descriptor in given]
+        room = mmap.mmap(room_descriptor, 0, access=mmap.ACCESS_WRITE)
+        match job:
+            case PictureJob():
+                return _draw(job, inputs[0], room)
+            case FilmJob():
+                prober.require_sniffed(inputs[0])
+                return _film(job, inputs[0], inputs[1], room, cancelled)
+            case DecodeJob():
+                prober.require_sniffed(inputs[0])
+                return _decode(job, inputs[0], room, device, cancelled)
     except (ClipError, ClipRefused) as error:
         found = None if error.found is None else min(error.found, LARGEST_MEASURE)
         return Refused(error.code, found, error.limit)
@@ -213,19 +245,68 @@ def _run(
         return Cancelled()
 
 
+def _decode(
+    job: DecodeJob,
+    clip: mmap.mmap,
+    room: mmap.mmap,
+    device: str,
+    cancelled: Callable[[], bool],
+) -> Decoded:
+    times, out = _room(room, job.plan)
+    return Decoded(decode_on(device, _tensor(clip), out, job, cancelled, times))
+
+
+def _film(
+    job: FilmJob,
+    clip: mmap.mmap,
+    places: mmap.mmap,
+    room: mmap.mmap,
+    cancelled: Callable[[], bool],
+) -> Encoded:
+    """On the CPU, wherever the views were decoded."""
+    import torch
+
+    from video.film import encode_film
+
+    lit = _tensor(places)[: 8 * PLACE_VALUES * job.places].view(torch.float64)
+    size = encode_film(
+        _tensor(clip),
+        lit.reshape(job.places, PLACE_VALUES),
+        room,
+        job.limits,
+        threads=job.ffmpeg_threads,
+        cancelled=cancelled,
+    )
+    return Encoded(size)
+
+
+def _draw(job: PictureJob, pixels: mmap.mmap, room: mmap.mmap) -> Encoded:
+    from video.picture import encode_picture
+
+    found = encode_picture(_tensor(pixels).reshape(job.height, job.width, 3), job.format)
+    room[: len(found)] = found.numpy().tobytes()
+    return Encoded(len(found))
+
+
+def _tensor(memory: mmap.mmap) -> "Tensor":
+    import torch
+
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
 def _room(memory: mmap.mmap, plan: ViewPlan) -> "tuple[Tensor, Tensor]":
     """The block for a clip's frames: their time stamps float64 [temporal views, T], and behind
     these their pixels uint8 [V, T, H, W, 3]."""
     import torch
 
-    room = torch.frombuffer(memory, dtype=torch.uint8)
+    room = _tensor(memory)
     times = room[: plan.times_bytes].view(torch.float64).reshape(plan.times_shape)
     return times, room[plan.times_bytes : plan.block_bytes].reshape(plan.shape)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """One message and its descriptors; an empty message when the socket has ended."""
-    line, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, 2)
+    line, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, _MOST_BLOCKS)
     while line and not line.endswith(b"\n"):
         more = channel.recv(MAX_MESSAGE_BYTES)
         if not more:

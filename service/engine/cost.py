@@ -66,7 +66,7 @@ class CostModel:
         busy: Callable[[], bool],
     ) -> None:
         self.fits = dict(fits)
-        self.decoding = DecodingCost()
+        self.decoding, self.encoding = DecodingCost(), DecodingCost()
         self._selector_tokens, self._runs, self._turns = selector_tokens, runs, turns
         self._backlog, self._busy = backlog, busy
         self._log_ratios: dict[tuple[StageName, bool], float] = {
@@ -88,14 +88,19 @@ class CostModel:
         """``views`` views of ``kept`` tokens each through the extractor, on such an engine."""
         return self._all_runs("extract", kept, views)
 
-    def clip_seconds(self, kept: Sequence[int], views: int, selected: bool = False) -> float:
+    def clip_seconds(
+        self, kept: Sequence[int], views: int, selected: bool = False, encodes: bool = False
+    ) -> float:
         """A clip's way through an engine that has nothing else to do.
 
         Args:
             kept: tokens of one view in each extraction, one after the other.
             selected: decoding, which takes as long as it usually does, and selection are done.
+            encodes: a picture or a film is encoded in the end, which takes as long as usual.
         """
         extracting = sum(self.extract_seconds(tokens, views) for tokens in kept)
+        if encodes:
+            extracting += self.encoding.usual_seconds
         if selected:
             return extracting
         return self.decoding.usual_seconds + self.select_seconds(views) + extracting

@@ -15,6 +15,7 @@ message, a path or a traceback.
     │   ├── UnknownParameter         422 unknown_parameter
     │   ├── ConflictingParameter     422 conflicting_parameter
     │   ├── ContradictoryParameters  422 contradictory_parameters
+    │   ├── NoFilms                  501 no_films
     │   ├── ClientDisconnected       499 client_disconnected
     │   ├── Unauthorized             401 unauthorized
     │   ├── RateLimited              429 rate_limited
@@ -40,6 +41,7 @@ message, a path or a traceback.
     │   ├── TooManyPixels            413 too_many_pixels
     │   ├── TooManyStreams           413 too_many_streams
     │   ├── TooMuchDecoding          413 too_much_decoding
+    │   ├── TooMuchEncoding          413 too_much_encoding
     │   ├── DecodeMemoryExceeded     413 decode_memory_exceeded
     │   ├── DecoderCrashed           422 decoder_crashed
     │   └── DecodeTimeout            504 decode_timeout
@@ -69,6 +71,7 @@ from service.errors.clip import (
     TooManyPixels,
     TooManyStreams,
     TooMuchDecoding,
+    TooMuchEncoding,
     Undecodable,
     clip_error,
 )
@@ -79,6 +82,7 @@ from service.errors.request import (
     HttpError,
     InvalidParameter,
     MethodNotAllowed,
+    NoFilms,
     NotFound,
     RateLimited,
     RequestError,
@@ -130,6 +134,7 @@ __all__ = [
     "Member",
     "MethodNotAllowed",
     "MissingFile",
+    "NoFilms",
     "NoVideoStream",
     "NotAVideo",
     "NotFound",
@@ -147,6 +152,7 @@ __all__ = [
     "TooManyPixels",
     "TooManyStreams",
     "TooMuchDecoding",
+    "TooMuchEncoding",
     "Unauthorized",
     "Unavailable",
     "Undecodable",

@@ -119,6 +119,15 @@ class TooMuchDecoding(ClipError):
     template = "The views need {found} pixels to be decoded, the limit is {limit}. " + advice
 
 
+class TooMuchEncoding(ClipError):
+    status, code, title = 413, "too_much_encoding", "Too many pixels have to be encoded"
+    advice = (
+        "Ask for JSON, for a picture in place of a film, or for fewer views or sparsities; or "
+        "scale the clip down, or cut it."
+    )
+    template = "The answer would have {found} pixels to encode, the limit is {limit}. " + advice
+
+
 class DecodeMemoryExceeded(ClipError):
     status, code, title = 413, "decode_memory_exceeded", "Decoding the clip takes too much memory"
     advice = "Scale the clip down or encode it anew with common settings."

@@ -87,6 +87,18 @@ class ContradictoryParameters(RequestError):
         )
 
 
+class NoFilms(RequestError):
+    status, code, title = 501, "no_films", "Films are not made here"
+    advice = "Ask for a picture, or tell the operator: FFmpeg has no encoder of H.264 here."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "FFmpeg has no encoder of H.264 here, so that no film can be made. Ask for a picture, "
+            "or for JSON.",
+            members={"field": "format", "limit": "json, png or jpeg"},
+        )
+
+
 class ClientDisconnected(RequestError):
     """Nobody is left to read it; it exists for logs and metrics."""
 

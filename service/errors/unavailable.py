@@ -5,13 +5,14 @@ from typing import Literal
 from service.errors.base import ServiceError
 
 # What there was too little of for a request.
-Shortage = Literal["requests", "tokens", "wait", "uploads", "device"]
+Shortage = Literal["requests", "tokens", "wait", "uploads", "downloads", "device"]
 
 _SHORT: dict[Shortage, str] = {
     "requests": "as many requests are under way as are accepted at a time",
     "tokens": "it would be more tokens than are accepted at a time",
     "wait": "it could not be answered in time behind what was accepted before",
     "uploads": "the memory for uploads is taken",
+    "downloads": "the memory for pictures and films that are being fetched is taken",
     "device": "the device has no memory for it",
 }
 

@@ -18,7 +18,7 @@ from service.errors import ServiceError
 from service.http import openapi
 from service.http.access import Authentication, BrowserRules
 from service.http.assets import Assets
-from service.http.body import UploadMemory
+from service.http.body import HeldMemory
 from service.http.forwarded import Forwarded
 from service.http.head import HeadAsGet
 from service.http.keys import KeyLimits, Keys
@@ -88,7 +88,8 @@ def create_app(
     )
     app.state.pipeline = pipeline
     app.state.metrics = metrics
-    app.state.upload_memory = UploadMemory(settings.max_upload_memory_bytes)
+    app.state.upload_memory = HeldMemory(settings.max_upload_memory_bytes)
+    app.state.download_memory = HeldMemory(settings.max_download_memory_bytes, "downloads")
     app.state.keys = keys
     app.include_router(router)
     if settings.metrics_port is None:

@@ -23,6 +23,7 @@ from service.errors import (
     MissingFile,
     Overloaded,
     SeveralFiles,
+    Shortage,
     UnsupportedMediaType,
     UploadTimeout,
     UploadTooSlow,
@@ -54,15 +55,16 @@ class BodyLimits:
     containers: tuple[Container, ...] = CONTAINERS
 
 
-class UploadMemory:
+class HeldMemory:
     """Counts the bytes of all bodies that are held at the same time.
 
     Args:
         limit_bytes: beyond which a body is refused.
+        shortage: what there is too little of then.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int, shortage: Shortage = "uploads") -> None:
+        self._limit_bytes, self._shortage = limit_bytes, shortage
         self.held_bytes = 0
 
     def take(self, count: int) -> None:
@@ -72,7 +74,7 @@ class UploadMemory:
             Overloaded: they would be too many.
         """
         if self.held_bytes + count > self._limit_bytes:
-            raise Overloaded(_RETRY_SECONDS, "uploads")
+            raise Overloaded(_RETRY_SECONDS, self._shortage)
         self.held_bytes += count
 
     def give_back(self, count: int) -> None:
@@ -107,10 +109,10 @@ class RequestBody:
         headers: Mapping[str, str],
         receive: Receive,
         limits: BodyLimits,
-        memory: UploadMemory | None = None,
+        memory: HeldMemory | None = None,
     ) -> None:
         self._headers, self._receive, self._limits = headers, receive, limits
-        self._memory = memory or UploadMemory(limits.max_body_bytes)
+        self._memory = memory or HeldMemory(limits.max_body_bytes)
         self._count = self._held = 0
         self._began = 0.0
         self._started = self._complete = self._gone = False

@@ -9,11 +9,11 @@ from bundle.answers import AnswerFacts
 from bundle.schema import Manifest, RangeBasis
 from service.http import schemas
 from service.http.explanations import explanation
-from service.observability.timing import STAGES
+from service.observability.timing import ANSWER_STAGES
 from service.pipeline.way import Answered
-from service.sparsity.parameters import Parameters
+from service.sparsity.parameters import ChoiceParameters
 from service.sparsity.plan import Plan, SweepPlan
-from service.sparsity.probabilities import overlap_of
+from service.sparsity.probabilities import overlap_of, probabilities_of
 from service.sparsity.rules import Classified, Swept
 
 # What a range of sparsities rests on, in the words of an answer that lies outside it.
@@ -73,6 +73,28 @@ def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep
     return schemas.Sweep(points=points, tokens=total, **_common(manifest, done))
 
 
+def explained(
+    manifest: Manifest, done: Answered[Plan | SweepPlan, Classified | Swept]
+) -> schemas.Explained:
+    """The answer of ``POST /explain`` in JSON."""
+    assert done.explanation is not None
+    views, top = done.work.views, done.plan.asked.top
+    points = []
+    for level in done.explanation.looks:
+        scores = probabilities_of(done.extractions[level.kept].logits, manifest.answer)
+        points.append(
+            schemas.ExplainedPoint(
+                used=level.sparsity,
+                tokens=level.kept * views,
+                **_range(manifest, level.sparsity),
+                labels=_labels(manifest, scores, top),
+                unknown=_unknown(manifest, scores, level.sparsity),
+            )
+        )
+    total = schemas.SweepTokens(total=manifest.geometry.tokens * views, views=views)
+    return schemas.Explained(points=points, tokens=total, **_common(manifest, done))
+
+
 def _labels(manifest: Manifest, scores: NDArray[np.float64], top: int) -> list[schemas.LabelScore]:
     # Stable, so that equal scores come in the bundle's order on every machine.
     best = np.argsort(-scores, kind="stable")[:top]
@@ -121,7 +143,7 @@ def _agreement(
     )
 
 
-def _coverage(asked: Parameters, outcome: Classified) -> schemas.CoverageAnswer | None:
+def _coverage(asked: ChoiceParameters, outcome: Classified) -> schemas.CoverageAnswer | None:
     coverage = asked.wanted_coverage
     if coverage is None or outcome.coverage_reached is None:
         return None
@@ -129,7 +151,7 @@ def _coverage(asked: Parameters, outcome: Classified) -> schemas.CoverageAnswer 
 
 
 def _budget(
-    asked: Parameters, outcome: Classified, spent_seconds: float
+    asked: ChoiceParameters, outcome: Classified, spent_seconds: float
 ) -> schemas.BudgetAnswer | None:
     if asked.budget_ms is None or outcome.predicted_seconds is None:
         return None
@@ -144,7 +166,7 @@ def _budget(
 
 
 def _cascade(
-    manifest: Manifest, asked: Parameters, outcome: Classified, views: int
+    manifest: Manifest, asked: ChoiceParameters, outcome: Classified, views: int
 ) -> schemas.CascadeAnswer | None:
     margin = asked.wanted_margin
     if margin is None or outcome.stopped is None:
@@ -179,7 +201,7 @@ def _common(manifest: Manifest, done: Answered[Any, Any]) -> _Common:
         macs=done.work.macs,
         cache=done.work.cache,
         timing=schemas.TimingAnswer(
-            **{stage: round(trace.seconds.get(stage, 0.0), 6) for stage in STAGES},
+            **{stage: round(trace.seconds.get(stage, 0.0), 6) for stage in ANSWER_STAGES},
             total=round(trace.total, 6),
         ),
         clip=schemas.ClipAnswer(

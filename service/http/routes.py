@@ -21,17 +21,19 @@ from service.errors import (
 from service.http import model_info, model_schemas, responses, schemas
 from service.http.access import page_base
 from service.http.body import BodyLimits, RequestBody
+from service.http.download import MEDIA_TYPES, Download
 from service.http.forwarded import root_path
 from service.http.openapi import problem_response, problem_responses
 from service.observability.exposition import expose
+from service.pipeline.drawing import Drawing
 from service.pipeline.pipeline import Pipeline
-from service.pipeline.way import Call
+from service.pipeline.way import Answered, Call
 
 router = APIRouter()
 # Apart, because metrics may have a port of their own.
 metrics_router = APIRouter()
 
-_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep)
+_Answer = TypeVar("_Answer", schemas.Classification, schemas.Sweep, schemas.Explained)
 
 PAGES = Path(__file__).parents[1] / "pages"
 ASSETS = PAGES / "assets"
@@ -57,6 +59,10 @@ def _body(request: Request) -> RequestBody:
     return RequestBody(request.headers, request.receive, limits, request.app.state.upload_memory)
 
 
+# Problems that what takes clips never has, and those of pictures and films alone.
+_NEVER = ("not_found", "method_not_allowed", "client_disconnected")
+_OF_DRAWINGS = ("too_much_encoding", "no_films")
+
 _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {"model": schemas.Problem, "description": "any other problem"}
 }
@@ -66,7 +72,7 @@ _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
     "/classify",
     response_model=schemas.Classification,
     responses={
-        **problem_responses("not_found", "method_not_allowed", "client_disconnected"),
+        **problem_responses(*_NEVER, *_OF_DRAWINGS),
         **_CLIP_RESPONSES,
     },
     summary="Classify a clip",
@@ -99,9 +105,7 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
     "/sweep",
     response_model=schemas.Sweep,
     responses={
-        **problem_responses(
-            "not_found", "method_not_allowed", "client_disconnected", "contradictory_parameters"
-        ),
+        **problem_responses(*_NEVER, *_OF_DRAWINGS, "contradictory_parameters"),
         **_CLIP_RESPONSES,
     },
     summary="Classify a clip at several sparsities",
@@ -122,6 +126,49 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
         "views": answer.tokens.views,
     }
     return answer
+
+
+_DRAWN: dict[str, Any] = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in MEDIA_TYPES.values()
+}
+
+
+@router.post(
+    "/explain",
+    response_model=schemas.Explained,
+    responses={
+        **problem_responses(*_NEVER),
+        **_CLIP_RESPONSES,
+        200: {"content": _DRAWN, "description": "as JSON, or as a picture or a film"},
+    },
+    summary="See what was kept of a clip",
+    tags=["classification"],
+)
+async def explain(request: Request, response: Response) -> Any:
+    """Send a video as to `/classify`; see what the extractor looked at.
+
+    `curl -F file=@clip.mp4 'localhost:8000/explain?sparsity=0.9&format=mp4' -o explained.mp4`
+
+    `curl -F file=@clip.mp4 'localhost:8000/explain?sparsities=0.5,0.9&format=png' -o explained.png`
+    """
+    pipeline, drawn = _pipeline(request), list[Drawing]()
+
+    def say(done: Answered[Any, Any]) -> schemas.Explained:
+        if done.drawing is not None:
+            drawn.append(done.drawing)
+        return responses.explained(pipeline.manifest, done)
+
+    answer = await _about_a_clip(request, response, partial(pipeline.explain, say=say))
+    request.state.log |= {
+        "sparsities": [point.used for point in answer.points],
+        "views": answer.tokens.views,
+        "format": drawn[0].format if drawn else "json",
+    }
+    if not drawn:
+        return answer
+    held, seconds = request.app.state.download_memory, pipeline.settings.download_timeout_seconds
+    return Download(drawn[0], held, seconds, response.headers)
 
 
 async def _about_a_clip(

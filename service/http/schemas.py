@@ -322,6 +322,42 @@ class Sweep(ResponsePart):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
 
 
+class ExplainedPoint(ResponsePart):
+    """An extraction, and what came out of it."""
+
+    used: float = Field(description="the level", examples=[0.9])
+    tokens: int = Field(description="kept, all views together", examples=[102])
+    within_range: bool = Field(
+        description="whether the level lies in the range that the bundle is meant for",
+        examples=[True],
+    )
+    note: str | None = Field(
+        description="where it does not: what that range rests on", examples=[None]
+    )
+    labels: list[LabelScore] = Field(description="best first")
+    unknown: bool | None = Field(description="as in a classification", examples=[None])
+
+
+class Explained(ResponsePart):
+    """The answer of ``POST /explain`` in JSON."""
+
+    points: list[ExplainedPoint] = Field(
+        description="an entry for each of the explanation's extractions, in their order; the last "
+        "of one sparsity is the answer"
+    )
+    tokens: SweepTokens
+    explanation: ExplanationAnswer | None
+    macs: int = Field(
+        description="multiply-accumulates of the selector, once, and of all extractions",
+        examples=[1_234_567_890],
+    )
+    cache: CacheUse = Field(description="as in a classification", examples=["off"])
+    timing: TimingAnswer
+    clip: ClipAnswer
+    bundle: BundleAnswer
+    request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
+
+
 class Health(ResponsePart):
     status: str = Field(examples=["ready"])
     reason: str | None = None

@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-STAGES = ("admit", "upload", "decode", "select", "queue", "extract")
+# Those of every clip, and the one of those of which a picture or a film was asked for.
+ANSWER_STAGES = ("admit", "upload", "decode", "select", "queue", "extract")
+STAGES = (*ANSWER_STAGES, "encode")
 
 
 @dataclass(slots=True)

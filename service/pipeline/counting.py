@@ -5,7 +5,7 @@ from service.observability import exemplars
 from service.observability.metrics import Metrics, outcome_of
 from service.observability.timing import Trace
 from service.pipeline.stages import ClipWork
-from service.sparsity.parameters import AUTO, Parameters
+from service.sparsity.parameters import AUTO, ChoiceParameters
 from service.sparsity.rules import Classified
 
 
@@ -39,7 +39,7 @@ def count_work(metrics: Metrics, work: ClipWork) -> None:
 
 
 def count_classification(
-    metrics: Metrics, asked: Parameters, outcome: Classified, spent_seconds: float
+    metrics: Metrics, asked: ChoiceParameters, outcome: Classified, spent_seconds: float
 ) -> None:
     """What a rule chose, and whether a budget was kept.
 

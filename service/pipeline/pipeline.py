@@ -17,13 +17,27 @@ from service.errors import NotReady
 from service.observability.metrics import ENGINE_STAGES, Metrics
 from service.pipeline.counting import count_classification
 from service.pipeline.decode_pool import decode_pool
+from service.pipeline.drawing import DrawingLimits
 from service.pipeline.stages import Stages
 from service.pipeline.way import Answered, Call, Question, Way
 from service.settings import DEFAULT_LEVELS, Settings
 from service.sparsity import rules
 from service.sparsity.levels import SparsityPolicy
-from service.sparsity.parameters import Bounds, Parameters, SweepParameters, bounded, read
-from service.sparsity.plan import Plan, SweepPlan, plan_classification, plan_sweep
+from service.sparsity.parameters import (
+    Bounds,
+    ExplainParameters,
+    Parameters,
+    SweepParameters,
+    bounded,
+    read,
+)
+from service.sparsity.plan import (
+    Plan,
+    SweepPlan,
+    plan_classification,
+    plan_explanation,
+    plan_sweep,
+)
 from video.facts import ClipFacts
 
 _Answer = TypeVar("_Answer")
@@ -60,6 +74,7 @@ class Pipeline:
         )
         self.parameters = bounded(Parameters, bounds)
         self.sweep_parameters = bounded(SweepParameters, bounds)
+        self.explain_parameters = bounded(ExplainParameters, bounds)
         self.admission = Admission(
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
@@ -77,6 +92,7 @@ class Pipeline:
             self._engine,
             cache_bytes=settings.cache_bytes,
             max_listed=settings.max_explained_tokens,
+            drawing_limits=DrawingLimits(settings.max_picture_pixels, settings.max_film_pixels),
             timeout_seconds=settings.request_timeout_seconds,
             on_eviction=metrics.cache_evictions.inc,
         )
@@ -96,6 +112,12 @@ class Pipeline:
         )
         self._sweep = Question(
             lambda pairs: plan_sweep(self.policy, read(self.sweep_parameters, pairs)), rules.sweep
+        )
+        self._explanation = Question(
+            lambda pairs: plan_explanation(
+                self.policy, read(self.explain_parameters, pairs), degrade_to
+            ),
+            rules.explain,
         )
         self.draining = False
         self._watch()
@@ -164,6 +186,25 @@ class Pipeline:
             return say(done)
 
         return await self.way.take(self._sweep, call, count_and_say)
+
+    async def explain(
+        self,
+        call: Call,
+        say: Callable[[Answered[Plan | SweepPlan, rules.Classified | rules.Swept]], _Answer],
+    ) -> _Answer:
+        """Take one clip all the way and draw what was kept of it; else as :meth:`classify`."""
+
+        def count_and_say(
+            done: Answered[Plan | SweepPlan, rules.Classified | rules.Swept],
+        ) -> _Answer:
+            if isinstance(done.plan, Plan) and isinstance(done.outcome, rules.Classified):
+                asked, spent = done.plan.asked, done.spent_seconds
+                count_classification(self.metrics, asked, done.outcome, spent)
+            else:
+                self.metrics.rules.labels("sweep").inc()
+            return say(done)
+
+        return await self.way.take(self._explanation, call, count_and_say)
 
     def _load_engine(self) -> Engine:
         if self._bundle is None:

@@ -12,13 +12,24 @@ from numpy.typing import NDArray
 from bundle.sampling import Views
 from bundle.schema import Manifest
 from bundle.tokens import rank
+from service.decoding.encoding import encode_film, encode_picture
 from service.decoding.pool import DecodePool
 from service.decoding.shared_memory import SharedBlock
 from service.engine import DeadlinePassed, Engine
-from service.errors import RequestTimeout
+from service.errors import NoFilms, RequestTimeout
 from service.observability.timing import Trace
 from service.pipeline.cache import ByteCache, SingleFlight
-from service.pipeline.explanation import Explanation, explain, places_of
+from service.pipeline.drawing import (
+    Drawing,
+    DrawingFormat,
+    DrawingLimits,
+    draw_picture,
+    film_pixels,
+    picture_size,
+    places_lit,
+    require_room,
+)
+from service.pipeline.explanation import Explanation, Places, explain, places_of
 from service.sparsity.levels import Level, coverage_curve
 from video.facts import ClipFacts, ViewPlan
 
@@ -100,6 +111,7 @@ class Stages:
     Args:
         cache_bytes: of decoded views, selections and results; 0 keeps nothing.
         max_listed: tokens that an explanation may list, all views together.
+        drawing_limits: what may be drawn of one.
         timeout_seconds: for the words of a problem; deadlines are given per clip.
         on_eviction: called for each clip that is dropped from the cache.
     """
@@ -112,11 +124,13 @@ class Stages:
         *,
         cache_bytes: int,
         max_listed: int,
+        drawing_limits: DrawingLimits,
         timeout_seconds: float,
         on_eviction: Callable[[], None],
     ) -> None:
         self.manifest, self.pool, self.engine = manifest, pool, engine
-        self.timeout_seconds, self.max_listed = timeout_seconds, max_listed
+        self.timeout_seconds = timeout_seconds
+        self.max_listed, self.drawing_limits = max_listed, drawing_limits
         self.caches = cache_bytes > 0
         self.cache: ByteCache[ClipKey, SelectedClip] = ByteCache(cache_bytes, on_eviction)
         self._bundle_digest = ",".join(file.sha256 for file in manifest.files.values())
@@ -282,10 +296,59 @@ class ClipWork:
         with self._times.trace.stage("select"):
             return await asyncio.to_thread(self._explain, looks)
 
-    def _explain(self, looks: Sequence[Level]) -> Explanation:
+    def require_room(self, kind: DrawingFormat, looks: int) -> None:
+        """Refuse a drawing of so many extractions that is too large, or cannot be made here.
+
+        Raises:
+            TooMuchEncoding, NoFilms.
+        """
+        stages = self._stages
+        if kind == "mp4" and not stages.pool.makes_films:
+            raise NoFilms
+        require_room(
+            kind,
+            stages.manifest.geometry,
+            looks * self.views,
+            self.selection.facts,
+            stages.drawing_limits,
+        )
+
+    async def draw(self, kind: DrawingFormat, looks: Sequence[Level], clip: SharedBlock) -> Drawing:
+        """A picture of these extractions, or a film of the last of them.
+
+        Args:
+            clip: the file's bytes, of which a film is made.
+
+        Raises:
+            ClipError, InternalError: as decoding does.
+        """
         stages, selection = self._stages, self.selection
-        places = places_of(stages.manifest, self._views, selection.facts, selection.stamps)
-        return explain(places, selection.ranking, selection.scores, looks, stages.max_listed)
+        geometry, encoding = stages.manifest.geometry, stages.engine().cost.encoding
+        with self._times.trace.stage("encode"):
+            if kind == "mp4":
+                pixels = film_pixels(selection.facts)
+                lit = await asyncio.to_thread(self._lit, looks[-1])
+                file = await encode_film(stages.pool, clip, lit, pixels)
+            else:
+                height, width = picture_size(geometry, len(looks) * self.views)
+                pixels = height * width
+                drawn = await asyncio.to_thread(
+                    draw_picture, selection.frames, selection.ranking, looks, geometry
+                )
+                file = await encode_picture(stages.pool, drawn, kind)
+        encoding.measured(pixels, file.seconds)
+        return Drawing(kind, file.content)
+
+    def _lit(self, look: Level) -> NDArray[np.float64]:
+        return places_lit(self._places(), self.selection.ranking[:, : look.kept])
+
+    def _places(self) -> Places:
+        selection = self.selection
+        return places_of(self._stages.manifest, self._views, selection.facts, selection.stamps)
+
+    def _explain(self, looks: Sequence[Level]) -> Explanation:
+        selection, most = self.selection, self._stages.max_listed
+        return explain(self._places(), selection.ranking, selection.scores, looks, most)
 
     def predicted_seconds(self, kept: int) -> float:
         """Until an extraction that is asked for now is done; 0 for one that is known."""

@@ -29,6 +29,7 @@ from service.errors import (
 from service.observability.metrics import Metrics
 from service.observability.timing import Trace
 from service.pipeline.counting import count_failure, count_success, count_work
+from service.pipeline.drawing import Drawing
 from service.pipeline.explanation import Explanation
 from service.pipeline.stages import ClipWork, Extraction, Stages, Times
 from service.sparsity.levels import Level
@@ -120,6 +121,7 @@ class Answered(Generic[_Plan, _T]):
         work: the clip's frames and scores, and what was computed for this request.
         extractions: by K.
         explanation: what was kept in each of them, if that was asked for.
+        drawing: the same to be looked at, likewise.
         spent_seconds: from the clip's arrival to the outcome.
     """
 
@@ -130,6 +132,7 @@ class Answered(Generic[_Plan, _T]):
     work: ClipWork
     extractions: Mapping[int, Extraction]
     explanation: Explanation | None
+    drawing: Drawing | None
     spent_seconds: float
 
 
@@ -200,10 +203,15 @@ class Way:
         wanted_in = min(_PATIENCE_SECONDS, plan.budget_seconds or _PATIENCE_SECONDS)
         deadline, due = arrival.time + self.timeout_seconds, arrival.time + wanted_in
         times = Times(call.trace, deadline, due)
-        views = plan.asked.views
+        views, drawing = plan.asked.views, plan.asked.drawing
+        # A film is made of the clip itself, which is given back after decoding otherwise.
+        clip.seal_content()
+        filmed = clip.share() if drawing == "mp4" else clip
         try:
             # Decode and select: once, whatever the rule asks for.
             work = await self.stages.select(clip, views, times, store=call.store)
+            if drawing is not None:
+                work.require_room(drawing, len(plan.costs[0].kept))
             curve = None if plan.coverage is None else await work.curve()
             situation = Situation(
                 reservation.way,
@@ -220,11 +228,13 @@ class Way:
             while True:
                 kept = look.level.kept
                 if look.left is not None:
-                    reservation.shrink(RequestCost((kept, *look.left), views.count))
+                    left = RequestCost((kept, *look.left), views.count, encodes=bool(drawing))
+                    reservation.shrink(left)
                 extractions[kept] = await work.extract(kept)
                 looks.append(look.level)
                 if look.left:
-                    reservation.advance(RequestCost(look.left, views.count, selected=True))
+                    left = RequestCost(look.left, views.count, True, bool(drawing))
+                    reservation.advance(left)
                 # After its last look a rule has no use for predictions.
                 predictions = {} if look.left == () else _predict(plan, work, arrival)
                 seen = Seen(extractions[kept].logits, predictions)
@@ -234,11 +244,15 @@ class Way:
                     outcome: _T = end.value
                     break
             # Explain: when and where the tokens lie that were kept in each extraction.
-            explanation = await work.explain(looks) if plan.asked.explain else None
+            explanation = await work.explain(looks) if plan.asked.explains else None
+            # Encode: a picture or a film of that.
+            drawn = await work.draw(drawing, looks, filmed) if drawing else None
         except OutOfMemory:
             raise self.admission.overloaded("device") from None
+        finally:
+            filmed.close()
         spent = time.monotonic() - arrival.time
-        return Answered(call, arrival, plan, outcome, work, extractions, explanation, spent)
+        return Answered(call, arrival, plan, outcome, work, extractions, explanation, drawn, spent)
 
     async def _while_wanted(
         self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]

@@ -61,6 +61,28 @@ class LimitsSettings(SettingsGroup):
         ge=1,
         le=1_000_000,
     )
+    max_picture_pixels: int = setting(
+        32_000_000,
+        "Pixels of a picture of what was kept: 32 million are forty lines of sixteen frames of "
+        "224x224.",
+        ge=4096,
+        le=1_000_000_000,
+    )
+    max_film_pixels: int = setting(
+        250_000_000,
+        "Pixels of all frames of a film of what was kept: 250 million are 120 frames of 1920x1080, "
+        "or two minutes of 320x240 at 25 a second. Decoding, dimming and encoding them has to fit "
+        "into `LOOKWHEN_DECODE_TIMEOUT_SECONDS`.",
+        ge=4096,
+        le=100_000_000_000,
+    )
+    max_download_memory_bytes: int = setting(
+        256 * MiB,
+        "Bytes of all pictures and films that are held at the same time until their reader has "
+        "them; one that would exceed it is refused.",
+        ge=1024,
+        le=1024 * 1024 * MiB,
+    )
     max_decoded_pixels: int = setting(
         4_000_000_000,
         "Pixels of all frames that have to be decoded for the views of one clip, those between a "
@@ -92,6 +114,9 @@ class DeadlinesSettings(SettingsGroup):
     )
     decode_timeout_seconds: Seconds = setting(
         10.0, "Decoding one clip; the worker is killed when it takes longer."
+    )
+    download_timeout_seconds: Seconds = setting(
+        60.0, "A reader that takes longer for a picture or a film loses the connection."
     )
     request_timeout_seconds: Seconds = setting(
         60.0, "From the last byte of the body to the answer."

@@ -98,6 +98,13 @@ _Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("t
                      WithJsonSchema({"type": "boolean"})]  # fmt: skip
 
 
+_Sparsities = Annotated[
+    tuple[_Ratio, ...],
+    Field(min_length=1, max_length=MAX_SWEEP),
+    AfterValidator(_each_once),
+]
+Format = Literal["json", "png", "jpeg", "mp4"]
+
 # Of whatever answers in JSON.
 _Explain = Annotated[
     _Boolean,
@@ -116,6 +123,16 @@ class ClipParameters(BaseModel):
 
     top: Annotated[int, BeforeValidator(_whole_number)] = DEFAULT_TOP
     views: Annotated[Views, BeforeValidator(_views), WithJsonSchema({})] = Views(1, 1)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the answer says what was kept."""
+        return False
+
+    @property
+    def drawing(self) -> Literal["png", "jpeg", "mp4"] | None:
+        """What is drawn of what was kept, if anything is."""
+        return None
 
 
 class ChoiceParameters(ClipParameters):
@@ -233,15 +250,17 @@ class Parameters(ChoiceParameters):
 
     explain: _Explain = False
 
+    @property
+    def explains(self) -> bool:
+        return self.explain
+
 
 class SweepParameters(ClipParameters):
     """What a sweep may be told; ``sparsities`` in the order asked, without repetitions."""
 
     sparsities: Annotated[
-        tuple[_Ratio, ...],
-        Field(min_length=1, max_length=MAX_SWEEP),
+        _Sparsities,
         BeforeValidator(_numbers),
-        AfterValidator(_each_once),
         Accepts(f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"),
         WithJsonSchema({"type": "string"}),
     ] = Field(
@@ -252,6 +271,10 @@ class SweepParameters(ClipParameters):
         examples=["0,0.5,0.9"],
     )
     explain: _Explain = False
+
+    @property
+    def explains(self) -> bool:
+        return self.explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +293,55 @@ class Bounds:
     @property
     def default_top(self) -> int:
         return min(DEFAULT_TOP, self.max_top)
+
+
+class ExplainParameters(ChoiceParameters):
+    """What may be told to what explains a selection; ``sparsities`` as a sweep's."""
+
+    sparsities: Annotated[
+        _Sparsities | None,
+        BeforeValidator(_numbers),
+        Accepts(f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"),
+        WithJsonSchema({"type": "string"}),
+    ] = Field(
+        None,
+        description=f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
+        "commas, all of one selection: each is a line of a picture. In the place of `sparsity`, "
+        "and of all that lets the service choose one.",
+        examples=["0.5,0.9,0.95"],
+    )
+    format: Annotated[Format, Accepts("json, png, jpeg or mp4")] = Field(
+        "json",
+        description="`json`; a picture (`png`, `jpeg`) of the views' frames with dropped tokens "
+        "darkened, a line for each extraction and view; or `mp4`, the whole clip at the size that "
+        "it is displayed at, with what was dropped dimmed. `json` when it is not given.",
+        examples=["png"],
+    )
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if self.sparsities is None:
+            return self
+        for name in ChoiceParameters.model_fields.keys() - ClipParameters.model_fields.keys():
+            if getattr(self, name) not in (None, False):
+                raise ContradictoryParameters(
+                    name, "sparsities", f"sparsities are looked at as they are, without {name}"
+                )
+        if self.format == "mp4" and len(self.sparsities) > 1:
+            raise ContradictoryParameters(
+                "format",
+                "sparsities",
+                "a film shows one sparsity; ask for one of them, or for a picture",
+            )
+        return self
+
+    @property
+    def explains(self) -> bool:
+        return True
+
+    @property
+    def drawing(self) -> Literal["png", "jpeg", "mp4"] | None:
+        return None if self.format == "json" else self.format
 
 
 _P = TypeVar("_P", bound=ClipParameters)

@@ -1,13 +1,20 @@
 """What a request may cost, before its clip is known: what admission reserves and may shrink."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from service.admission.cost import RequestCost
 from service.errors import ContradictoryParameters, InvalidParameter
 from service.sparsity.levels import Level, SparsityPolicy, ladder
-from service.sparsity.parameters import AUTO, HIGHEST_SPARSITY, Parameters, SweepParameters
+from service.sparsity.parameters import (
+    AUTO,
+    HIGHEST_SPARSITY,
+    ChoiceParameters,
+    ClipParameters,
+    ExplainParameters,
+    SweepParameters,
+)
 
 RuleName = Literal["fixed", "auto", "cascade"]
 
@@ -25,7 +32,7 @@ class Plan:
             there is much to do. One when the request may not be served sparser for that.
     """
 
-    asked: Parameters
+    asked: ChoiceParameters
     rule: RuleName
     steps: tuple[Level, ...]
     ceilings: tuple[Level, ...]
@@ -67,7 +74,7 @@ class Plan:
             ]
         else:
             of_view = [(self.under(ceiling)[0].kept,) for ceiling in self.ceilings]
-        return tuple(RequestCost(kept, self.asked.views.count) for kept in of_view)
+        return tuple(_cost(self.asked, kept) for kept in of_view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class SweepPlan:
         coverage, budget_seconds: as in :class:`Plan`; a sweep has neither.
     """
 
-    asked: SweepParameters
+    asked: ClipParameters
     levels: Mapping[float, Level]
     coverage: None = None
     budget_seconds: None = None
@@ -98,17 +105,36 @@ class SweepPlan:
     @property
     def costs(self) -> tuple[RequestCost, ...]:
         """What has to be reserved; a sweep has one way to be served."""
-        return (RequestCost(self.kept, self.asked.views.count),)
+        return (_cost(self.asked, self.kept),)
+
+
+def _cost(asked: ClipParameters, kept: tuple[int, ...]) -> RequestCost:
+    return RequestCost(kept, asked.views.count, encodes=asked.drawing is not None)
 
 
 def plan_sweep(policy: SparsityPolicy, asked: SweepParameters) -> SweepPlan:
     """What a sweep costs: each sparsity is looked at on its level."""
-    levels = {sparsity: policy.level(sparsity) for sparsity in asked.sparsities}
-    return SweepPlan(asked, levels)
+    return _plan_levels(policy, asked, asked.sparsities)
+
+
+def _plan_levels(
+    policy: SparsityPolicy, asked: ClipParameters, sparsities: Sequence[float]
+) -> SweepPlan:
+    return SweepPlan(asked, {sparsity: policy.level(sparsity) for sparsity in sparsities})
+
+
+def plan_explanation(
+    policy: SparsityPolicy, asked: ExplainParameters, degrade_to: float | None
+) -> Plan | SweepPlan:
+    """What an explanation costs: that of a sweep where sparsities are listed, otherwise that of a
+    classification; raises as :func:`plan_classification` does."""
+    if asked.sparsities is not None:
+        return _plan_levels(policy, asked, asked.sparsities)
+    return plan_classification(policy, asked, degrade_to)
 
 
 def plan_classification(
-    policy: SparsityPolicy, asked: Parameters, degrade_to: float | None
+    policy: SparsityPolicy, asked: ChoiceParameters, degrade_to: float | None
 ) -> Plan:
     """What a classification may cost.
 
@@ -164,7 +190,7 @@ def plan_classification(
     )
 
 
-def _origin(asked: Parameters, chooses: bool) -> str:
+def _origin(asked: ChoiceParameters, chooses: bool) -> str:
     """Where the densest level of a plan comes from, in words for the caller."""
     if isinstance(asked.sparsity, float):
         return "asked for"

@@ -118,6 +118,13 @@ def classify(plan: Plan, situation: Situation) -> Rule[Classified]:
     return rule(plan, situation)
 
 
+def explain(plan: Plan | SweepPlan, situation: Situation) -> Rule[Classified | Swept]:
+    """The rule of a plan for an explanation."""
+    if isinstance(plan, SweepPlan):
+        return (yield from sweep(plan, situation))
+    return (yield from classify(plan, situation))
+
+
 def fixed(plan: Plan, situation: Situation) -> Rule[Classified]:
     """One look, at the densest level that is allowed."""
     allowed = plan.under(plan.ceilings[situation.way])

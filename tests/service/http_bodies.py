@@ -5,7 +5,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from service.decoding.shared_memory import SharedBlock
-from service.http.body import BodyLimits, RequestBody, UploadMemory
+from service.http.body import BodyLimits, HeldMemory, RequestBody
 from service.pipeline.way import Received
 
 LIMITS = BodyLimits(
@@ -25,7 +25,7 @@ def read(
     ends: str = "complete",
     limits: BodyLimits = LIMITS,
     pause: float = 0.0,
-    memory: UploadMemory | None = None,
+    memory: HeldMemory | None = None,
     **headers: str,
 ) -> tuple[bytes, Received]:
     """Read a body that arrives in these pieces, ``pause`` seconds apart; ``ends`` says how."""

@@ -23,7 +23,7 @@ from service.errors import (
     UploadTimeout,
     UploadTooSlow,
 )
-from service.http.body import UploadMemory
+from service.http.body import HeldMemory
 from service.pipeline.way import Received
 
 CLIP = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 20
@@ -163,7 +163,7 @@ def test_a_body_may_be_slow_for_the_grace_and_then_has_to_keep_up() -> None:
 
 
 def test_all_bodies_together_have_so_much_memory() -> None:
-    memory = UploadMemory(len(CLIP) + 10)
+    memory = HeldMemory(len(CLIP) + 10)
     memory.take(10)
     assert read([CLIP], memory=memory)[0] == CLIP
     assert memory.held_bytes == 10, "given back, also the last time"
@@ -172,7 +172,7 @@ def test_all_bodies_together_have_so_much_memory() -> None:
         read([CLIP], memory=memory)
     assert memory.held_bytes == 11
     with pytest.raises(ClientDisconnected):
-        read([CLIP], ends="disconnect", memory=UploadMemory(len(CLIP)))
+        read([CLIP], ends="disconnect", memory=HeldMemory(len(CLIP)))
 
 
 def test_a_client_that_leaves() -> None:

@@ -31,13 +31,21 @@ CLASSIFY: dict[str, list[dict[str, Any]]] = {
     "margin": [{"margin": 0.99, "cascade": True}],
     "max_sparsity": [{"max_sparsity": 0.95}],
     "strict": [{"strict": True}, {"strict": False}],
+    "explain": [{"explain": True}],
     "top": [{"top": 1}],
     "views": [{"views": "2x1"}],
 }
 SWEEP: dict[str, list[dict[str, Any]]] = {
     "sparsities": [{"sparsities": "0,0.9"}],
+    "explain": [{"explain": True}],
     "top": [{"top": 1}],
     "views": [{"views": "2x1"}],
+}
+EXPLAIN: dict[str, list[dict[str, Any]]] = {
+    **{name: sets for name, sets in CLASSIFY.items() if name != "explain"},
+    "sparsities": [{"sparsities": "0,0.9"}],
+    # Clients read the JSON that the document promises; bytes of a picture come as they are.
+    "format": [],
 }
 
 
@@ -101,12 +109,12 @@ def client(generated: tuple[Generated, str]) -> Generated:
 def test_the_generator_knows_everything_but_ranges_of_types(
     generated: tuple[Generated, str],
 ) -> None:
-    """`video/*` is said twice, of two operations; `application/octet-stream` is beside it."""
+    """`video/*` is said of each of three operations; `application/octet-stream` is beside it."""
     warned = [line for line in generated[1].splitlines() if line.startswith(("WARNING", "Unsup"))]
     assert [line for line in warned if not line.startswith("WARNING")] == (
-        ["Unsupported content type video/*"] * 2
+        ["Unsupported content type video/*"] * 3
     )
-    assert len(warned) == 4
+    assert len(warned) == 6
 
 
 def test_only_a_file(client: Generated, square: Path) -> None:
@@ -119,7 +127,9 @@ def test_only_a_file(client: Generated, square: Path) -> None:
     assert client.call("classification/classify", body=body).sparsity.asked is None
 
 
-@pytest.mark.parametrize(("name", "table"), [("classify", CLASSIFY), ("sweep", SWEEP)])
+@pytest.mark.parametrize(
+    ("name", "table"), [("classify", CLASSIFY), ("sweep", SWEEP), ("explain", EXPLAIN)]
+)
 def test_every_parameter_alone(
     server: Server, client: Generated, square: Path, name: str, table: dict[str, Any]
 ) -> None:
@@ -127,7 +137,7 @@ def test_every_parameter_alone(
     document = server.client.get("/openapi.json").json()
     operation = document["paths"][f"/{name}"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == set(table)
-    answers = {"classify": "Classification", "sweep": "Sweep"}
+    answers = {"classify": "Classification", "sweep": "Sweep", "explain": "Explained"}
     for asked in (asked for sets in table.values() for asked in sets):
         for query, fields in ((asked, {}), ({}, asked), (asked, asked)):
             body = client.form(square, **fields)
@@ -162,6 +172,9 @@ def test_every_answer_about_a_clip_is_read(client: Generated, square: Path) -> N
     assert [point.asked for point in sweep.points] == [0, 0.5, 0.7, 0.9, 0.95]
     assert sweep.points[0].agreement.top1 is True
     assert sweep.cache.value == "off"
+    explained = client.call("classification/explain", body=client.form(square), sparsities="0,0.9")
+    assert [point.used for point in explained.points] == [0, 0.9]
+    assert explained.explanation.views[0].tokens[0].row == 1
 
 
 def test_every_other_answer_is_read(client: Generated) -> None:
@@ -222,7 +235,7 @@ def test_nothing_in_the_document_is_a_trap(server: Server) -> None:
     text = server.client.get("/openapi.json").text
     assert '"const"' not in text
     document = server.client.get("/openapi.json").json()
-    for path in ("/classify", "/sweep"):
+    for path in ("/classify", "/sweep", "/explain"):
         for parameter in document["paths"][path]["post"]["parameters"]:
             assert "default" not in parameter["schema"]
             said = parameter["description"]

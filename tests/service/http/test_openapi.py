@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from service_server import Server
 
 from service.errors import all_errors
-from service.http.schemas import Classification, Sweep
-from service.sparsity.parameters import Parameters, SweepParameters
+from service.http.schemas import Classification, Explained, Sweep
+from service.sparsity.parameters import ExplainParameters, Parameters, SweepParameters
 from service.sparsity.parameters import names as parameters_of
 
 
@@ -41,6 +41,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     [
         ("/classify", set(parameters_of(Parameters))),
         ("/sweep", set(parameters_of(SweepParameters))),
+        ("/explain", set(parameters_of(ExplainParameters))),
     ],
 )
 def test_what_takes_clips_is_described(
@@ -65,6 +66,8 @@ def test_what_takes_clips_is_described(
         for code in response["content"].get("application/problem+json", {}).get("examples", {})
     }
     never = {"not_found", "method_not_allowed", "client_disconnected"}
+    if path != "/explain":
+        never |= {"too_much_encoding", "no_films"}  # they draw nothing
     if path == "/sweep":
         never.add("contradictory_parameters")  # none of its parameters can contradict another
     assert examples == set(all_errors()) - never
@@ -80,6 +83,8 @@ def test_the_answer_is_what_the_schema_says(
         ("/classify?sparsity=auto&budget_ms=1000&max_sparsity=0.95", Classification),
         ("/classify?cascade=true", Classification),
         ("/sweep", Sweep),
+        ("/explain", Explained),
+        ("/explain?sparsities=0,0.9", Explained),
     ]
     for path, kind in sent:
         answer = server.client.post(path, content=white.read_bytes(), headers=headers).json()

@@ -13,7 +13,7 @@ from service_server import Server
 
 from service.observability import logs
 from service.observability.metrics import OUTCOMES, Metrics, outcome_of
-from service.observability.timing import STAGES
+from service.observability.timing import ANSWER_STAGES, STAGES
 
 ROOT = Path(__file__).parents[3]
 
@@ -127,7 +127,7 @@ def test_a_request_id_is_taken_echoed_and_logged(server: Server, white: Path) ->
     assert response.headers["x-request-id"] == response.json()["request_id"] == mine
     line = server.wait_for_log("request", request_id=mine)
     assert (line["method"], line["path"], line["status"]) == ("POST", "/classify", 200)
-    assert set(line["stages"]) == set(STAGES)
+    assert set(line["stages"]) == set(ANSWER_STAGES)
     assert line["label"] == "bright"
     assert line["tokens"] == 128
 
