@@ -73,7 +73,7 @@ def encode_film(
     video.meter.check(video.count * video.stored[0] * video.stored[1])
     frames, rate = frames_and_rate(video)
     height, width = max(2, video.height), max(2, video.width)
-    lamps = _Lamps(lit, frames, rate, height, width)
+    lamps = _Lamps(lit, frames, rate)
     room = _Room(out)
     encoder = Encoder()  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {
@@ -124,9 +124,9 @@ def _shown(video: Video, seconds: float, height: int, width: int) -> Tensor:
 
 
 class _Lamps:
-    """Which pixels are lit in which frame."""
+    """Which parts are lit in which frame."""
 
-    def __init__(self, lit: Tensor, frames: int, rate: float, height: int, width: int) -> None:
+    def __init__(self, lit: Tensor, frames: int, rate: float) -> None:
         begin, until, start, end = (lit[:, :4] * rate).unbind(dim=1)
         seen = (torch.stack([start, end]) + _HAIR).floor().clamp(0, frames - 1)
         first = torch.minimum((begin - 0.5 - _HAIR).ceil(), seen[0])
@@ -136,17 +136,19 @@ class _Lamps:
         left, top, wide, high = lit[:, 4:].unbind(dim=1)
         edges = torch.stack([top, top + high, left, left + wide], dim=1)
         self._edges = edges.round().to(torch.int64)
-        self._mask = torch.zeros(height, width, dtype=torch.bool)
+        self._now: list[list[int]] = []
 
     def dim(self, picture: Tensor, number: int) -> Tensor:
         """uint8 [1, 3, H, W], which is frame ``number`` -> the same with the rest dimmed."""
         if number == 0 or number in self._changes:
-            self._mask.zero_()
             now = (self._first <= number) & (number < self._last)
-            for top, bottom, left, right in self._edges[now].tolist():
-                self._mask[top:bottom, left:right] = True
+            self._now = self._edges[now].tolist()
         # A quarter of the brightness: our choice, so that it can still be told what was left out.
-        return torch.where(self._mask, picture, picture >> 2)
+        dimmed = picture >> 2
+        for top, bottom, left, right in self._now:
+            part = (..., slice(top, bottom), slice(left, right))
+            dimmed[part] = picture[part]
+        return dimmed
 
 
 class _Room:

@@ -69,9 +69,9 @@ class LimitsSettings(SettingsGroup):
         le=1_000_000_000,
     )
     max_film_pixels: int = setting(
-        250_000_000,
-        "Pixels of all frames of a film of what was kept: 250 million are 120 frames of 1920x1080, "
-        "or two minutes of 320x240 at 25 a second. Decoding, dimming and encoding them has to fit "
+        150_000_000,
+        "Pixels of all frames of a film of what was kept: 150 million are 72 frames of 1920x1080, "
+        "or 78 seconds of 320x240 at 25 a second. Decoding, dimming and encoding them has to fit "
         "into `LOOKWHEN_DECODE_TIMEOUT_SECONDS`.",
         ge=4096,
         le=100_000_000_000,
