@@ -31,6 +31,7 @@ from benchmarks.published_keys import (
 from benchmarks.record import ROOT, describe_run, write_result
 from benchmarks.samples import ratios, spread, take_turns
 from benchmarks.served import Server
+from model.writing import whole_file
 from networks.labels import class_list
 from startup.path import child_environment, python_command
 from training.moving_things.clip import render_clip
@@ -77,10 +78,11 @@ def write_file(published: PublishedFile, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     weights = filled(published.shapes(), scale=_SCALE)
     path = folder / published.file
-    if path.suffix == ".safetensors":
-        save_file(weights, path)
-    else:
-        torch.save({"module": weights}, path)
+    with whole_file(path) as part:
+        if path.suffix == ".safetensors":
+            save_file(weights, part)
+        else:
+            torch.save({"module": weights}, part)
     if published.settings is None:
         return path
     (folder / "config.json").write_text(json.dumps(published.settings))

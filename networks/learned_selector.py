@@ -126,7 +126,9 @@ class LearnedSelector(ClipSelector):
         """uint8 [B, t, H', W', 3], a small frame for each step of the grid -> float [B, N]."""
         steps, space, _ = self.config.finer
         x = self.embedding(patchify(clip_small, space * self.config.side, steps))
-        x = x + self.position(self.positions)
+        # Looked up for each row: of a table that is the same for all, an export keeps only the sum
+        # of its parts, and the weights could not be told apart again.
+        x = x + self.position(self.positions.expand(x.shape[0], -1))
         for block in self.blocks:
             x = block(x)
         scores: Tensor = self.head(self.norm(x))

@@ -21,6 +21,7 @@ OWN_ADDRESSES = frozenset(
         "readyz",
         "metrics",
         "docs",
+        "explain",
         "openapi.json",
         "problems",
     }
