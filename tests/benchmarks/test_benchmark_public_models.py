@@ -31,7 +31,9 @@ def test_a_file_is_imported_served_and_asked(
     assert rows["0.9"]["extract_seconds"]["median"] < rows["0"]["extract_seconds"]["median"]
     # A process of Python with onnxruntime in it, and one that decodes.
     assert model["rest_bytes"] > 100e6
-    assert rows["0"]["peak_bytes"] >= rows["0.9"]["peak_bytes"] > 100e6
+    rest = model["rest_bytes"]
+    # The activations of so small a network are less than the allocators' noise.
+    assert all(rest / 2 < row["peak_bytes"] < 3 * rest for row in rows.values())
     assert model["import"]["peak_bytes"] > 100e6 > model["import"]["file_bytes"] > 5e6
 
 
