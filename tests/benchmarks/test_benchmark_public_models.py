@@ -37,7 +37,7 @@ def test_a_file_is_imported_served_and_asked(
     assert model["import"]["peak_bytes"] > 100e6 > model["import"]["file_bytes"] > 5e6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_import_says_of_a_file_is_shown(tmp_path: Path) -> None:
     broken = PublishedFile("broken", "broken.pth", lambda: {"head.weight": (3, 2)})
     with pytest.raises(click.ClickException, match="its keys are of no format that is known"):

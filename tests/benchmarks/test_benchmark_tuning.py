@@ -13,9 +13,8 @@ from networks.checkpoint import load_network, load_selector
 from networks.learned_selector import LearnedSelector
 from training.moving_things.store import write_store
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.long
 def test_the_command_trains_and_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(tuning.Setup, size=32, width=24, depth=1, heads=2, batch=4)
     monkeypatch.setattr(tuning, "Setup", small)

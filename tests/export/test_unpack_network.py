@@ -69,7 +69,7 @@ def test_every_weight_of_every_family_comes_back(name: str, tmp_path: Path) -> N
     assert "sparsities" not in facts
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tuned_network_comes_back_with_its_selector_and_range(tmp_path: Path) -> None:
     network = small("umt_b16")
     torch.manual_seed(1)
@@ -94,7 +94,7 @@ def test_a_tuned_network_comes_back_with_its_selector_and_range(tmp_path: Path) 
     assert again.selector == before.selector
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_cannot_be_unpacked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_bundle(write(small("umt_b16"), tmp_path / "bundle", "group", UNTUNED))
     apart = dataclasses.replace(read, extractor_weights=b"x")
