@@ -33,7 +33,7 @@ from training.datasets import Batch, DataSet, DataSetError
 from training.datasets.command_line import Source
 from training.datasets.views import evaluation_batches
 from training.evaluation.evaluate import fit_labels, some_clips
-from training.evaluation.statistics import paired_share_interval, wilson_interval
+from training.evaluation.statistics import paired_lead, wilson_interval
 
 COVERAGES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 MARGINS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -141,14 +141,14 @@ def row(
     """
     correct, clips = right(seen, played), len(seen.truth)
     of_level = np.array([price.extractor_at(kept) for kept in seen.kept.tolist()])
-    gained, lost = int((correct & ~against).sum()), int((~correct & against).sum())
+    difference, interval = paired_lead(correct, against)
     return {
         "rule": rule,
         "setting": setting,
         "top1": float(correct.mean()),
         "top1_interval": wilson_interval(float(correct.mean()), clips),
-        "difference_to_default": (gained - lost) / clips,
-        "difference_interval": paired_share_interval(gained, lost, clips),
+        "difference_to_default": difference,
+        "difference_interval": interval,
         "tokens": float((played.looked @ seen.kept).mean()),
         "macs": float(price.selector + (played.looked @ of_level).mean()),
         "extractions": float(played.looked.sum(axis=1).mean()),

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from training.datasets import DataSet
+from training.evaluation import Method, measure
+from training.processes import Processes
 
 # Events that so small a network can learn in minutes; all others take it hours.
 EVENTS = ("nothing moves", "only the camera moves", "appearing", "disappearing")
@@ -22,3 +28,15 @@ def labelled(dataset: DataSet, labels: Sequence[str]) -> DataSet:
     return dataset.subset(
         number for number, entry in enumerate(dataset.entries) if entry.labels[0] in wanted
     )
+
+
+def right_answers(
+    method: Method, held: DataSet, *, workers: int, processes: Processes
+) -> list[NDArray[np.bool_]]:
+    """Which clips a method answers rightly, bool [n] for each of its settings in their order."""
+    measured = measure(method, held, workers=workers, processes=processes)
+    targets = torch.tensor([held.entries[entry].labels[0] for entry in measured.entries])
+    return [
+        held.task.hits(torch.from_numpy(outcome.probabilities), targets)["top1"]
+        for outcome in measured.outcomes
+    ]

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.command_line import out_option
+from benchmarks.processes import peak_rss_bytes, reset_peak, rss_bytes
 from benchmarks.published_keys import (
     Shapes,
     filled,
@@ -133,18 +134,18 @@ def serve_file(
         server.wait_until_ready(600)
         started = time.monotonic() - began
         processes = [server.process.pid, *server.worker_pids()]
-        rest = sum(_memory(pid, "VmRSS") for pid in processes)
+        rest = sum(rss_bytes(pid) for pid in processes)
         answers: dict[str, list[dict[str, Any]]] = {f"{s:g}": [] for s in sparsities}
         peaks: dict[str, list[int]] = {name: [] for name in answers}
 
         def ask(name: str) -> float:
             for pid in processes:
-                Path(f"/proc/{pid}/clear_refs").write_text("5")
+                reset_peak(pid)
             response = server.classify(clip, sparsity=float(name), top=1)
             if response.status_code != 200:
                 raise click.ClickException(f"{bundle.name}: {response.text}")
             answers[name].append(response.json())
-            peaks[name].append(sum(_memory(pid, "VmHWM") for pid in processes))
+            peaks[name].append(sum(peak_rss_bytes(pid) for pid in processes))
             return float(answers[name][-1]["timing"]["total"])
 
         ways = {name: lambda name=name: ask(name) for name in answers}
@@ -171,14 +172,6 @@ def serve_file(
             "peak_bytes": max(peaks[name][1:]),
         }
     return {"start_seconds": started, "rest_bytes": rest, "rows": rows}
-
-
-def _memory(pid: int, field: str) -> int:
-    """A process's resident memory in bytes: ``VmRSS`` now, ``VmHWM`` at most since it was reset."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return 1024 * int(line.split()[1])
-    raise click.ClickException(f"process {pid} has no {field}")
 
 
 def chosen(only: Sequence[str]) -> list[PublishedFile]:

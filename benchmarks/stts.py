@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command_line import out_option
-from benchmarks.events import EVENTS, labelled
+from benchmarks.events import EVENTS, labelled, right_answers
 from benchmarks.record import describe_run, write_result
 from networks.stts import SelectingSwin, stts_cost
 from networks.video_swin import swin_cost
 from training.datasets import Batch, DataSet, DataSetError, read_dataset
 from training.datasets.identity import data_digest
-from training.evaluation import Method, measure
+from training.evaluation import Method
 from training.evaluation.methods import Answer, Setting
-from training.evaluation.statistics import paired_share_interval, wilson_interval
+from training.evaluation.statistics import paired_lead, wilson_interval
 from training.processes import Processes, TrainingError, join_processes
 from training.stts import SttsRecipe, load_stts, train_stts, views_of
 
@@ -60,7 +60,7 @@ def run_seed(
     Raises:
         TrainingError, DataSetError, ValueError: see :func:`training.stts.train_stts`.
     """
-    right = {}
+    right: dict[tuple[str, str], NDArray[np.bool_]] = {}
     for trained in ("learned", "chance"):
         arm = dataclasses.replace(recipe, by_chance=trained == "chance")
         folder = work / f"{trained}-{recipe.seed}"
@@ -68,13 +68,9 @@ def run_seed(
         network, _ = load_stts(file)
         selected = tuple(name for way, name in ARMS if way == trained)
         torch.manual_seed(recipe.seed)  # what chance draws
-        measured = measure(
-            SttsMethod(network, selected), held, workers=workers, processes=processes
-        )
-        targets = torch.tensor([held.entries[entry].labels[0] for entry in measured.entries])
-        for outcome in measured.outcomes:
-            said = torch.from_numpy(outcome.probabilities)
-            right[trained, outcome.setting.name] = held.task.hits(said, targets)["top1"]
+        method = SttsMethod(network, selected)
+        answers = right_answers(method, held, workers=workers, processes=processes)
+        right |= {(trained, name): hits for name, hits in zip(selected, answers, strict=True)}
     return right
 
 
@@ -85,7 +81,7 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
     for arm in ARMS:
         hits = np.concatenate(right[arm])
         share, n = float(hits.mean()), len(hits)
-        gained, lost = int((ours & ~hits).sum()), int((hits & ~ours).sum())
+        ahead, interval = paired_lead(ours, hits)
         rows.append(
             {
                 "trained": arm[0],
@@ -94,8 +90,8 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
                 "top1": share,
                 "interval": wilson_interval(share, n),
                 "by_seed": [float(one.mean()) for one in right[arm]],
-                "learned_ahead": (gained - lost) / n,
-                "learned_ahead_interval": paired_share_interval(gained, lost, n),
+                "learned_ahead": ahead,
+                "learned_ahead_interval": interval,
             }
         )
     return rows

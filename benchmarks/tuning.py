@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command_line import out_option
-from benchmarks.events import EVENTS, labelled
+from benchmarks.events import EVENTS, labelled, right_answers
 from benchmarks.record import describe_run, write_result
 from networks.building import build_network
 from networks.checkpoint import load_network, load_selector, save_network
@@ -26,9 +26,9 @@ from networks.config import NetworkConfig, get_network_config
 from networks.learned_selector import LearnedSelector
 from training.datasets import Augmentation, DataSet, DataSetError, read_dataset
 from training.datasets.identity import data_digest
-from training.evaluation import BaselineMethod, Method, measure, parse_baseline
+from training.evaluation import BaselineMethod, Method, parse_baseline
 from training.evaluation.networks import NetworkMethod
-from training.evaluation.statistics import paired_share_interval, wilson_interval
+from training.evaluation.statistics import paired_lead, wilson_interval
 from training.finetune.recipes import FineTuningRecipe
 from training.finetune.run import finetune
 from training.processes import Processes, TrainingError, join_processes
@@ -147,13 +147,13 @@ def compared(right: Mapping[str, Mapping[float, NDArray[np.bool_]]]) -> list[dic
         for sparsity, hits in by_sparsity.items():
             before = right["dense, group"][sparsity]
             n, share = len(hits), float(hits.mean())
-            gained, lost = int((hits & ~before).sum()), int((before & ~hits).sum())
+            gain, interval = paired_lead(hits, before)
             rows.append(
                 {
                     "way": way, "sparsity": sparsity, "clips": n, "top1": share,
                     "interval": wilson_interval(share, n),
-                    "gain": (gained - lost) / n,
-                    "gain_interval": paired_share_interval(gained, lost, n),
+                    "gain": gain,
+                    "gain_interval": interval,
                 }
             )  # fmt: skip
     return rows
@@ -165,13 +165,9 @@ def answers(
     """Which held-out clips each way answers rightly, compared."""
     right: dict[str, dict[float, NDArray[np.bool_]]] = {}
     for way, method in methods(checkpoints).items():
-        measured = measure(method, held, workers=workers, processes=processes)
-        targets = torch.tensor([held.entries[entry].labels[0] for entry in measured.entries])
+        hits = right_answers(method, held, workers=workers, processes=processes)
         levels = tuple(FRAMES) if isinstance(method, BaselineMethod) else SPARSITIES
-        right[way] = {
-            level: held.task.hits(torch.from_numpy(outcome.probabilities), targets)["top1"]
-            for level, outcome in zip(levels, measured.outcomes, strict=True)
-        }
+        right[way] = dict(zip(levels, hits, strict=True))
     return compared(right)
 
 

@@ -236,39 +236,36 @@ def main(out: Path, bundle: Path | None) -> None:
     """
     try:
         read = read_bundle(bundle or default_bundle_path())
-        write = _writing_network(read) if read.manifest.provenance.network else _writing(read)
+        write = _write_network if read.manifest.provenance.network else _write_model
+        name, checks = write(read, out)
     except (BundleError, ParityError, UnpackError) as error:
         raise click.ClickException(f"no checkpoint was written: {error}") from None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write(out)
+    worst = max(made.difference for made in checks)
+    click.echo(f"{len(checks)} comparisons with the bundle agree; the widest is {worst:.1e}")
+    click.echo(f"wrote {name} with {len(read.manifest.labels)} labels to {out}")
 
 
-def _writing(read: Bundle) -> Callable[[Path], None]:
+def _write_model(read: Bundle, out: Path) -> tuple[str, list[Check]]:
+    """Write what was unpacked; its configuration's name, and the comparisons."""
     model, checks = unpack(read)
-
-    def write(out: Path) -> None:
-        save_checkpoint(model, out, _facts(read))
-        _say(checks, model.config.name, len(model.config.labels), out)
-
-    return write
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(model, out, _facts(read))
+    return model.config.name, checks
 
 
-def _writing_network(read: Bundle) -> Callable[[Path], None]:
+def _write_network(read: Bundle, out: Path) -> tuple[str, list[Check]]:
+    """:func:`_write_model` of a published network; source, licence and range go with it."""
     unpacked = unpack_network(read)
-
-    def write(out: Path) -> None:
-        network, manifest = unpacked.network, read.manifest
-        facts = _facts(read)
-        if (source := manifest.provenance.source) is not None:
-            facts["source"] = source.model_dump()
-        if (licence := manifest.licence) is not None:
-            facts["licence"] = licence.model_dump()
-        if manifest.sparsity.basis == "tuned":
-            facts["sparsities"] = [manifest.sparsity.lowest, manifest.sparsity.highest]
-        save_network(network, out, facts, unpacked.selector)
-        _say(unpacked.checks, network.config.name, len(network.config.labels), out)
-
-    return write
+    facts, manifest = _facts(read), read.manifest
+    if (source := manifest.provenance.source) is not None:
+        facts["source"] = source.model_dump()
+    if (licence := manifest.licence) is not None:
+        facts["licence"] = licence.model_dump()
+    if manifest.sparsity.basis == "tuned":
+        facts["sparsities"] = [manifest.sparsity.lowest, manifest.sparsity.highest]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_network(unpacked.network, out, facts, unpacked.selector)
+    return unpacked.network.config.name, unpacked.checks
 
 
 def _facts(read: Bundle) -> dict[str, Any]:
@@ -281,12 +278,6 @@ def _facts(read: Bundle) -> dict[str, Any]:
         "clips_seen": source.clips_seen,
         "unpacked_from": f"bundle {read.manifest.name} {read.manifest.version}",
     }
-
-
-def _say(checks: list[Check], name: str, labels: int, out: Path) -> None:
-    worst = max(made.difference for made in checks)
-    click.echo(f"{len(checks)} comparisons with the bundle agree; the widest is {worst:.1e}")
-    click.echo(f"wrote {name} with {labels} labels to {out}")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,15 @@ def paired_share_interval(gained: int, lost: int, count: int, z: float = _Z) -> 
     return max(-1.0, centre - spread), min(1.0, centre + spread)
 
 
+def paired_lead(
+    ours: NDArray[np.bool_], theirs: NDArray[np.bool_]
+) -> tuple[float, tuple[float, float]]:
+    """By how much the first share of the same trials is ahead, bool [n] each, and its interval;
+    see :func:`paired_share_interval`."""
+    gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return (gained - lost) / len(ours), paired_share_interval(gained, lost, len(ours))
+
+
 class Statistic(Protocol):
     """A figure of n clips."""
 
@@ -252,10 +261,9 @@ class Estimates:
         if not np.array_equal(self.resampling.groups, before.resampling.groups):
             raise ValueError("a paired difference needs the same clips in both figures")
         if isinstance(ours, Share) and isinstance(theirs, Share):
-            gained = int((ours.hits & ~theirs.hits).sum())
-            lost = int((theirs.hits & ~ours.hits).sum())
             if not self.resampling.grouped:
-                return Estimate(value, *paired_share_interval(gained, lost, len(ours.hits)))
-            if gained == lost == 0:
+                _, interval = paired_lead(ours.hits, theirs.hits)
+                return Estimate(value, *interval)
+            if np.array_equal(ours.hits, theirs.hits):
                 return Estimate(value, *paired_share_interval(0, 0, self.resampling.count))
         return Estimate(value, *percentiles(self.replicates[name] - before.replicates[name]))
