@@ -1,6 +1,6 @@
 """What the service answers, with examples for the OpenAPI document."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -303,6 +303,17 @@ class SweepPoint(ResponsePart):
     )
 
 
+# Of answers with several extractions.
+MacsOfAll = Annotated[
+    int,
+    Field(
+        description="multiply-accumulates of the selector, once, and of all extractions",
+        examples=[1_234_567_890],
+    ),
+]
+CacheAsBefore = Annotated[CacheUse, Field(description="as in a classification", examples=["off"])]
+
+
 class Sweep(ResponsePart):
     """The answer of ``POST /sweep``."""
 
@@ -311,11 +322,8 @@ class Sweep(ResponsePart):
     explanation: ExplanationAnswer | None = Field(
         description="of explain=true; of all points together"
     )
-    macs: int = Field(
-        description="multiply-accumulates of the selector, once, and of all extractions",
-        examples=[1_234_567_890],
-    )
-    cache: CacheUse = Field(description="as in a classification", examples=["off"])
+    macs: MacsOfAll
+    cache: CacheAsBefore
     timing: TimingAnswer
     clip: ClipAnswer
     bundle: BundleAnswer
@@ -347,11 +355,8 @@ class Explained(ResponsePart):
     )
     tokens: SweepTokens
     explanation: ExplanationAnswer | None
-    macs: int = Field(
-        description="multiply-accumulates of the selector, once, and of all extractions",
-        examples=[1_234_567_890],
-    )
-    cache: CacheUse = Field(description="as in a classification", examples=["off"])
+    macs: MacsOfAll
+    cache: CacheAsBefore
     timing: TimingAnswer
     clip: ClipAnswer
     bundle: BundleAnswer

@@ -102,7 +102,12 @@ _Sparsities = Annotated[
     tuple[_Ratio, ...],
     Field(min_length=1, max_length=MAX_SWEEP),
     AfterValidator(_each_once),
+    BeforeValidator(_numbers),
+    WithJsonSchema({"type": "string"}),
 ]
+_SOME_SPARSITIES = Accepts(
+    f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"
+)
 Format = Literal["json", "png", "jpeg", "mp4"]
 
 # Of whatever answers in JSON.
@@ -258,12 +263,7 @@ class Parameters(ChoiceParameters):
 class SweepParameters(ClipParameters):
     """What a sweep may be told; ``sparsities`` in the order asked, without repetitions."""
 
-    sparsities: Annotated[
-        _Sparsities,
-        BeforeValidator(_numbers),
-        Accepts(f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"),
-        WithJsonSchema({"type": "string"}),
-    ] = Field(
+    sparsities: Annotated[_Sparsities, _SOME_SPARSITIES] = Field(
         DEFAULT_SWEEP,
         description=f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
         "commas. Of each, the nearest level that is not sparser is used. "
@@ -298,12 +298,7 @@ class Bounds:
 class ExplainParameters(ChoiceParameters):
     """What may be told to what explains a selection; ``sparsities`` as a sweep's."""
 
-    sparsities: Annotated[
-        _Sparsities | None,
-        BeforeValidator(_numbers),
-        Accepts(f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"),
-        WithJsonSchema({"type": "string"}),
-    ] = Field(
+    sparsities: Annotated[_Sparsities | None, _SOME_SPARSITIES] = Field(
         None,
         description=f"1 to {MAX_SWEEP} sparsities from 0 to {HIGHEST_SPARSITY}, separated by "
         "commas, all of one selection: each is a line of a picture. In the place of `sparsity`, "
