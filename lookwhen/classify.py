@@ -92,13 +92,13 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
 def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
     """Tell a mistake in an option from a file that cannot be classified."""
     from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
-    from service.sparsity import parameters
+    from service.sparsity import parameters, reading
 
     kind = parameters.SweepParameters if sweep else parameters.Parameters
     try:
         # How many are too many is for the pipeline, here or at the service, to say.
         anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
-        parameters.read(parameters.bounded(kind, anything), query.items())
+        reading.read(reading.bounded(kind, anything), query.items())
     except UnknownParameter as error:
         option = str(error.members["field"]).replace("_", "-")
         raise click.UsageError(f"--{option} does not go with --sweep") from None

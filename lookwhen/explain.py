@@ -54,12 +54,12 @@ def explain(clip: str, out: Path, bundle: Path | None, **options: str | None) ->
 def _check(query: dict[str, str]) -> None:
     """Tell a mistake in an option from a file that cannot be explained."""
     from service.errors import InvalidParameter, RequestError
-    from service.sparsity import parameters
+    from service.sparsity import parameters, reading
 
     anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
     try:
-        kind = parameters.bounded(parameters.ExplainParameters, anything)
-        parameters.read(kind, query.items())
+        kind = reading.bounded(parameters.ExplainParameters, anything)
+        reading.read(kind, query.items())
     except RequestError as error:
         option = error.detail.replace("sparsities must", "sparsity must", 1)
         invalid = isinstance(error, InvalidParameter)

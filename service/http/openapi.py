@@ -10,7 +10,7 @@ from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.http.access import is_open
 from service.pipeline.pipeline import Pipeline
 from service.settings import Settings
-from service.sparsity.parameters import schemas
+from service.sparsity.reading import schemas
 
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow

@@ -28,8 +28,6 @@ from service.sparsity.parameters import (
     ExplainParameters,
     Parameters,
     SweepParameters,
-    bounded,
-    read,
 )
 from service.sparsity.plan import (
     Plan,
@@ -38,6 +36,7 @@ from service.sparsity.plan import (
     plan_explanation,
     plan_sweep,
 )
+from service.sparsity.reading import bounded, read
 from video.facts import ClipFacts
 
 _Answer = TypeVar("_Answer")

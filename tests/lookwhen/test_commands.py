@@ -159,7 +159,8 @@ def test_torchrun_says_it_once_and_decode_workers_never() -> None:
 
 def test_classify_has_an_option_for_each_request_parameter() -> None:
     from lookwhen.classify import classify
-    from service.sparsity.parameters import Parameters, SweepParameters, names
+    from service.sparsity.parameters import Parameters, SweepParameters
+    from service.sparsity.reading import names
 
     options = {parameter.name for parameter in classify.params}
     # Its own name, because it asks another address.

@@ -13,7 +13,8 @@ from problem_documents import problem
 from service_server import Server
 
 from service import errors
-from service.sparsity.parameters import Parameters, names
+from service.sparsity.parameters import Parameters
+from service.sparsity.reading import names
 
 ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "clips"

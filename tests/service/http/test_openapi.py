@@ -10,7 +10,7 @@ from service_server import Server
 from service.errors import all_errors
 from service.http.schemas import Classification, Explained, Sweep
 from service.sparsity.parameters import ExplainParameters, Parameters, SweepParameters
-from service.sparsity.parameters import names as parameters_of
+from service.sparsity.reading import names as parameters_of
 
 
 @pytest.fixture(scope="module")

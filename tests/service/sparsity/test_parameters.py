@@ -9,8 +9,9 @@ from service.errors import (
     InvalidParameter,
     UnknownParameter,
 )
-from service.sparsity import parameters
-from service.sparsity.parameters import Bounds, Parameters, SweepParameters, bounded
+from service.sparsity import parameters, reading
+from service.sparsity.parameters import Bounds, Parameters, SweepParameters
+from service.sparsity.reading import bounded
 
 BOUNDS = Bounds(max_views=12, max_top=1000)
 CLASSIFY, SWEEP = bounded(Parameters, BOUNDS), bounded(SweepParameters, BOUNDS)
@@ -18,7 +19,7 @@ CLASSIFY, SWEEP = bounded(Parameters, BOUNDS), bounded(SweepParameters, BOUNDS)
 
 def test_parameters_have_defaults() -> None:
     kind = bounded(Parameters, Bounds(12, 3, "4x3"))
-    found = parameters.read(kind, [])
+    found = reading.read(kind, [])
     assert found.model_dump() == Parameters(top=3, views=Views(4, 3)).model_dump()
     assert (found.sparsity, found.wanted_coverage, found.wanted_margin) == (None, None, None)
 
@@ -41,14 +42,14 @@ def test_parameters_have_defaults() -> None:
 )  # fmt: skip
 def test_bad_values_name_the_parameter_and_the_limit(name: str, value: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.read(CLASSIFY, [(name, value)])
+        reading.read(CLASSIFY, [(name, value)])
     assert caught.value.members["field"] == name
     assert caught.value.members["limit"]
 
 
 @pytest.mark.parametrize("text", ["0", "0.99", ".5", "9e-1", "0.123456789", "9.0E-01"])
 def test_sparsity_is_a_decimal_number(text: str) -> None:
-    assert parameters.read(CLASSIFY, [("sparsity", text)]).sparsity == float(text)
+    assert reading.read(CLASSIFY, [("sparsity", text)]).sparsity == float(text)
 
 
 def test_values_are_read_as_languages_write_them() -> None:
@@ -67,13 +68,13 @@ def test_the_same_twice_is_no_conflict() -> None:
         ("strict", "true", "True"), ("sparsity", "auto", "auto"), ("cascade", "true", "1"),
         ("views", "1x1", "01x1"),
     ):  # fmt: skip
-        assert parameters.collect(CLASSIFY, [(name, one), (name, other)]) == {name: one}
+        assert reading.collect(CLASSIFY, [(name, one), (name, other)]) == {name: one}
     for name, one, other in (
         ("top", "3", "4"), ("sparsity", "auto", "0.9"), ("sparsity", "0.9", "auto"),
         ("strict", "true", "false"), ("views", "1x1", "1x3"),
     ):  # fmt: skip
         with pytest.raises(ConflictingParameter):
-            parameters.collect(CLASSIFY, [(name, one), (name, other)])
+            reading.collect(CLASSIFY, [(name, one), (name, other)])
     # A value that is none is wrong whichever comes first.
     for name, one, other in (
         ("sparsity", "auto", "AUTO"),
@@ -82,15 +83,15 @@ def test_the_same_twice_is_no_conflict() -> None:
     ):
         for pair in ((one, other), (other, one)):
             with pytest.raises(InvalidParameter):
-                parameters.collect(CLASSIFY, [(name, text) for text in pair])
+                reading.collect(CLASSIFY, [(name, text) for text in pair])
     with pytest.raises(UnknownParameter):
-        parameters.collect(CLASSIFY, [("sparcity", "0.5")])
+        reading.collect(CLASSIFY, [("sparcity", "0.5")])
     with pytest.raises(UnknownParameter):
-        parameters.collect(SWEEP, [("sparsity", "0.5")])
+        reading.collect(SWEEP, [("sparsity", "0.5")])
 
 
 def read(**texts: str) -> Parameters:
-    return parameters.read(CLASSIFY, texts.items())
+    return reading.read(CLASSIFY, texts.items())
 
 
 def test_auto_and_a_cascade_have_defaults() -> None:
@@ -123,7 +124,7 @@ def test_contradictions_name_both(texts: dict[str, str], field: str, other: str)
 
 def test_a_sweep_takes_a_list_and_has_a_default() -> None:
     def sweep(**texts: str) -> tuple[float, ...]:
-        return parameters.read(SWEEP, texts.items()).sparsities
+        return reading.read(SWEEP, texts.items()).sparsities
 
     assert sweep() == parameters.DEFAULT_SWEEP
     assert sweep(sparsities="0.9,0,0.5,.9") == (0.9, 0.0, 0.5)
@@ -135,7 +136,7 @@ def test_a_sweep_takes_a_list_and_has_a_default() -> None:
                                   ",".join(["0.5"] * 17), "nan"])  # fmt: skip
 def test_bad_lists_name_the_limit(text: str) -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.read(SWEEP, [("sparsities", text)])
+        reading.read(SWEEP, [("sparsities", text)])
     assert caught.value.members["field"] == "sparsities"
     assert "1 to 16 numbers" in str(caught.value.members["limit"])
 
@@ -143,12 +144,12 @@ def test_bad_lists_name_the_limit(text: str) -> None:
 def test_the_bundles_own_views_have_the_services_bound() -> None:
     kind = bounded(Parameters, Bounds(4, 1000, "4x3"))
     with pytest.raises(InvalidParameter) as caught:
-        parameters.read(kind, [])
+        reading.read(kind, [])
     assert caught.value.members["field"] == "views"
-    assert parameters.read(kind, [("views", "2x1")]).views == Views(2, 1)
+    assert reading.read(kind, [("views", "2x1")]).views == Views(2, 1)
 
 
 def test_of_several_wrong_values_the_first_of_the_table_is_named() -> None:
     with pytest.raises(InvalidParameter) as caught:
-        parameters.read(CLASSIFY, [("top", "0"), ("sparsity", "2")])
+        reading.read(CLASSIFY, [("top", "0"), ("sparsity", "2")])
     assert caught.value.members["field"] == "sparsity"
