@@ -55,6 +55,21 @@ class Views:
         return f"{self.temporal}x{self.spatial}"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a clip in seconds after the first frame shown; without an end, to the clip's."""
+
+    start: float = 0.0
+    end: float | None = None
+
+    def within(self, seconds: float) -> tuple[float, float]:
+        """Its beginning and its end in a clip of that length."""
+        return self.start, seconds if self.end is None else min(self.end, seconds)
+
+
+WHOLE = Span()
+
+
 def frame_indices(frames: int, view_frames: int, temporal_views: int) -> NDArray[np.int64]:
     """Uniform sparse sampling: each view takes one frame from each of ``view_frames`` segments.
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--sweep", metavar="S,S,...", help="Show several sparsities of one selection instead."
 )
+@click.option("--start", metavar="S", help="Seconds from which on the clip is looked at.")
+@click.option("--end", metavar="S", help="Seconds until which the clip is looked at.")
 @click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
 @click.option(
     "--explain",

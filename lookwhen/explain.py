@@ -30,6 +30,8 @@ _FORMATS = {".json": "json", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".m
     metavar="S[,S...]",
     help="Share of the tokens to drop, 0 to 0.99, or auto; several are lines of a picture.",
 )
+@click.option("--start", metavar="S", help="Seconds from which on the clip is looked at.")
+@click.option("--end", metavar="S", help="Seconds until which the clip is looked at.")
 @click.option("--views", metavar="TxS", help="Temporal x spatial views, such as 1x1 or 4x3.")
 @click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle to look with.")

@@ -9,7 +9,8 @@ class ClipRefused(Exception):
     Attributes:
         code: ``undecodable``, ``no_video_stream``, ``clip_too_long``, ``too_many_frames``,
             ``frame_rate_too_high``, ``too_many_pixels``, ``too_many_streams``,
-            ``too_much_decoding`` or ``decode_memory_exceeded``.
+            ``too_much_decoding``, ``decode_memory_exceeded``, ``start_beyond_clip`` or
+            ``no_frame_in_span``.
         found, limit: what the clip has and what it may have, for the codes of limits.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Interval, Predicate
 from numpy.typing import NDArray
 
-from bundle.sampling import Framing, Views, dense_shares, frame_shares
+from bundle.sampling import WHOLE, Framing, Span, Views, dense_shares, frame_shares
 from bundle.schema import Geometry, Sampling
 
 # What decoded a clip: FFmpeg on the CPU, or an NVIDIA GPU's video engine.
@@ -57,6 +57,8 @@ class ViewPlan:
         stride: None spreads a view's frames over all of the clip; else source frames from one frame
             of a view to the next.
         framing: which part of the picture a view shows.
+        start: seconds after the first frame shown from which on frames are taken,
+        end: and until when; None is the clip's own end.
     """
 
     temporal: int
@@ -66,10 +68,14 @@ class ViewPlan:
     short_side: int
     stride: int | None = None
     framing: Framing = "crop"
+    start: float = 0.0
+    end: float | None = None
 
     @classmethod
-    def of(cls, geometry: Geometry, sampling: Sampling, views: Views) -> "ViewPlan":
-        """The views that a bundle takes."""
+    def of(
+        cls, geometry: Geometry, sampling: Sampling, views: Views, span: Span = WHOLE
+    ) -> "ViewPlan":
+        """The views that a bundle takes of a part of a clip."""
         return cls(
             temporal=views.temporal,
             spatial=views.spatial,
@@ -78,17 +84,34 @@ class ViewPlan:
             short_side=sampling.short_side,
             stride=sampling.stride,
             framing=sampling.framing,
+            start=span.start,
+            end=span.end,
         )
 
+    def span(self, seconds: float) -> tuple[float, float]:
+        """The beginning and the end of what is looked at in a clip of that length."""
+        return Span(self.start, self.end).within(seconds)
+
     def shares(self, clip_frames: int) -> NDArray[np.float64]:
-        """When the frames are taken: shares of the clip's duration, float64 [temporal, T].
+        """When the frames are taken: shares of what is looked at, float64 [temporal, T].
 
         Args:
-            clip_frames: how many frames the clip has.
+            clip_frames: how many frames that has.
         """
         if self.stride is None:
             return frame_shares(self.frames, self.temporal)
         return dense_shares(clip_frames, self.frames, self.stride, self.temporal)
+
+    def moments(self, clip_frames: int, seconds: float) -> NDArray[np.float64]:
+        """When the frames are taken, in seconds after the first frame shown, [temporal, T].
+
+        Args:
+            clip_frames: how many frames the clip has.
+            seconds: how long it lasts.
+        """
+        start, end = self.span(seconds)
+        share = (end - start) / seconds if seconds > 0 else 1.0
+        return start + self.shares(max(1, round(share * clip_frames))) * (end - start)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -67,7 +67,8 @@ def decode_views(
         reader.search(until)
         there = np.array(sorted(reader.views))
         if not there.size:
-            raise ClipRefused("undecodable")
+            parted = plan.start > 0 or plan.end is not None
+            raise ClipRefused("no_frame_in_span" if parted else "undecodable")
         wanted = _stand_ins(wanted, there, plan)
     reader.write(wanted, out, times)
     return replace(reader.facts, substituted_frames=len(missing))
@@ -132,10 +133,13 @@ class ViewReader:
     def wanted(self) -> NDArray[np.float64]:
         """The times of the views' frames in seconds, float64 [temporal views, T].
 
-        Refuses what takes too many decoded pixels before any is.
+        Refuses a start behind the clip's end, and what takes too many decoded pixels, before any
+        pixel is.
         """
         plan = self._plan
-        wanted = plan.shares(self.video.count) * self.video.seconds
+        if plan.start > 0 and plan.start >= self.video.seconds:
+            raise ClipRefused("start_beyond_clip", plan.start, self.video.seconds)
+        wanted = plan.moments(self.video.count, self.video.seconds)
         if self.video.count <= plan.frames * (plan.temporal + 1):
             # Nearly every frame is wanted, some of them more than once.
             self.video.indexed = False
@@ -165,12 +169,14 @@ class ViewReader:
         return True
 
     def search(self, until: float) -> None:
-        """Read frames all over the clip, so that views can be made of those that do decode."""
+        """Read frames all over what is looked at, so that views can be made of those that do
+        decode."""
+        start, end = self._plan.span(self.video.seconds)
         places = min(self.video.count, _SEARCHED_FRAMES)
         for place in range(places):
             if time.monotonic() > until:
                 return
-            self.read(self.video.seconds * (place + 0.5) / places)
+            self.read(start + (end - start) * (place + 0.5) / places)
 
     def write(self, wanted: NDArray[np.float64], out: Tensor, times: Tensor | None = None) -> None:
         """Put views together from frames that were read; see :func:`decode_views`."""

@@ -35,6 +35,8 @@ message, a path or a traceback.
     │   ├── AmbiguousContainer       415 ambiguous_container
     │   ├── Undecodable              422 undecodable
     │   ├── NoVideoStream            422 no_video_stream
+    │   ├── StartBeyondClip          422 start_beyond_clip
+    │   ├── NoFrameInSpan            422 no_frame_in_span
     │   ├── ClipTooLong              413 clip_too_long
     │   ├── TooManyFrames            413 too_many_frames
     │   ├── FrameRateTooHigh         413 frame_rate_too_high
@@ -65,8 +67,10 @@ from service.errors.clip import (
     DecoderCrashed,
     DecodeTimeout,
     FrameRateTooHigh,
+    NoFrameInSpan,
     NotAVideo,
     NoVideoStream,
+    StartBeyondClip,
     TooManyFrames,
     TooManyPixels,
     TooManyStreams,
@@ -135,6 +139,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingFile",
     "NoFilms",
+    "NoFrameInSpan",
     "NoVideoStream",
     "NotAVideo",
     "NotFound",
@@ -147,6 +152,7 @@ __all__ = [
     "ServiceError",
     "SeveralFiles",
     "Shortage",
+    "StartBeyondClip",
     "TooManyConcurrent",
     "TooManyFrames",
     "TooManyPixels",

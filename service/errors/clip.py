@@ -83,6 +83,18 @@ class NoVideoStream(ClipError):
     template = "The clip has no video stream. " + advice
 
 
+class StartBeyondClip(ClipError):
+    status, code, title = 422, "start_beyond_clip", "The clip ends before start"
+    advice = "Give a `start` within the clip, in seconds after its first frame."
+    template = "start is {found} seconds, and the clip ends after {limit}. " + advice
+
+
+class NoFrameInSpan(ClipError):
+    status, code, title = 422, "no_frame_in_span", "Between start and end there is no frame"
+    advice = "The clip is damaged there: give another `start` and `end`, or encode it anew."
+    template = "No frame of the clip between start and end could be decoded. " + advice
+
+
 class ClipTooLong(ClipError):
     status, code, title = 413, "clip_too_long", "The clip is too long"
     advice = "Cut the clip to what matters."
@@ -154,7 +166,8 @@ class DecodeTimeout(ClipError):
 # What a decode worker may report, by code.
 _FROM_WORKER: dict[str, type[ClipError]] = {
     error.code: error
-    for error in (AmbiguousContainer, Undecodable, NoVideoStream, ClipTooLong, TooManyFrames,
+    for error in (AmbiguousContainer, Undecodable, NoVideoStream, StartBeyondClip, NoFrameInSpan,
+                  ClipTooLong, TooManyFrames,
                   FrameRateTooHigh, TooManyPixels, TooManyStreams, TooMuchDecoding,
                   DecodeMemoryExceeded)
 }  # fmt: skip

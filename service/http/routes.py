@@ -105,7 +105,7 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
     "/sweep",
     response_model=schemas.Sweep,
     responses={
-        **problem_responses(*_NEVER, *_OF_DRAWINGS, "contradictory_parameters"),
+        **problem_responses(*_NEVER, *_OF_DRAWINGS),
         **_CLIP_RESPONSES,
     },
     summary="Classify a clip at several sparsities",

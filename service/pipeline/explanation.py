@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.sampling import Views
+from bundle.sampling import Span, Views
 from bundle.schema import Manifest
 from service.sparsity.levels import Level
 from video.facts import ClipFacts, ViewPlan
@@ -73,18 +73,19 @@ class Explanation:
 
 
 def places_of(
-    manifest: Manifest, views: Views, facts: ClipFacts, stamps: NDArray[np.float64]
+    manifest: Manifest, views: Views, span: Span, facts: ClipFacts, stamps: NDArray[np.float64]
 ) -> Places:
     """When and where the tokens of these views lie.
 
     Args:
+        span: the part of the clip that they show.
         stamps: float64 [temporal views, T], the frames' own time stamps.
     """
     geometry = manifest.geometry
-    plan = ViewPlan.of(geometry, manifest.sampling, views)
+    plan = ViewPlan.of(geometry, manifest.sampling, views, span)
     # Where frames stand in for others, they stand for their own time.
     moments = (
-        stamps if facts.substituted_frames else plan.shares(facts.frames) * facts.duration_seconds
+        stamps if facts.substituted_frames else plan.moments(facts.frames, facts.duration_seconds)
     )
     of_steps = stamps.reshape(len(stamps), -1, geometry.tubelet)
     return Places(

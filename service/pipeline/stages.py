@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.sampling import Views
+from bundle.sampling import Span, Views
 from bundle.schema import Manifest
 from bundle.tokens import rank
 from service.decoding.encoding import encode_film, encode_picture
@@ -53,10 +53,12 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class ClipKey:
-    """What a selection depends on: the clip's bytes, its views, and the bundle."""
+    """What a selection depends on: the clip's bytes, which part and which views of it, and the
+    bundle."""
 
     clip_sha256: bytes
     views: Views
+    span: Span
     bundle_digest: str
 
 
@@ -138,25 +140,26 @@ class Stages:
         self._extractions: SingleFlight[tuple[ClipKey, int], Extraction] = SingleFlight()
 
     async def select(
-        self, clip: SharedBlock, views: Views, times: Times, *, store: bool
+        self, clip: SharedBlock, views: Views, span: Span, times: Times, *, store: bool
     ) -> "ClipWork":
         """Decode a clip and select from it, or take what is known of it.
 
         Args:
             clip: closed as soon as it is no longer needed.
+            span: the part of it that is looked at.
             store: False passes the cache by, in both directions.
 
         Raises:
             ClipError, RequestTimeout, InternalError.
         """
         if not (self.caches and store):
-            selection = await self._select(clip, views, times)
-            return ClipWork(self, selection, views, None, times, "off")
+            selection = await self._select(clip, views, span, times)
+            return ClipWork(self, selection, views, span, None, times, "off")
         digest = await asyncio.to_thread(clip.sha256)
-        key = ClipKey(digest, views, self._bundle_digest)
+        key = ClipKey(digest, views, span, self._bundle_digest)
         if (known := self.cache.get(key)) is not None:
             clip.close()
-            return ClipWork(self, known, views, key, times, "partial")
+            return ClipWork(self, known, views, span, key, times, "partial")
         began = time.perf_counter()
         # Shared, because the first may leave before the others and close the clip.
         selection, first = await self._selections.run(
@@ -164,17 +167,19 @@ class Stages:
         )
         clip.close()
         if first:
-            return ClipWork(self, selection, views, key, times, "miss")
+            return ClipWork(self, selection, views, span, key, times, "miss")
         times.trace.add("queue", time.perf_counter() - began)
-        return ClipWork(self, selection, views, key, times, "partial")
+        return ClipWork(self, selection, views, span, key, times, "partial")
 
     async def _select_and_keep(self, key: ClipKey, clip: SharedBlock, times: Times) -> SelectedClip:
-        selection = await self._select(clip, key.views, times)
+        selection = await self._select(clip, key.views, key.span, times)
         self.cache.put(key, selection, selection.bytes)
         return selection
 
-    async def _select(self, clip: SharedBlock, views: Views, times: Times) -> SelectedClip:
-        plan = ViewPlan.of(self.manifest.geometry, self.manifest.sampling, views)
+    async def _select(
+        self, clip: SharedBlock, views: Views, span: Span, times: Times
+    ) -> SelectedClip:
+        plan = ViewPlan.of(self.manifest.geometry, self.manifest.sampling, views, span)
         with clip, times.trace.stage("decode"):
             decoded = await self.pool.decode(clip, plan)
         frames = decoded.frames
@@ -257,12 +262,14 @@ class ClipWork:
         stages: Stages,
         selection: SelectedClip,
         views: Views,
+        span: Span,
         key: ClipKey | None,
         times: Times,
         cache: CacheUse,
     ) -> None:
         self._stages, self.selection, self._key = stages, selection, key
-        self._views, self._times, self._cache = views, times, cache
+        self._views, self._span = views, span
+        self._times, self._cache = times, cache
         self.views = len(selection.frames)
         self.tokens_of_view = stages.manifest.geometry.tokens
         selected_here = cache in ("miss", "off")
@@ -344,7 +351,9 @@ class ClipWork:
 
     def _places(self) -> Places:
         selection = self.selection
-        return places_of(self._stages.manifest, self._views, selection.facts, selection.stamps)
+        return places_of(
+            self._stages.manifest, self._views, self._span, selection.facts, selection.stamps
+        )
 
     def _explain(self, looks: Sequence[Level]) -> Explanation:
         selection, most = self.selection, self._stages.max_listed

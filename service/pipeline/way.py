@@ -209,7 +209,8 @@ class Way:
         filmed = clip.share() if drawing == "mp4" else clip
         try:
             # Decode and select: once, whatever the rule asks for.
-            work = await self.stages.select(clip, views, times, store=call.store)
+            span = plan.asked.span
+            work = await self.stages.select(clip, views, span, times, store=call.store)
             if drawing is not None:
                 work.require_room(drawing, len(plan.costs[0].kept))
             curve = None if plan.coverage is None else await work.curve()

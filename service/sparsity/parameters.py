@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from bundle.sampling import SPATIAL_VIEWS, Views
+from bundle.sampling import SPATIAL_VIEWS, Span, Views
 from service.errors import ContradictoryParameters
 
 AUTO: Literal["auto"] = "auto"
@@ -32,6 +32,8 @@ DEFAULT_COVERAGE = 0.7
 DEFAULT_MARGIN = 0.7
 MAX_BUDGET_MS = 3_600_000
 MAX_SWEEP = 16
+# Eleven days: beyond any clip that a service may allow.
+MAX_SECONDS = 1_000_000
 # Dense, and the sparsities that are of interest for a selector: those of the README's table.
 DEFAULT_SWEEP = (0.0, 0.5, 0.7, 0.9, 0.95)
 
@@ -98,6 +100,10 @@ _Sparsities = Annotated[
 _SOME_SPARSITIES = Accepts(
     f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"
 )
+_Seconds = Annotated[
+    Annotated[float, Field(ge=0, le=MAX_SECONDS), BeforeValidator(_number)] | None,
+    Accepts(f"seconds from 0 to {MAX_SECONDS}"),
+]
 Format = Literal["json", "png", "jpeg", "mp4"]
 
 # Of whatever answers in JSON.
@@ -118,6 +124,35 @@ class ClipParameters(BaseModel):
 
     top: Annotated[int, BeforeValidator(whole_number)] = DEFAULT_TOP
     views: Annotated[Views, BeforeValidator(views_of), WithJsonSchema({})] = Views(1, 1)
+
+    start: _Seconds = Field(
+        None,
+        description="Look at the clip from there on: seconds after its first frame is shown, by "
+        "the frames' time stamps. 0 when it is not given.",
+        examples=[0.5],
+    )
+    end: _Seconds = Field(
+        None,
+        description="Look at the clip up to there, in the same seconds; later than `start`. The "
+        "clip's own end when it is not given, or when the clip ends before.",
+        examples=[1.5],
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end is not None and self.end <= self.span.start:
+            given = "0, which it is when it is not given" if self.start is None else "it"
+            raise ContradictoryParameters(
+                "end",
+                "start",
+                f"end must be later than start, and {self.end:g} is not after {given}",
+            )
+        return self
+
+    @property
+    def span(self) -> Span:
+        """The part of the clip that is looked at."""
+        return Span(self.start or 0.0, self.end)
 
     @property
     def explains(self) -> bool:

@@ -34,12 +34,16 @@ CLASSIFY: dict[str, list[dict[str, Any]]] = {
     "explain": [{"explain": True}],
     "top": [{"top": 1}],
     "views": [{"views": "2x1"}],
+    "start": [{"start": 0.5}],
+    "end": [{"end": 1.5, "start": 0.25}],
 }
 SWEEP: dict[str, list[dict[str, Any]]] = {
     "sparsities": [{"sparsities": "0,0.9"}],
     "explain": [{"explain": True}],
     "top": [{"top": 1}],
     "views": [{"views": "2x1"}],
+    "start": [{"start": 0.5}],
+    "end": [{"end": 1.5}],
 }
 EXPLAIN: dict[str, list[dict[str, Any]]] = {
     **{name: sets for name, sets in CLASSIFY.items() if name != "explain"},

@@ -68,8 +68,6 @@ def test_what_takes_clips_is_described(
     never = {"not_found", "method_not_allowed", "client_disconnected"}
     if path != "/explain":
         never |= {"too_much_encoding", "no_films"}  # they draw nothing
-    if path == "/sweep":
-        never.add("contradictory_parameters")  # none of its parameters can contradict another
     assert examples == set(all_errors()) - never
     assert responses["200"]["content"]["application/json"]["schema"]["$ref"]
 

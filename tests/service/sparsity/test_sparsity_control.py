@@ -186,7 +186,7 @@ def test_a_sweep_has_the_problems_of_a_classification(built_in: Server, moving: 
     assert problem(response, 422, "invalid_parameter")["field"] == "sparsities"
     response = post("/sweep?sparsity=0.5", content=content, headers=MP4)
     assert problem(response, 422, "unknown_parameter")["known"] == [
-        "sparsities", "explain", "top", "views",
+        "sparsities", "explain", "top", "views", "start", "end",
     ]  # fmt: skip
     problem(post("/sweep", content=b"nothing of the kind", headers=MP4), 415, "not_a_video")
     form = {"files": {"file": content}, "data": {"sparsities": "0.9,0.95"}}
