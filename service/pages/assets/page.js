@@ -1,117 +1,298 @@
-"use strict";
-const $ = (id) => document.getElementById(id);
+/** The page: a clip is chosen and classified, and its other sparsities follow. */
+import {about} from "./about.js";
+import {say} from "./announce.js";
+import {Answers} from "./answers.js";
+import * as chart from "./chart.js";
+import * as choices from "./choices.js";
+import {markLevel, showLooks, showSweep} from "./comparison.js";
+import {$} from "./elements.js";
+import * as explained from "./explained.js";
+import {headline, Labels, showStages} from "./labels.js";
+import {billions} from "./numbers.js";
+import {drawSeen, Overlay, Selection} from "./overlay.js";
+import * as picking from "./picking.js";
+import {Player} from "./player.js";
+import * as problems from "./problems.js";
+import {ask, key, Problem, Stopped} from "./service.js";
+import * as snippets from "./snippets.js";
+import {story} from "./story.js";
+import {Strip} from "./strip.js";
+import * as work from "./work.js";
+
+// A slider that is being moved asks for nothing yet.
+const REST_MS = 300;
+// The browser's picture and the service's are of one shape, but for a rounded pixel.
+const SAME_SHAPE = 0.03;
+
 let model = null;
+let answers = null;
+let level = null;
+let selection = null;
+let run = null;
+let following = null;
+let resting = null;
+let touched = false;
+let put = null;
 
-function bars(list, rows) {
-  const most = Math.max(...rows.map((row) => row.value), 1e-9);
-  list.replaceChildren(...rows.map(({name, value, text, whole}) => {
-    const item = document.createElement("li");
-    item.className = "bar";
-    const [label, track, number] = ["span", "span", "span"].map((tag) =>
-      item.appendChild(document.createElement(tag)));
-    label.textContent = name;
-    number.textContent = text;
-    track.className = "track";
-    const fill = track.appendChild(document.createElement("div"));
-    fill.className = "fill";
-    fill.style.width = `${100 * value / (whole || most)}%`;
-    return item;
-  }));
+const overlay = new Overlay($("overlay"));
+const strip = new Strip((seconds) => player.seek(seconds));
+const labels = new Labels();
+const player = new Player(drawFrame, () => standIn("This browser cannot play the clip; the " +
+  "service's picture of it comes with the answer."));
+
+/** Whether there is a player, or a picture in its place. */
+function showPlayer(there) {
+  $("screen").hidden = $("play").hidden = $("position").hidden = $("clock").hidden = !there;
+  $("playback").classList.toggle("still", !there);
 }
 
-function headers() {
-  const key = $("key").value.trim();
-  return key ? {authorization: `Bearer ${key}`} : {};
+function standIn(why) {
+  showPlayer(false);
+  $("screen-text").textContent = why;
+  showPicture();
 }
 
-const RULES = {
-  fixed: "",
-  auto: "as many tokens as hold most of the selector's mass",
-  cascade: "starts sparse; the slider is the densest it may become",
-};
+function drawFrame(seconds) {
+  overlay.draw(seconds);
+  strip.at(seconds);
+  if (!selection || !player.playable) return;
+  drawSeen($("seen"), player.picture, selection, {seconds, size: model.geometry.size,
+    clip: answers.clip, across: player.picture.videoWidth});
+}
 
-function query() {
-  const rule = $("rule").value;
-  const sparsity = rule === "auto" ? "auto" : $("sparsity").value;
-  const parameters = new URLSearchParams({sparsity});
-  if (rule === "cascade") parameters.set("cascade", "true");
-  if ($("budget").value) parameters.set("budget_ms", $("budget").value);
-  if ($("degrade").checked) {
-    const trained = model ? model.sparsity.highest : 0;
-    const asked = rule === "auto" ? trained : Number(sparsity);
-    parameters.set("max_sparsity", Math.max(asked, trained));
+/** A new clip: what was known of the one before is gone. */
+function take(file) {
+  stop();
+  problems.clear();
+  answers = level = selection = null;
+  overlay.clear();
+  strip.clear();
+  labels.clear();
+  explained.forget();
+  for (const name of ["answer", "sweep-answer", "raw-part", "shown-parts", "seen-figure", "stale"]) {
+    $(name).hidden = true;
   }
-  if ($("views").value) parameters.set("views", $("views").value);
-  return parameters.toString();
+  $("headline").textContent = file.name;
+  $("screen-text").textContent = "";
+  showPlayer(true);
+  $("stage").hidden = false;
+  player.load(file);
+  describe();
+  // Where a key is wanted and not given, a request would be in vain.
+  if ($("access").hidden || key()) classify();
 }
 
-function levelFor(asked) {
-  if (model.sparsity.exact) return asked;
-  return model.sparsity.levels.map((level) => level.sparsity)
-    .filter((level) => level <= asked + 1e-9).pop() ?? 0;
+function stop() {
+  run?.abort();
+  following?.abort();
+  clearTimeout(resting);
+  run = following = null;
+  work.end();
+  busy(false);
 }
 
-function describe() {
-  const asked = Number($("sparsity").value);
-  const automatic = $("rule").value === "auto";
-  $("sparsity").disabled = automatic;
-  $("shown").textContent = automatic ? "auto" : asked.toFixed(2);
-  $("rule-text").textContent = RULES[$("rule").value];
-  const file = $("file").files[0];
-  const name = (file ? file.name : "clip.mp4").replaceAll("'", "'\\''");
-  const address = new URL(`classify?${query()}`, document.baseURI);
-  const key = $("access").hidden ? "" : " -H 'Authorization: Bearer KEY'";
-  $("curl").textContent = `curl -F 'file=@${name}'${key} '${address}'`;
-  if (automatic) {
-    $("tokens").textContent = "the clip decides";
-  } else if (model) {
-    const used = levelFor(asked);
-    const kept = Math.max(1, Math.floor((1 - used) * model.geometry.tokens + 0.5));
-    $("tokens").textContent =
-      `uses ${used}: looks at ${kept} of ${model.geometry.tokens} tokens of a view`;
-  }
+function busy(is) {
+  $("stop").hidden = !is;
+  $("stage").setAttribute("aria-busy", String(is));
 }
 
-let busy = false;
-
-async function ask(path, showAnswer) {
-  const file = $("file").files[0];
+async function classify() {
+  const file = picking.chosenFile();
   if (!file) return void $("form").reportValidity();
-  if (busy) return;
-  busy = true;
-  // Not `disabled`: that would take the focus away from the person who pressed the button by keyboard.
-  for (const button of [$("go"), $("sweep")]) button.setAttribute("aria-disabled", "true");
-  $("problem").textContent = "";
-  $("answer").hidden = $("sweep-answer").hidden = true;
-  const form = new FormData();
-  form.append("file", file);
+  stop();
+  problems.clear();
+  const unknown = model ? null : await look();
+  if (unknown) return unknown.status === 401 ? problems.tell(unknown) : undefined;
+  const large = picking.tooLarge(file, model);
+  if (large) return problems.tell(new Problem("The clip is too large", large));
+  const mine = run = new AbortController();
+  const [from, asked] = [document.activeElement, choices.manner()];
+  busy(true);
   try {
-    const {response, answer} = await answered(path, {method: "POST", body: form});
-    if (response.ok) showAnswer(answer);
+    const answer = await ask(`classify?${choices.query(model)}`, {file, signal: mine.signal,
+      sending: work.begin(file, "looks at the clip")});
+    work.end();
+    busy(false);
+    answers = new Answers(answer, asked, $("views").value);
+    showClip();
+    present(answer.sparsity.used);
+    // Where the clip decides, the slider shows what it decided for.
+    if ($("sparsity").disabled) $("sparsity").value = level;
+    markStale();
+    // Not of somebody who has gone on meanwhile.
+    if (document.activeElement === from) $("headline").focus();
+    say(`${$("headline").textContent}. Looked at ${answer.tokens.kept} of ${answer.tokens.total} ` +
+      `tokens, in ${(1000 * answer.timing.total).toFixed(0)} milliseconds.`);
+    follow(file);
   } catch (error) {
-    $("problem").textContent = error.message;
-  } finally {
-    for (const button of [$("go"), $("sweep")]) button.removeAttribute("aria-disabled");
-    busy = false;
+    failed(error, mine, () => classify());
   }
 }
 
-/** What the service answers; a problem is shown, and anything else is thrown in words. */
-async function answered(path, options) {
-  let response, answer;
+/** Ask for the other sparsities, so that the slider has nothing to wait for. */
+async function follow(file) {
+  const mine = following = new AbortController();
+  const shown = answers;
   try {
-    response = await fetch(path, {...options, headers: headers()});
-  } catch {
-    throw new Error("The service cannot be reached.");
+    const sweep = await ask(`sweep?${choices.queryOfLevels(model, level)}`,
+      {file, signal: mine.signal});
+    if (answers !== shown) return;
+    following = null;
+    answers.addSweep(sweep);
+    showSweep(sweep);
+    present(level);
+    say("The other sparsities are answered.", {afterMs: 1500});
+  } catch (error) {
+    if (error instanceof Stopped || answers !== shown) return;
+    following = null;
+    // The answer stands; the slider asks for each level by itself.
+    $("labels-text").textContent = `The other sparsities were not answered: ${error.detail}`;
   }
+}
+
+/** Ask for one level that no answer is there for. */
+async function askLevel(wanted) {
+  const file = picking.chosenFile();
+  const mine = run = new AbortController();
+  const shown = answers;
   try {
-    answer = await response.json();
-  } catch {
-    throw new Error(`Something else than the service answered, with status ${response.status}.`);
+    const answer = await ask(`classify?${choices.queryOfLevel(model, wanted)}`,
+      {file, signal: mine.signal});
+    if (answers !== shown) return;
+    run = null;
+    answers.add(answer);
+    if (level === wanted) present(answer.sparsity.used);
+  } catch (error) {
+    labels.await(wanted, false);
+    failed(error, mine, () => askLevel(wanted));
   }
-  if (response.status === 401) askForKey();
-  if (!response.ok) $("problem").textContent = `${answer.title}\n${answer.detail}`;
-  return {response, answer};
+}
+
+function failed(error, mine, again) {
+  if (error instanceof Stopped || mine.signal.aborted) return;
+  work.end();
+  busy(false);
+  if (!(error instanceof Problem)) {
+    problems.tell(new Problem("Something went wrong on this page", error.message));
+    throw error;
+  }
+  if (error.status === 401) askForKey();
+  problems.tell(error, again);
+}
+
+/** What is the same at every sparsity of a clip. */
+function showClip() {
+  const {clip} = answers;
+  player.lasts(clip.duration_seconds);
+  for (const name of ["answer", "raw-part", "stage"]) $(name).hidden = false;
+  $("sweep-answer").hidden = true;
+  explained.forget();
+  // Some browsers turn a clip as it says and do not mirror it, or leave its pixels as they are.
+  const strange = clip.mirrored ||
+    Math.abs(player.aspect / (clip.width / clip.height) - 1) > SAME_SHAPE;
+  if (player.playable && strange) {
+    player.playable = false;
+    standIn("Browsers may show this clip in another shape than it is meant to have; the service's " +
+      "picture of it comes.");
+  }
+}
+
+/** Show all that belongs to a sparsity level, as far as it is known. */
+function present(now) {
+  level = now;
+  const known = answers.at(level);
+  const kept = choices.keptAt(model, level);
+  selection = new Selection(answers.selection, kept);
+  overlay.show(selection, answers.clip);
+  strip.show(answers.selection.views, answers.shares(level, kept), answers.clip.duration_seconds);
+  $("shown-parts").hidden = $("seen-figure").hidden = !player.playable;
+  $("seen-text").textContent = seenText(kept);
+  player.redraw();
+  markLevel(level);
+  const {views} = answers.first.tokens;
+  chart.draw(model, level, known && known.answer.cascade == null ? known.macs / views : null);
+  showPicture();
+  if (!known) return void labels.await(level, true);
+  $("headline").textContent = headline(known, model);
+  labels.show(known);
+  showStages(known);
+  showStory(known);
+  showRaw(known.answer);
+}
+
+function seenText(kept) {
+  const {listed, views} = answers.selection;
+  const {size} = model.geometry;
+  const many = views.length === 1 ? "one view" : `${views.length} views`;
+  const parts = [`What the model sees: ${many} of ${size} x ${size} pixels.`];
+  if (kept > listed) parts.push(`Only the best ${listed} of ${kept} tokens of a view are lit; an ` +
+    "explanation lists no more.");
+  return parts.join(" ");
+}
+
+function showStory(known) {
+  const {answer, shared, kept, total} = known;
+  const {clip} = answers;
+  $("choice").textContent = shared ? [`${level} was answered together with the other sparsities, ` +
+    "from the same selection.", known.note].filter(Boolean).join(" ") :
+    story(answer, model).join(" ");
+  showLooks(shared ? null : answer.cascade);
+  $("facts").textContent = `${clip.width} x ${clip.height} ${clip.codec}, ${clip.frames} frames, ` +
+    `${clip.duration_seconds} s. Looked at ${kept} of ${total} tokens (sparsity ${level}), ` +
+    `${billions(known.macs)} billion multiply-accumulates.`;
+}
+
+/** As text only while somebody looks at it: it may have thousands of lines. */
+function showRaw(answer) {
+  $("raw").textContent = $("raw-part").open ? JSON.stringify(answer, null, 1) : "";
+}
+
+async function showPicture() {
+  if (player.playable || !answers || level === null) return;
+  const file = picking.chosenFile();
+  try {
+    await explained.show(file, level, $("views").value);
+    $("screen-text").textContent = "The frames that were sampled; what is dark was not looked at.";
+  } catch (error) {
+    if (!(error instanceof Problem)) return;
+    $("screen-text").textContent = `There is no picture of this clip: ${error.detail}`;
+  }
+}
+
+/** The slider was moved, or another field was changed. */
+function changed() {
+  describe();
+  clearTimeout(resting);
+  if (!answers) return void drawChart();
+  markStale();
+  if (!switches()) return;
+  const wanted = choices.levelFor(model, Number($("sparsity").value));
+  if (wanted === level) return;
+  present(wanted);
+  const known = answers.at(wanted);
+  if (known) return say(`${wanted}: ${headline(known, model)}`, {afterMs: REST_MS});
+  if (!following) resting = setTimeout(() => askLevel(wanted), REST_MS);
+}
+
+/** Whether another level is one of the same answer. */
+function switches() {
+  return choices.sliderDecides() && $("views").value === answers.views;
+}
+
+function markStale() {
+  $("stale").hidden = switches() || choices.manner() === answers.manner;
+}
+
+/** Say what is set, beside the fields and as a request. */
+function describe() {
+  choices.describe(model);
+  const file = picking.chosenFile();
+  snippets.show({
+    address: new URL("classify", document.baseURI).href,
+    parameters: [...new URLSearchParams(choices.query(model))],
+    name: file ? file.name : "clip.mp4",
+    keyed: !$("access").hidden,
+  });
 }
 
 function askForKey() {
@@ -121,220 +302,65 @@ function askForKey() {
   describe();
 }
 
-function classify(event) {
-  event.preventDefault();
-  return ask(`classify?${query()}`, show);
-}
-
-function compare() {
-  const views = $("views").value;
-  return ask(views ? `sweep?${new URLSearchParams({views})}` : "sweep", showSweep);
-}
-
-/** Fill a table. What a number is of stands in the table's head, and on small screens before it. */
-function rows(body, lines) {
-  const heads = [...body.closest("table").querySelectorAll("th")].map((head) => head.textContent);
-  body.replaceChildren(...lines.map((cells) => {
-    const row = document.createElement("tr");
-    cells.forEach((cell, index) => {
-      const field = row.appendChild(document.createElement("td"));
-      field.textContent = cell;
-      field.className = heads[index] === "label" ? "text" : "number";
-      field.dataset.of = heads[index];
-    });
-    return row;
-  }));
-}
-
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-// Rounded down, so that a lead which is not enough never reads as if it were.
-const points = (lead) => `${Math.floor(1000 * lead + 1e-6) / 10} points`;
-
-const WHY_SPARSER = {
-  requests: "too many requests were under way",
-  tokens: "too many tokens were under way",
-  wait: "too much was waiting",
-  budget: "more would not have kept the budget",
-};
-
-/** How the sparsity of an answer came about: a list of sentences. */
-function story({sparsity, coverage, budget, cascade, cache, unknown}) {
-  const said = [];
-  if (cascade) said.push(...storyOfCascade(sparsity, cascade));
-  else if (coverage) said.push(storyOfClip(sparsity, coverage));
-  else said.push(storyOfNumber(sparsity, budget));
-  if (budget) {
-    const times = `${budget.spent_ms.toFixed(0)} ms were spent, ` +
-      `${budget.predicted_ms.toFixed(0)} ms predicted`;
-    if (!budget.fits) said.push("Even the sparsest look allowed was predicted to be late.");
-    said.push(`The budget of ${budget.asked_ms} ms was ${budget.met ? "met" : "missed"}: ${times}.`);
-  }
-  if (cache === "hit") said.push("All of it was known from the same clip before.");
-  if (cache === "partial") {
-    said.push("The clip was known; only the extractor had to look at it again.");
-  }
-  if (sparsity.note) said.push(sparsity.note);
-  if (unknown) said.push("No label scores high enough to be an answer: it is unknown.");
-  return said;
-}
-
-function storyOfNumber({asked, used, degraded, reason}, budget) {
-  if (degraded) return `${asked ?? "The default"} was asked for; ${used} was used, because ` +
-    `${WHY_SPARSER[reason]}.`;
-  if (asked === null && budget) return `No sparsity was asked for; the budget decided for ${used}.`;
-  if (asked === null) return `No sparsity was asked for; the default of ${used} was used.`;
-  if (asked === used) return `${used} was asked for and used.`;
-  return `${asked} was asked for; ${used} was used, the nearest level that is not sparser.`;
-}
-
-function storyOfClip({used, degraded, reason}, {asked, reached}) {
-  const held = `hold ${percent(reached)} of what the selector found`;
-  if (degraded) return `The clip asked for more, but ${used} was used, because ` +
-    `${WHY_SPARSER[reason]}; the tokens kept ${held}, and ${percent(asked)} were asked for.`;
-  if (reached < asked) return `${used} was used, the densest that may be chosen; the tokens kept ` +
-    `${held}, and ${percent(asked)} were asked for.`;
-  return `The clip decided for ${used}: the tokens kept ${held}, and ${percent(asked)} were ` +
-    "asked for.";
-}
-
-/** How clear an answer is: of labels that exclude each other, by how much the first one leads. */
-function clearness(margin) {
-  return model && model.answer.kind === "sigmoid" ?
-    `the label nearest to its threshold is ${points(margin)} clear of it` :
-    `the first label leads by ${points(margin)}`;
-}
-
-function storyOfCascade({asked, used, degraded, reason}, {margin, steps, stopped}) {
-  const last = steps[steps.length - 1];
-  const looks = steps.length === 1 ? `There was one look, at ${used}` :
-    `There were ${steps.length} looks, from ${steps[0].sparsity} to ${used}`;
-  const bound = asked === null ? "Looks may become as dense as the model was trained for." :
-    `Looks may become as dense as a sparsity of ${asked}.`;
-  if (stopped === "margin") {
-    return [bound, `${looks}: ${clearness(last.margin)}, and ` +
-      `${points(margin)} are enough.`];
-  }
-  let why = "this is the densest look allowed";
-  if (stopped === "budget") why = "a denser look would not have kept the budget";
-  else if (degraded) why = `denser looks were left out, because ${WHY_SPARSER[reason]}`;
-  return [bound, `${looks}: ${clearness(last.margin)}, ` +
-    `${points(margin)} would be enough, but ${why}.`];
-}
-
-function showSweep({points}) {
-  rows($("points"), points.map((point) => [point.used, point.tokens, point.labels[0].label,
-    percent(point.labels[0].score), point.agreement.overlap.toFixed(3),
-    (1000 * point.extract_seconds).toFixed(1), (point.macs / 1e9).toFixed(2)]));
-  $("sweep-answer").hidden = false;
-}
-
-function show(answer) {
-  bars($("labels"), answer.labels.map(({label, score, above_threshold: there}) =>
-    ({name: label, value: score, whole: 1, text: percent(score) + (there ? ", there" : "")})));
-  const {total, ...stages} = answer.timing;
-  bars($("stages"), Object.entries(stages).map(([name, seconds]) =>
-    ({name, value: seconds, text: `${(1000 * seconds).toFixed(1)} ms`})));
-  const {clip, tokens} = answer;
-  $("facts").textContent =
-    `${clip.width} x ${clip.height} ${clip.codec}, ${clip.frames} frames, ` +
-    `${clip.duration_seconds} s. Looked at ${tokens.kept} of ${tokens.total} tokens ` +
-    `(sparsity ${answer.sparsity.used}), ${(answer.macs / 1e9).toFixed(2)} billion ` +
-    `multiply-accumulates, ${(1000 * total).toFixed(0)} ms in all.`;
-  $("choice").textContent = story(answer).join(" ");
-  const looks = answer.cascade ? answer.cascade.steps : [];
-  $("looks").hidden = looks.length === 0;
-  rows($("steps"), looks.map(({sparsity, tokens, label, score, margin}) =>
-    [sparsity, tokens, label, percent(score), points(margin)]));
-  $("answer").hidden = false;
-}
-
-let touched = false;
-
-async function start() {
-  $("sparsity").addEventListener("input", () => { touched = true; });
-  for (const id of ["sparsity", "views", "file", "rule", "budget", "degrade"]) {
-    $(id).addEventListener("input", describe);
-  }
-  $("form").addEventListener("submit", classify);
-  $("sweep").addEventListener("click", compare);
-  $("key").addEventListener("change", look);
-  $("sparsity").value = 0.7;
-  describe();
-  await look();
-}
-
-/** Learn what is served; again when a key is given. */
+/** Learn what is served; again when a key is given. What kept it from that, or null. */
 async function look() {
   let known;
   try {
-    known = await answered("model");
+    known = await ask("model");
   } catch (error) {
-    $("problem").textContent = error.message;
-    return;
-  }
-  if (!known.response.ok) {
     // That a key is wanted is no problem before one was given.
-    if (!$("key").value.trim() && known.response.status === 401) $("problem").textContent = "";
-    return;
+    if (error.status === 401) askForKey();
+    if (error.status !== 401 || key()) problems.tell(error, look);
+    return error;
   }
-  $("problem").textContent = "";
+  problems.clear();
   const first = model === null;
-  model = known.answer;
+  model = known;
   if (first && !touched) $("sparsity").value = model.sparsity.default;
   $("model").textContent = `Serving ${model.bundle.name} ${model.bundle.version}: ` +
     `${model.labels.length} labels, ${model.geometry.tokens} tokens a view.`;
   $("about").textContent = about(model).join(" ");
-  // A whole picture is one view, and scores that nobody trained are no shares of anything.
-  for (const option of $("views").options) {
-    const crops = Number(option.value.split("x")[1] || 1);
-    option.disabled = !model.sampling.spatial_views.includes(crops);
-  }
-  for (const option of $("rule").options) {
-    option.disabled = option.value === "auto" && model.selector.kind !== "learned";
-  }
+  $("about-model").hidden = false;
+  choices.offer(model);
+  picking.offerRecordings(model, put);
   describe();
+  if (answers) present(level);
+  else drawChart();
+  return null;
 }
 
-const SELECTORS = {
-  learned: "a trained selector",
-  change: "what changes from frame to frame, without training",
-  group: "the same share from each group of frames, without training",
-  unique: "what differs most from all else, without training",
-  random: "chance",
-};
-const BASES = {
-  trained: "seen in training",
-  tuned: "seen in a short tuning",
-  untuned: "taken from published networks like it, which nobody trained for them",
-};
-const FRAMINGS = {
-  crop: "a square of the picture",
-  squash: "all of the picture, squeezed into a square",
-  pad: "all of the picture, between black bars",
-};
-
-/** What a visitor should know of the model: a list of sentences. */
-function about({selector, sampling, answer, sparsity, rivals, licence, source}) {
-  const frames = sampling.kind === "uniform" ? "frames from all of the clip" :
-    `windows of frames, ${sampling.stride} apart`;
-  const said = [
-    `Tokens are chosen by ${SELECTORS[selector.kind]}.`,
-    `A view shows ${frames}, and ${FRAMINGS[sampling.framing]}.`,
-    `It is meant for sparsities from ${sparsity.lowest} to ${sparsity.highest}, ` +
-      `${BASES[sparsity.basis]}.`,
-  ];
-  if (answer.kind === "sigmoid") said.push("Its labels do not exclude each other.");
-  for (const {name, macs, top1} of rivals) {
-    said.push(`For ${(macs / 1e9).toFixed(2)} billion multiply-accumulates, ${name} is right in ` +
-      `${percent(top1)}.`);
-  }
-  if (source) said.push(`Its weights come from ${source}.`);
-  if (licence) {
-    const use = {true: "commercial use allowed", false: "no commercial use"}[licence.commercial] ??
-      "commercial use unclear";
-    said.push(`Licence: ${licence.name}, ${use}.`);
-    if (licence.attribution) said.push(`${licence.attribution}.`.replace(/\.\.$/, "."));
-  }
-  return said;
+/** Before there is an answer, the slider says what the choice would be. */
+function drawChart() {
+  if (model) chart.draw(model, choices.levelFor(model, Number($("sparsity").value)));
 }
+
+function start() {
+  put = picking.listen(take);
+  // Below each other, its cells would push all else away.
+  $("sweep-part").open = !matchMedia("(max-width: 34rem)").matches;
+  $("sparsity").addEventListener("input", () => { touched = true; });
+  for (const name of ["sparsity", "views", "rule", "budget", "degrade"]) {
+    $(name).addEventListener("input", changed);
+  }
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    classify();
+  });
+  $("stop").addEventListener("click", () => {
+    stop();
+    say("Stopped.");
+    $("go").focus();
+  });
+  $("dim").addEventListener("change", () => { overlay.dims = $("dim").checked; player.redraw(); });
+  $("framing").addEventListener("change", () => {
+    overlay.frames = $("framing").checked;
+    player.redraw();
+  });
+  $("raw-part").addEventListener("toggle", () => { if (answers) present(level); });
+  $("key").addEventListener("change", look);
+  $("sparsity").value = 0.7;
+  describe();
+  look();
+}
+
 start();

@@ -151,6 +151,9 @@ def test_browsers_are_kept_in_bounds(app: FastAPI) -> None:
     page = ask(app, "GET", "/")
     assert "script-src 'self'; style-src 'self';" in page.headers["content-security-policy"]
     assert "unsafe" not in page.headers["content-security-policy"]
+    # The clip that somebody has chosen is played from memory, and nothing else from there.
+    assert page.headers["content-security-policy"].count("blob:") == 1
+    assert page.headers["content-security-policy"].endswith("; media-src blob:")
     assert not re.search(r"<style|<script>| style=| on[a-z]+=", page.text), "nothing inline"
     for asset, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
         found = ask(app, "GET", f"/assets/{asset}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from brightness_bundle import write_brightness_bundle
 from browser import CHROMIUM, Browser
+from service_clips import pattern
 from service_server import Server
 
 from service.http.keys import make_key
@@ -30,7 +31,8 @@ _BOXES = """
     const name = `${element.tagName} ${element.id} ${element.className} ` +
       element.textContent.slice(0, 40);
     const add = ({left, top, right, bottom}) => found.push({name, left, top, right, bottom});
-    if (element.matches("input, select, button, .track")) {
+    if (element.closest("svg, .screen, #strip, #drop, .unseen")) continue;
+    if (element.matches("input, select, button, .track, canvas, progress, #raw")) {
       add(element.getBoundingClientRect());
       continue;
     }
@@ -48,8 +50,9 @@ _BOXES = """
 # Every element that can be scrolled sideways, or that has something beyond its right end.
 _WIDE = """
 [document.documentElement, ...document.querySelectorAll("body *")].filter((element) =>
-  element.checkVisibility() && !element.closest("thead") &&
-  !element.matches("input, select, option") && element.scrollWidth > element.clientWidth + 1 &&
+  element.checkVisibility() && !element.closest("thead, svg, .unseen, #strip, .screen") &&
+  !element.matches("input, select, option, pre") &&
+  element.scrollWidth > element.clientWidth + 1 &&
   getComputedStyle(element).display !== "inline").map((element) => element.outerHTML.slice(0, 100))
 """
 
@@ -73,6 +76,7 @@ _COLOURS = """
   const found = [];
   for (const element of document.querySelectorAll("body *")) {
     if (!element.checkVisibility() || element.matches("script, option")) continue;
+    if (element.closest("svg, .unseen")) continue;
     const style = getComputedStyle(element);
     const name = `${element.tagName} ${element.id}`;
     const texts = [...element.childNodes].some((node) =>
@@ -130,17 +134,26 @@ def browser() -> Iterator[Browser]:
 class Visitor:
     """Somebody who brings the page into a state."""
 
-    def __init__(self, page: Browser, plain: Server, keyed: tuple[Server, str], clip: Path) -> None:
-        self.page, self._plain, self._keyed, self._clip = page, plain, keyed, clip
+    def __init__(
+        self,
+        page: Browser,
+        plain: Server,
+        keyed: tuple[Server, str],
+        clip: Path,
+        unplayable: Path,
+    ) -> None:
+        self.page, self._plain, self._keyed = page, plain, keyed
+        self._clip, self._unplayable = clip, unplayable
 
     def arrives(self) -> None:
         self.page.open(self._plain.url)
         self.page.wait("document.getElementById('model').textContent !== ''")
 
     def chooses(self) -> None:
+        """The answer follows by itself, and so do the other sparsities."""
         self.arrives()
         self.page.choose_file("#file", self._clip)
-        self.set("file")
+        self.page.wait("!document.getElementById('sweep-answer').hidden")
 
     def lets_the_clip_choose(self) -> None:
         self.chooses()
@@ -148,15 +161,17 @@ class Visitor:
 
     def allows_everything(self) -> None:
         self.chooses()
+        self.page.run("document.getElementById('more').open = true")
         self.set("rule", "cascade")
         self.set("budget", "3600000")
         self.set("views", "4x3")
         self.page.run("document.getElementById('degrade').click()")
 
-    def classifies(self) -> None:
+    def reads_the_raw_answer(self) -> None:
         self.chooses()
-        self.press("go")
-        self.page.wait("!document.getElementById('answer').hidden")
+        self.page.run("document.getElementById('raw-part').open = true")
+        self.page.run("document.getElementById('about-model').open = true")
+        self.page.wait("document.getElementById('raw').textContent !== ''")
 
     def cascades(self) -> None:
         self.allows_everything()
@@ -166,7 +181,12 @@ class Visitor:
 
     def compares(self) -> None:
         self.chooses()
-        self.press("sweep")
+        self.page.run("document.getElementById('sweep-part').open = true")
+
+    def cannot_play(self) -> None:
+        self.arrives()
+        self.page.choose_file("#file", self._unplayable)
+        self.page.wait("!document.getElementById('picture').hidden")
         self.page.wait("!document.getElementById('sweep-answer').hidden")
 
     def is_refused(self) -> None:
@@ -214,7 +234,8 @@ class Visitor:
 
 STATES: list[Callable[[Visitor], None]] = [
     Visitor.arrives, Visitor.chooses, Visitor.lets_the_clip_choose, Visitor.allows_everything,
-    Visitor.classifies, Visitor.cascades, Visitor.compares, Visitor.is_refused,
+    Visitor.reads_the_raw_answer, Visitor.cascades, Visitor.compares, Visitor.cannot_play,
+    Visitor.is_refused,
     Visitor.is_asked_for_a_key, Visitor.gives_a_wrong_key, Visitor.gives_the_key,
     Visitor.is_cut_off,
 ]  # fmt: skip
@@ -232,7 +253,8 @@ def visitor(
     clip.write_bytes(square.read_bytes())
     browser.resize(360, 800)
     browser.prefer("light")
-    yield Visitor(browser, long_labels, keyed, clip)
+    unplayable = pattern(tmp_path / "unplayable.ts", "-c:v", "mpeg2video")
+    yield Visitor(browser, long_labels, keyed, clip, unplayable)
     browser.resize(1280, 800)
 
 

@@ -144,7 +144,9 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
 def test_what_is_said_of_the_sparsity_is_true(
     page: Browser, parts: dict[str, Any], said: str
 ) -> None:
-    assert page.run(f"story({json.dumps(ANSWER | parts)}).join(' ')") == said
+    story = "import(new URL('assets/story.js', document.baseURI))"
+    told = f"{story}.then(({{story}}) => story({json.dumps(ANSWER | parts)}).join(' '))"
+    assert page.run(told) == said
 
 
 def test_a_person_is_told_why_an_answer_is_sparser(start_server: StartServer, square: Path) -> None:
@@ -172,10 +174,9 @@ def test_a_person_is_told_why_an_answer_is_sparser(start_server: StartServer, sq
         )
         page.open(server.url)
         page.wait("document.getElementById('model').textContent !== ''")
-        page.choose_file("#file", square)
         page.run("document.getElementById('sparsity').value = 0.5")
         page.run("document.getElementById('degrade').click()")
-        page.run("document.getElementById('go').click()")
+        page.choose_file("#file", square)
         page.wait("!document.getElementById('answer').hidden")
         assert page.run("document.getElementById('choice').textContent") == (
             "0.5 was asked for; 0.95 was used, because too many requests were under way."

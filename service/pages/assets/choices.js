@@ -1,0 +1,125 @@
+/** What a person has set, as the parameters of a request. */
+import {$, make} from "./elements.js";
+
+const RULES = {
+  fixed: "",
+  auto: "as many tokens as hold most of the selector's mass",
+  cascade: "starts sparse; the slider is the densest it may become",
+};
+
+// Labels beyond these are not shown at any sparsity of a sweep.
+const MOST_LABELS = 20;
+// A sweep takes no more.
+const MOST_POINTS = 16;
+
+/** Whether the slider alone decides, so that another sparsity needs no other request. */
+export function sliderDecides() {
+  return $("rule").value === "fixed" && !$("budget").value;
+}
+
+/** What an answer depends on besides the level that the slider chooses among those answered. */
+export function manner() {
+  const of = [$("rule").value, $("budget").value, $("views").value];
+  return [...of, sliderDecides() ? "" : $("sparsity").value].join(" ");
+}
+
+/** Parameters that `/classify` and `/sweep` have in common. */
+function common(model) {
+  const parameters = new URLSearchParams({explain: "true"});
+  if (model) {
+    const top = Math.min(MOST_LABELS, model.labels.length, model.limits.max_top_labels);
+    parameters.set("top", top);
+  }
+  if ($("views").value) parameters.set("views", $("views").value);
+  return parameters;
+}
+
+/** The query of `/classify`, as set. */
+export function query(model) {
+  const rule = $("rule").value;
+  const sparsity = rule === "auto" ? "auto" : $("sparsity").value;
+  const parameters = new URLSearchParams({sparsity});
+  if (rule === "cascade") parameters.set("cascade", "true");
+  if ($("budget").value) parameters.set("budget_ms", $("budget").value);
+  if ($("degrade").checked) {
+    const trained = model ? model.sparsity.highest : 0;
+    const asked = rule === "auto" ? trained : Number(sparsity);
+    parameters.set("max_sparsity", Math.max(asked, trained));
+  }
+  for (const [name, value] of common(model)) parameters.set(name, value);
+  return parameters.toString();
+}
+
+/** The query of a single further level. */
+export function queryOfLevel(model, level) {
+  return new URLSearchParams([["sparsity", level], ...common(model)]).toString();
+}
+
+/** The query of `/sweep` that answers the other levels; `shown` is among them. */
+export function queryOfLevels(model, shown) {
+  const levels = sweptLevels(model, shown).join(",");
+  return new URLSearchParams([["sparsities", levels], ...common(model)]).toString();
+}
+
+/**
+ * As many levels as a sweep takes. Those go first whose tokens differ least from their neighbours'.
+ */
+function sweptLevels(model, shown) {
+  const levels = model.sparsity.levels.map(({sparsity}) => sparsity);
+  if (!levels.includes(shown)) levels.push(shown);
+  levels.sort((one, other) => one - other);
+  while (levels.length > MOST_POINTS) {
+    let least = null;
+    for (let at = 1; at < levels.length - 1; at += 1) {
+      if (levels[at] === shown) continue;
+      const ratio = (1 - levels[at - 1]) / (1 - levels[at + 1]);
+      if (least === null || ratio < least.ratio) least = {at, ratio};
+    }
+    levels.splice(least.at, 1);
+  }
+  return levels;
+}
+
+/** The level that is used for a sparsity: the nearest one that is not sparser. */
+export function levelFor(model, asked) {
+  if (model.sparsity.exact) return asked;
+  return model.sparsity.levels.map((level) => level.sparsity)
+    .filter((level) => level <= asked + 1e-9).pop() ?? 0;
+}
+
+/** Tokens of a view that are kept at a level. */
+export function keptAt(model, level) {
+  return Math.max(1, Math.floor((1 - level) * model.geometry.tokens + 0.5));
+}
+
+/** Say beside each field what it means as it is set. */
+export function describe(model) {
+  const asked = Number($("sparsity").value);
+  const automatic = $("rule").value === "auto";
+  $("sparsity").disabled = automatic;
+  $("shown").textContent = automatic ? "auto" : asked.toFixed(2);
+  $("rule-text").textContent = RULES[$("rule").value];
+  if (automatic) {
+    $("tokens").textContent = "the clip decides";
+  } else if (model) {
+    const used = levelFor(model, asked);
+    $("tokens").textContent = `uses ${used}: looks at ${keptAt(model, used)} of ` +
+      `${model.geometry.tokens} tokens of a view`;
+  }
+  $("sparsity").setAttribute("aria-valuetext",
+    `${$("shown").textContent}, ${$("tokens").textContent}`);
+}
+
+/** Offer what the model can do, and nothing else. */
+export function offer(model) {
+  // A whole picture is one view, and scores that nobody trained are no shares of anything.
+  for (const option of $("views").options) {
+    const crops = Number(option.value.split("x")[1] || 1);
+    option.disabled = !model.sampling.spatial_views.includes(crops);
+  }
+  for (const option of $("rule").options) {
+    option.disabled = option.value === "auto" && model.selector.kind !== "learned";
+  }
+  $("levels").replaceChildren(...model.sparsity.levels.map(({sparsity}) =>
+    make("option", {value: sparsity})));
+}
