@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from model.config import ModelConfig
 from networks.config import NetworkConfig
+from training.muon import Muon
 
 _BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 # The blocks of Video Swin, whose names are torchvision's.
@@ -53,7 +54,7 @@ def build_optimizers(
     optimizers: list[Optimizer] = []
     if matrix_learning_rate is not None and any(muon for muon, _, _ in groups):
         optimizers.append(
-            torch.optim.Muon(
+            Muon(
                 _groups(groups, matrix_learning_rate, muon=True),
                 lr=matrix_learning_rate,
                 adjust_lr_fn="match_rms_adamw",
