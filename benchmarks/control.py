@@ -32,7 +32,7 @@ from service.sparsity.levels import Level, SparsityPolicy, cover, coverage_curve
 from training.datasets import Batch, DataSet, DataSetError
 from training.datasets.command_line import Source
 from training.datasets.views import evaluation_batches
-from training.evaluation.evaluate import fit_labels, some_clips
+from training.evaluation.clips import fit_labels, some_clips
 from training.evaluation.statistics import paired_lead, wilson_interval
 
 COVERAGES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

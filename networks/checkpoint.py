@@ -74,6 +74,16 @@ def holds_network(path: Path) -> bool:
         return False
 
 
+def read_network_config(path: Path) -> NetworkConfig:
+    """The configuration of a file of :func:`save_network`, without its weights.
+
+    Raises:
+        CheckpointError: as :func:`load_network`.
+    """
+    metadata, _ = _read(Path(path), lambda name: False)
+    return _described(Path(path), metadata)[0]
+
+
 def load_network(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
     """Read a file of :func:`save_network`: the network in ``eval`` mode, and the facts.
 
@@ -82,11 +92,7 @@ def load_network(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
             configuration beside them.
     """
     metadata, own = _read(Path(path), lambda name: not name.startswith(_SELECTOR_PREFIX))
-    try:
-        config = NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY]))
-        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
+    config, facts = _described(Path(path), metadata)
     try:
         return network_of(config, own), facts
     except CheckpointError as error:
@@ -121,6 +127,15 @@ def load_selector(path: Path) -> TrainedSelector | None:
         raise CheckpointError(f"{path}: {error}") from None
     selector.load_state_dict(own)
     return selector.eval()
+
+
+def _described(path: Path, metadata: dict[str, str]) -> tuple[NetworkConfig, dict[str, Any]]:
+    try:
+        config = NetworkConfig.from_json(json.loads(metadata[_CONFIG_KEY]))
+        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its configuration is not usable ({error})") from None
+    return config, facts
 
 
 def _read(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -44,17 +44,20 @@ class Asking(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Ask: [B, D], [B, L, D], [B, L, D] -> [B, D]; ``bias`` is that of :func:`key_bias`."""
-        mean = self.weights(query, keys, bias) @ values[:, None]  # [B, h, 1, D]
+        # Products of three axes: of four, with one of heads that keys have not, training would keep
+        # a copy of all tokens for each head.
+        mean = self.weights(query, keys, bias)[:, :, 0] @ values  # [B, h, D]
         matrices = self.value.weight.reshape(self.heads, -1, mean.shape[-1])  # [h, d, D]
-        valued: Tensor = (mean @ matrices.transpose(-1, -2)).flatten(1)
-        return valued + self.value.bias
+        valued = mean.transpose(0, 1) @ matrices.transpose(-1, -2)  # [h, B, d]
+        out: Tensor = valued.transpose(0, 1).flatten(1) + self.value.bias
+        return out
 
     def weights(self, query: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
         """How much of each token is taken: [B, h, 1, L]."""
-        asked: Tensor = self.query(query).reshape(query.shape[0], self.heads, 1, -1)  # [B, h, 1, d]
-        matrices = self.key.weight.reshape(self.heads, -1, keys.shape[-1])
-        looked = (asked * asked.shape[-1] ** -0.5) @ matrices  # [B, h, 1, D]
-        logits = looked @ keys[:, None].transpose(-1, -2)
+        asked: Tensor = self.query(query).reshape(query.shape[0], self.heads, -1)  # [B, h, d]
+        matrices = self.key.weight.reshape(self.heads, -1, keys.shape[-1])  # [h, d, D]
+        looked = (asked * asked.shape[-1] ** -0.5).transpose(0, 1) @ matrices  # [h, B, D]
+        logits = (looked.transpose(0, 1) @ keys.transpose(-1, -2))[:, :, None]
         weights: Tensor = (logits if bias is None else logits + bias).softmax(dim=-1)
         return weights
 

@@ -2,16 +2,19 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from bundle.sampling import Views
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, read_config
 from model.config import ModelConfig
 from model.dinov3 import WeightsError
+from networks.checkpoint import holds_network, read_network_config
+from networks.config import NetworkConfig
 from training.datasets import DataSetError
 from training.prediction import Forecast, Machine, tell, warn
 from training.processes import Processes, TrainingError, join_processes
@@ -42,8 +45,8 @@ def errors_for_people() -> Iterator[None]:
 
 def run_training(
     train: Callable[[Processes], list[str]],
-    predict: Callable[[int, int], Forecast] | None,
-    measured: Callable[[], ModelConfig] | None,
+    predict: Callable[[int, int], Forecast | Sequence[Forecast]] | None,
+    measured: Callable[[], ModelConfig | NetworkConfig] | None,
     *,
     device: str,
     machine: Machine | None,
@@ -53,7 +56,7 @@ def run_training(
     Args:
         train: with these processes; gives what process 0 says at the end.
         predict: given how many processes there are, and the bytes of the numbers that their matrix
-            products multiply; None where it is not counted.
+            products multiply, what each of its runs takes; None where it is not counted.
         measured: the network by which the device's throughput is measured; None as ``predict``.
         device: as for :func:`training.processes.choose_device`.
         machine: what to predict for; None to train.
@@ -62,19 +65,35 @@ def run_training(
         click.ClickException: what a person can do something about.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+    def predicted(count: int, low: int) -> Sequence[Forecast]:
+        assert predict is not None
+        found = predict(count, low)
+        return [found] if isinstance(found, Forecast) else found
+
     with errors_for_people():
         if machine is not None:
-            if predict is None or measured is None:
-                raise ValueError("--predict counts LookWhen's own networks, not published ones")
-            tell(predict(machine.gpus, machine.low), machine, device, measured())
+            assert measured is not None  # without a prediction there is no --predict
+            tell(predicted(machine.gpus, machine.low), machine, device, measured())
             return
         with join_processes(device) as processes:
             if predict is not None:
-                warn(functools.partial(predict, processes.world), processes)
+                warn(functools.partial(predicted, processes.world), processes)
             said = train(processes)
     if processes.first:
         for line in said:
             click.echo(line)
+
+
+def config_of(checkpoint: Path) -> ModelConfig | NetworkConfig:
+    """The configuration of LookWhen's checkpoint, or of a published network's.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if holds_network(checkpoint):
+        return read_network_config(checkpoint)
+    return read_config(checkpoint)
 
 
 def loop_options(*, workers: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

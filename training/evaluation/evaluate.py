@@ -20,12 +20,10 @@ reports on one plot.
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 
 from bundle.sampling import Views
@@ -37,7 +35,7 @@ from networks.lite import LiteSelector
 from startup.console import Command
 from training.baselines import DenseViT
 from training.command_line import parse_views
-from training.datasets import KINDS, DataSet, DataSetError, TopOne
+from training.datasets import KINDS, DataSet, DataSetError
 from training.datasets.catalogue import kind_of
 from training.datasets.command_line import Source, reading_options
 from training.datasets.entries import nearest
@@ -53,6 +51,7 @@ from training.evaluation import (
     summarise,
 )
 from training.evaluation.baselines import BASELINES
+from training.evaluation.clips import fit_labels, some_clips
 from training.evaluation.networks import NETWORK_SELECTED_BY, NetworkMethod
 from training.evaluation.plots import PlotError, draw
 from training.evaluation.points import results_of
@@ -74,43 +73,6 @@ _USAGE = (
 
 # How many excluded clips are named on the terminal; the report names all.
 _NAMED = 10
-
-
-def fit_labels(dataset: DataSet, labels: Sequence[str]) -> DataSet:
-    """Number the classes of a data set as a network does, which was trained on other clips.
-
-    A folder or list may lack some of the classes that were trained.
-
-    Raises:
-        DataSetError: a class that the network does not know, or several labels per clip, which
-            must be numbered alike.
-    """
-    if tuple(dataset.labels) == tuple(labels):
-        return dataset
-    unknown = [label for label in dataset.labels if label not in labels]
-    if unknown:
-        raise DataSetError(f"{dataset.name}: the network does not know the class {unknown[0]!r}")
-    if not isinstance(dataset.task, TopOne):
-        raise DataSetError(f"{dataset.name}: its classes are not numbered as the network's")
-    number = [labels.index(label) for label in dataset.labels]
-    entries = tuple(
-        replace(entry, labels=tuple(number[label] for label in entry.labels))
-        for entry in dataset.entries
-    )
-    return replace(
-        dataset, entries=entries, labels=tuple(labels), task=TopOne(len(labels)), mirror=None
-    )
-
-
-def some_clips(dataset: DataSet, clips: int) -> DataSet:
-    """Take a number of clips: the first of a store, whose clips are in random order; otherwise a
-    sample, the same whenever it is taken, because folders and lists are sorted by class."""
-    if clips >= len(dataset):
-        return dataset
-    if all(entry.stored is not None for entry in dataset.entries):
-        return dataset.subset(range(clips))
-    drawn = np.random.default_rng(0).permutation(len(dataset))[:clips]
-    return dataset.subset(np.sort(drawn).tolist())
 
 
 def load_method(

@@ -8,15 +8,21 @@ from typing import Any, TypeVar
 
 import click
 
-from model.checkpoint import read_config
-from networks.checkpoint import holds_network
+from networks.config import NetworkConfig
 from startup.console import Command
-from training.command_line import errors_for_people, loop_options, run_training
+from training.command_line import config_of, errors_for_people, loop_options, run_training
 from training.datasets import Augmentation
 from training.datasets.command_line import Source, mirror_options, source_arguments
+from training.finetune.objective import check_published
 from training.finetune.recipes import RECIPES, FineTuningRecipe
 from training.finetune.run import finetune
-from training.prediction import Forecast, Machine, predict_finetuning, predict_options
+from training.prediction import (
+    Forecast,
+    Machine,
+    predict_finetuning,
+    predict_network_finetuning,
+    predict_options,
+)
 from training.processes import Processes
 from training.running import Running
 
@@ -159,12 +165,16 @@ def main(
         )
     )
 
-    published = holds_network(checkpoint)
-
     def predict(processes: int, low: int) -> Forecast:
         train, _ = clips()
-        config = dataclasses.replace(read_config(checkpoint), labels=train.labels)
-        return predict_finetuning(chosen, config, len(train), processes=processes, low=low)
+        config = config_of(checkpoint)
+        on = {"processes": processes, "low": low}
+        if isinstance(config, NetworkConfig):
+            check_published(chosen, config)
+            config = dataclasses.replace(config, labels=train.labels)
+            return predict_network_finetuning(chosen, config, len(train), **on)
+        config = dataclasses.replace(config, labels=train.labels)
+        return predict_finetuning(chosen, config, len(train), **on)
 
     def go(processes: Processes) -> list[str]:
         train, held = clips()
@@ -190,8 +200,8 @@ def main(
 
     run_training(
         go,
-        None if published else predict,
-        lambda: read_config(checkpoint),
+        predict,
+        lambda: config_of(checkpoint),
         device=device,
         machine=machine,
     )

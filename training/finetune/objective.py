@@ -148,11 +148,7 @@ def network_with_head(
     """
     if len(labels) < 2:
         raise ValueError(f"there are {len(labels)} classes; it takes two to tell apart")
-    if recipe.train_selector or recipe.size is not None:
-        raise ValueError(
-            f"{parent.config.name} has a fixed size and no selector to train with it; "
-            "`lookwhen train tune` trains one"
-        )
+    check_published(recipe, parent.config)
     if recipe.keep_head and parent.config.labels != labels:
         raise ValueError("the checkpoint's head is of other labels than the data set's")
     config = dataclasses.replace(parent.config, labels=labels)
@@ -170,3 +166,16 @@ def network_with_head(
         weight_decay=recipe.weight_decay,
         scales=layer_scales(model, config, recipe.layer_decay),
     )
+
+
+def check_published(recipe: FineTuningRecipe, config: NetworkConfig) -> None:
+    """Refuse what a published network has not.
+
+    Raises:
+        ValueError: a selector to train, or another size.
+    """
+    if recipe.train_selector or recipe.size is not None:
+        raise ValueError(
+            f"{config.name} has a fixed size and no selector to train with it; "
+            "`lookwhen train tune` trains one"
+        )

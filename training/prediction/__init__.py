@@ -6,6 +6,11 @@ machine or said by the user.
 """
 
 from training.prediction.memory import Memory
+from training.prediction.networks import (
+    predict_network_finetuning,
+    predict_probe,
+    predict_tuning,
+)
 from training.prediction.recipes import (
     Forecast,
     predict_finetuning,
@@ -22,8 +27,11 @@ __all__ = [
     "Memory",
     "predict_finetuning",
     "predict_image_teacher",
+    "predict_network_finetuning",
     "predict_options",
     "predict_pretraining",
+    "predict_probe",
+    "predict_tuning",
     "predict_video_teacher",
     "teacher_shape",
     "tell",

@@ -5,8 +5,7 @@ are multiplied: 2 bytes for bfloat16, 4 for float32. What runs from block to blo
 """
 
 from dataclasses import dataclass, fields
-
-from model.config import ModelConfig
+from typing import Protocol
 
 FLOAT = 4
 # What CUDA's context, kernels and workspaces take, and the share of the rest that its allocator
@@ -54,6 +53,21 @@ class Memory:
         return self.parts + self.reserve
 
 
+class Layers(Protocol):
+    """Blocks as far as their memory goes: LookWhen's configuration is one."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def mlp_ratio(self) -> float: ...
+    @property
+    def rope(self) -> bool: ...
+    @property
+    def layer_scale(self) -> float | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Blocks of one shape on rows of one length.
@@ -65,7 +79,7 @@ class Stack:
         rotated: whether each row has places of its own, whose rotation is kept.
     """
 
-    layers: ModelConfig
+    layers: Layers
     depth: int
     rows: int
     length: int
@@ -75,22 +89,26 @@ class Stack:
     def tokens(self) -> int:
         return self.rows * self.length
 
+    @property
+    def head_width(self) -> int:
+        return self.layers.width // self.layers.heads
+
 
 def block_kept(stack: Stack, low: int) -> float:
     """What autograd keeps of one block. The fused attention kernel's, not the plain one's."""
     layers = stack.layers
     D, tokens = layers.width, stack.tokens
     # In float32 and under both: the inputs of the two norms, with mean and deviation.
-    kept = tokens * (2 * FLOAT * D + 4 * FLOAT)
+    kept: float = tokens * (2 * FLOAT * D + 4 * FLOAT)
     # Inputs of qkv, proj and fc1, what qkv makes, what the activation takes and gives.
-    wide = 1 + 3 + 1 + 1 + 2 * layers.mlp_ratio
+    wide: float = 1 + 3 + 1 + 1 + 2 * layers.mlp_ratio
     if layers.rope:
         wide += 2  # queries and keys once more, rotated
     if layers.layer_scale is not None:
         wide += 2
     kept += tokens * wide * low * D + tokens * layers.heads * FLOAT
     if stack.rotated and layers.rope and low != FLOAT:
-        kept += tokens * 2 * layers.head_width * low  # cosine and sine in the lower precision
+        kept += tokens * 2 * stack.head_width * low  # cosine and sine in the lower precision
     return kept
 
 
@@ -98,7 +116,7 @@ def stack_kept(stack: Stack, low: int, recompute: bool) -> float:
     """What autograd keeps of all blocks, and of the final norm."""
     layers, tokens = stack.layers, stack.tokens
     norm = tokens * (2 * FLOAT * layers.width + 2 * FLOAT)  # its input, and what it gives
-    once = 2 * tokens * layers.head_width * FLOAT if stack.rotated and layers.rope else 0
+    once = 2 * tokens * stack.head_width * FLOAT if stack.rotated and layers.rope else 0
     each = tokens * FLOAT * layers.width if recompute else block_kept(stack, low)
     return norm + once + stack.depth * each
 

@@ -39,6 +39,9 @@ from training.teachers.video import VideoRecipe
 # A backward pass multiplies twice as much as the forward pass.
 TRAINED = 3
 
+RECOMPUTE = "--recompute keeps less for the backward pass"
+PARTS = "--accumulate takes a step in parts"
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -51,6 +54,8 @@ class Forecast:
         steps: of the run, each on ``batch`` rows.
         macs: multiply-accumulates of a row in training, teachers and backward pass included.
         uncounted: what is not in it, in words.
+        title: what is trained, where a command has several runs.
+        advice: what to do where it does not fit.
     """
 
     memory: Memory
@@ -60,6 +65,8 @@ class Forecast:
     batch: int
     macs: float
     uncounted: tuple[str, ...] = ()
+    title: str = ""
+    advice: str = f"{RECOMPUTE}, {PARTS}"
 
     def seconds(self, throughput: float) -> float:
         """How long it takes on devices of ``throughput`` multiply-accumulates a second each."""

@@ -1,8 +1,9 @@
 """A prediction for people: a table, or a warning where a run does not fit its device."""
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,11 +11,15 @@ import click
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.macs import cost
+from networks.building import build_network
+from networks.config import NetworkConfig
+from networks.macs import cost as network_cost
 from training.prediction.memory import Memory
 from training.prediction.recipes import Forecast
 from training.processes import Processes, choose_device, precision
@@ -108,8 +113,13 @@ def fits(memory: Memory, gigabytes: float) -> bool:
     return memory.total <= gigabytes * 1e9
 
 
-def tell(prediction: Forecast, machine: Machine, device: str, config: ModelConfig) -> None:
-    """Print a prediction, and end the command with an error where the run does not fit.
+def tell(
+    predictions: Sequence[Forecast],
+    machine: Machine,
+    device: str,
+    config: ModelConfig | NetworkConfig,
+) -> None:
+    """Print what a command's runs take, and end it with an error where one does not fit.
 
     Args:
         device: as for :func:`training.processes.choose_device`; measured if the machine's
@@ -122,8 +132,19 @@ def tell(prediction: Forecast, machine: Machine, device: str, config: ModelConfi
         chosen = choose_device(device)
         throughput = measure_throughput(config, chosen)
         measured = f"measured on {chosen} here, {config.name}"
+    for prediction in predictions:
+        _tell(prediction, machine, throughput, measured)
+    for prediction in predictions:
+        if not fits(prediction.memory, machine.gigabytes):
+            advice = f"; {prediction.advice}" if prediction.advice else ""
+            raise click.ClickException(f"does not fit{advice}")
+
+
+def _tell(prediction: Forecast, machine: Machine, throughput: float, measured: str) -> None:
     memory = prediction.memory
-    table = Table(title=f"{prediction.rows} rows at once on each of {prediction.processes} devices")
+    of = f"{prediction.title}: " if prediction.title else ""
+    devices = f"on each of {prediction.processes} devices"
+    table = Table(title=f"{of}{prediction.rows} rows at once {devices}")
     table.add_column("memory of a device")
     table.add_column("GB", justify="right")
     for field in (*(field.name for field in fields(Memory)), "reserve"):
@@ -140,14 +161,9 @@ def tell(prediction: Forecast, machine: Machine, device: str, config: ModelConfi
         f"{prediction.macs / 1e12:.2f} TMAC a row: {_duration(seconds)} at "
         f"{throughput / 1e12:.3g} TMAC/s a device ({measured}), decoding not counted"
     )
-    if not room:
-        raise click.ClickException(f"does not fit; {_ADVICE}")
 
 
-_ADVICE = "--recompute keeps less for the backward pass, --accumulate takes a step in parts"
-
-
-def warn(predict: Callable[[int], Forecast], processes: Processes) -> None:
+def warn(predict: Callable[[int], Sequence[Forecast]], processes: Processes) -> None:
     """Say on stderr that a run probably does not fit the GPU that it is about to start on.
 
     Args:
@@ -156,37 +172,77 @@ def warn(predict: Callable[[int], Forecast], processes: Processes) -> None:
     device = processes.device
     if device.type != "cuda" or not processes.first:
         return
-    prediction = predict(2 if torch.cuda.is_bf16_supported(including_emulation=False) else 4)
     has = torch.cuda.get_device_properties(device).total_memory
+    low = 2 if torch.cuda.is_bf16_supported(including_emulation=False) else 4
+    prediction = max(predict(low), key=lambda one: one.memory.total)
     if not fits(prediction.memory, has / 1e9):
         click.echo(
             f"This run will probably not fit {device}: it takes about "
-            f"{prediction.memory.total / 1e9:.0f} GB, and there are {has / 1e9:.0f}. {_ADVICE}.",
+            f"{prediction.memory.total / 1e9:.0f} GB, and there are {has / 1e9:.0f}. "
+            f"{prediction.advice}.",
             err=True,
         )
 
 
-def measure_throughput(config: ModelConfig, device: torch.device, rows: int = 1) -> float:
+def measure_throughput(
+    config: ModelConfig | NetworkConfig, device: torch.device, rows: int = 1
+) -> float:
     """Multiply-accumulates a second of a real training step, forward and backward.
 
-    Three steps of a network of this configuration on noise, after one to warm up; the fastest.
+    Three steps of a network of this configuration on noise, after one to warm up; the fastest. Of a
+    published network, which may be large and takes all tokens, two blocks on a quarter of them.
     """
+    if isinstance(config, NetworkConfig):
+        step, macs = _network_step(config, device, rows)
+    else:
+        step, macs = _lookwhen_step(config, device, rows)
+    fastest = float("inf")
+    for _ in range(4):
+        begun = time.perf_counter()
+        with precision(device):
+            loss = step()
+        torch.autograd.backward(loss)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        fastest = min(fastest, time.perf_counter() - begun)
+    return 3 * rows * macs / fastest
+
+
+def _lookwhen_step(
+    config: ModelConfig, device: torch.device, rows: int
+) -> tuple[Callable[[], Tensor], int]:
+    """A step's loss, and the multiply-accumulates of a row."""
     kept = tokens_to_keep(config.lowest_sparsity, config.tokens)
     model = LookWhen(config).to(device)
     T, S = config.frames, config.size
     frames = torch.randint(0, 256, (rows, T, S, S, 3), dtype=torch.uint8, device=device)
     small = frames[:, ::2, ::2, ::2].contiguous()
-    fastest = float("inf")
-    for _ in range(4):
-        begun = time.perf_counter()
-        with precision(device):
-            predicted = model(frames, small, kept)
-            loss = predicted.logits.float().square().mean() + predicted.scores.float().mean()
-        torch.autograd.backward(loss)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        fastest = min(fastest, time.perf_counter() - begun)
-    return 3 * rows * cost(config).at(kept) / fastest
+
+    def step() -> Tensor:
+        predicted = model(frames, small, kept)
+        loss: Tensor = predicted.logits.float().square().mean() + predicted.scores.float().mean()
+        return loss
+
+    return step, cost(config).at(kept)
+
+
+def _network_step(
+    config: NetworkConfig, device: torch.device, rows: int
+) -> tuple[Callable[[], Tensor], int]:
+    """The same of a published network."""
+    config = dataclasses.replace(config, depth=2, pooler_depth=min(1, config.pooler_depth))
+    kept = tokens_to_keep(0.75, config.tokens)
+    network = build_network(config).to(device)
+    patches = torch.randint(
+        0, 256, (rows, kept, config.patch_values), dtype=torch.uint8, device=device
+    )
+    positions = torch.arange(kept, device=device).expand(rows, -1)
+
+    def step() -> Tensor:
+        loss: Tensor = network(patches, positions).logits.float().square().mean()
+        return loss
+
+    return step, network_cost(config).at(kept)
 
 
 def _duration(seconds: float) -> str:

@@ -22,10 +22,11 @@ from bundle.sampling import Views
 from model.checkpoint import CheckpointError
 from model.writing import whole_file
 from startup.console import Command
-from training.command_line import parse_views
+from training.command_line import config_of, parse_views
 from training.datasets import DataSetError
 from training.datasets.command_line import Source, source_arguments
 from training.evaluation.networks import NETWORK_SELECTED_BY
+from training.prediction import Machine, predict_options, predict_probe, tell
 from training.probe.classifier import ProbeSettings
 from training.probe.run import ProbePoint, Tokens, probe, report
 from training.processes import choose_device
@@ -81,6 +82,7 @@ from training.provenance import current_commit, file_digest
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
               help="Processes that decode.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Such as cpu or cuda.")
+@predict_options
 def main(
     checkpoint: Path,
     out: Path,
@@ -96,6 +98,7 @@ def main(
     seed: int,
     workers: int,
     device: str,
+    machine: Machine | None,
 ) -> None:
     """Measure CHECKPOINT's features on a data set by linear classifiers.
 
@@ -108,6 +111,12 @@ def main(
         train, held = source.read_with_held_out(split=test_split, share=test, seed=seed)
         if held is None:
             raise click.UsageError("say what to measure on: --test or --test-split")
+        if machine is not None:
+            clips = len(train) + len(held)
+            config = config_of(checkpoint)
+            predicted = predict_probe(config, clips, sparsities, views=views.count, low=machine.low)
+            tell([predicted], machine, device, config)
+            return
         points, lost = probe(
             checkpoint,
             out,

@@ -23,6 +23,8 @@ from training.progress import Counter, uncounted
 
 # Clips of one file: what is computed again at most after a stop.
 SHARD = 256
+# Clips that the network is shown at once.
+AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def extract(
     by: str = "selector",
     device: torch.device,
     views: Views = Views(1, 1),  # noqa: B008, frozen
-    batch: int = 16,
+    batch: int = AT_ONCE,
     workers: int = 0,
     lost_share: float = LOST_SHARE,
     count: Counter = uncounted,

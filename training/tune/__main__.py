@@ -1,15 +1,18 @@
 """``lookwhen train tune``: the command line."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import click
 
+from networks.checkpoint import read_network_config
 from networks.selectors import SELECTORS
 from startup.console import Command
 from training.command_line import loop_options, run_training
 from training.datasets.command_line import Source
+from training.prediction import Forecast, Machine, predict_options, predict_tuning
 from training.processes import Processes
 from training.running import Running
 from training.teachers import TEACHERS
@@ -85,6 +88,7 @@ _DEFAULT, _SELECTOR = TuningRecipe(), SelectorRecipe()
     metavar="NAME WEIGHTS",
     help="Teacher of the selector, in place of the network itself.",
 )
+@predict_options
 @loop_options(workers=2)
 def main(
     checkpoint: Path,
@@ -97,6 +101,7 @@ def main(
     workers: int,
     running: Running,
     device: str,
+    machine: Machine | None,
     **turned: Any,
 ) -> None:  # fmt: skip
     """Tune CHECKPOINT, a published network, for part of its tokens, and train its selector.
@@ -105,18 +110,31 @@ def main(
     holds both; `lookwhen export` makes a bundle of it. Started again, the command goes on.
     """
 
-    def go(processes: Processes) -> list[str]:
+    clips = functools.cache(source.read)
+
+    def recipes() -> tuple[TuningRecipe, SelectorRecipe | None]:
         recipe = dataclasses.replace(TuningRecipe(), sparsities=sparsities, **turned)
-        selector = None
-        if selector_epochs:
-            common = {name: turned[name] for name in COMMON}
-            selector = dataclasses.replace(
-                SelectorRecipe(), epochs=selector_epochs, target=target, **common
-            )
+        if not selector_epochs:
+            return recipe, None
+        common = {name: turned[name] for name in COMMON}
+        return recipe, dataclasses.replace(
+            SelectorRecipe(), epochs=selector_epochs, target=target, **common
+        )
+
+    def predict(processes: int, low: int) -> list[Forecast]:
+        config = read_network_config(checkpoint)
+        runs = predict_tuning(*recipes(), config, len(clips()), processes=processes, low=low)
+        if image is not None and len(runs) > 1:
+            instead = (f"the teacher {' '.join(image)}, in place of the network's own features",)
+            runs[1] = dataclasses.replace(runs[1], uncounted=instead)
+        return runs
+
+    def go(processes: Processes) -> list[str]:
+        recipe, selector = recipes()
         written = tune(
             checkpoint,
             out,
-            source.read(),
+            clips(),
             recipe,
             selector,
             teacher=image,
@@ -128,7 +146,9 @@ def main(
         )
         return [f"wrote {written}"]
 
-    run_training(go, None, None, device=device, machine=None)
+    run_training(
+        go, predict, lambda: read_network_config(checkpoint), device=device, machine=machine
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from training.datasets import (
 )
 from training.datasets.identity import data_digest, labelled_identity
 from training.datasets.loading import StepShare
-from training.evaluation.evaluate import fit_labels
+from training.evaluation.clips import fit_labels
 from training.frame import Run, carry_out
 from training.optimizers import adamw_of, layer_scales
 from training.processes import Processes

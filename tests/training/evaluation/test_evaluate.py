@@ -22,7 +22,7 @@ from training.baselines import RLT, DenseViT
 from training.datasets import DataSet, Entry, MultiLabel, TooManyLost, VerbNoun, read_dataset
 from training.datasets.stores import moving_tokens
 from training.evaluation import BaselineMethod, LookWhenMethod, measure, parse_baseline, result_of
-from training.evaluation import evaluate as evaluation
+from training.evaluation.clips import fit_labels
 from training.evaluation.predictions import PredictionsError, read_predictions, write_predictions
 from training.evaluation.truth import MovingTokens
 from training.moving_things.labels import LABELS
@@ -277,7 +277,7 @@ def test_baselines_must_differ_and_share_their_backbone(backbone: DenseViT) -> N
 
 
 def test_unreadable_clips_are_left_out_counted_and_named(folder: Path, model: LookWhen) -> None:
-    dataset = evaluation.fit_labels(read_dataset("folders", folder), LABELS)
+    dataset = fit_labels(read_dataset("folders", folder), LABELS)
     with pytest.raises(TooManyLost, match=r"1 of 5 clips(.|\n)*torn\.mp4"):
         measure(LookWhenMethod(model, [0.9]), dataset)
     measured = measure(LookWhenMethod(model, [0.9]), dataset, lost_share=0.5, batch=2)

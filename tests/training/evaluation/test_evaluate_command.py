@@ -18,6 +18,7 @@ from model.macs import cost
 from training.datasets import DataSet, DataSetError, Entry, TopOne, VerbNoun, read_dataset
 from training.evaluation import evaluate as evaluation
 from training.evaluation.__main__ import main as together
+from training.evaluation.clips import fit_labels, some_clips
 from training.moving_things.labels import LABELS
 from training.provenance import file_digest
 
@@ -28,25 +29,25 @@ def test_classes_are_numbered_as_the_network_numbers_them(folder: Path) -> None:
     dataset = read_dataset("folders", folder)
     assert [entry.labels for entry in dataset.entries] == [(0,)] * 2 + [(1,)] * 3
     shuffled = ("unseen", *reversed(dataset.labels))
-    fitted = evaluation.fit_labels(dataset, shuffled)
+    fitted = fit_labels(dataset, shuffled)
     assert fitted.labels == shuffled
     for entry, own in zip(fitted.entries, dataset.entries, strict=True):
         assert shuffled[entry.labels[0]] == dataset.labels[own.labels[0]]
     with pytest.raises(DataSetError, match="does not know the class"):
-        evaluation.fit_labels(dataset, ("unseen", dataset.labels[0]))
+        fit_labels(dataset, ("unseen", dataset.labels[0]))
     pairs = DataSet("pairs", (Entry(folder, (0, 1)),), ("a", "b", "c"), VerbNoun(1, 2))
     with pytest.raises(DataSetError, match="not numbered as the network's"):
-        evaluation.fit_labels(pairs, ("b", "a", "c"))
+        fit_labels(pairs, ("b", "a", "c"))
 
 
 def test_a_sample_of_a_folder_has_more_than_its_first_class(store: DataSet) -> None:
     entries = tuple(Entry(Path(f"{i}.mp4"), (i // 50,)) for i in range(100))
-    drawn = evaluation.some_clips(DataSet("sorted", entries, ("a", "b"), TopOne(2)), 20)
+    drawn = some_clips(DataSet("sorted", entries, ("a", "b"), TopOne(2)), 20)
     assert len(drawn) == 20
     assert {entry.labels for entry in drawn.entries} == {(0,), (1,)}
-    assert drawn == evaluation.some_clips(DataSet("sorted", entries, ("a", "b"), TopOne(2)), 20)
-    assert evaluation.some_clips(store, 3).entries == store.entries[:3]
-    assert evaluation.some_clips(store, 99) is store
+    assert drawn == some_clips(DataSet("sorted", entries, ("a", "b"), TopOne(2)), 20)
+    assert some_clips(store, 3).entries == store.entries[:3]
+    assert some_clips(store, 99) is store
 
 
 def run(*arguments: object) -> Result:
