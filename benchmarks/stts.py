@@ -1,11 +1,12 @@
 """``python -m benchmarks.stts``: do STTS's selectors learn to keep what chance does not?
 
-A small Video Swin is trained on rendered clips twice for each seed, with selectors that learn and
-by chance, everything else alike; both answer the same held-out clips. The network whose selectors
-learnt answers them a second time with chance in their place.
+A small Video Swin is trained on the clips of :mod:`benchmarks.events` twice for each seed, with
+selectors that learn and by chance, everything else alike; both answer the same held-out clips. The
+network whose selectors learnt answers them a second time with chance in their place.
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command_line import out_option
-from benchmarks.events import EVENTS, labelled, right_answers
+from benchmarks.events import right_answers
 from benchmarks.record import describe_run, write_result
 from networks.stts import SelectingSwin, stts_cost
 from networks.video_swin import swin_cost
 from training.datasets import Batch, DataSet, DataSetError, read_dataset
 from training.datasets.identity import data_digest
 from training.evaluation import Method
+from training.evaluation.clips import some_clips
 from training.evaluation.methods import Answer, Setting
 from training.evaluation.statistics import paired_lead, wilson_interval
 from training.processes import Processes, TrainingError, join_processes
@@ -103,8 +105,6 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
 @click.argument("work", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--place", "places", multiple=True, help="Of a selector, such as T0_0.5; repeatable. "
               "Default: the recipe's.")  # fmt: skip
-@click.option("--label", "labels", multiple=True, default=EVENTS, show_default=True,
-              help="Of the clips that are taken; repeatable.")  # fmt: skip
 @click.option("--steps", default=SttsRecipe().steps, show_default=True, type=click.IntRange(1))
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--clips", type=click.IntRange(1), help="Held-out clips. Default: all.")
@@ -112,21 +112,20 @@ def compared(right: dict[tuple[str, str], list[NDArray[np.bool_]]]) -> list[dict
 @click.option("--device", default="cpu", show_default=True)
 @out_option("stts")
 def main(
-    train: Path, held_out: Path, work: Path, places: tuple[str, ...], labels: tuple[str, ...],
-    steps: int, seeds: int, clips: int | None, workers: int, device: str, out: Path,
+    train: Path, held_out: Path, work: Path, places: tuple[str, ...], steps: int,
+    seeds: int, clips: int | None, workers: int, device: str, out: Path,
 ) -> None:  # fmt: skip
-    """Train on the store TRAIN, answer the clips of HELD_OUT; runs lie in WORK.
+    """Train on TRAIN, answer the clips of HELD_OUT; runs lie in WORK.
 
-    At its defaults about 15 minutes of one core.
+    Both are folders of `python -m benchmarks.events`. At its defaults about 15 minutes of one core.
     """
     recipe = SttsRecipe(steps=steps)
     if places:
         recipe = dataclasses.replace(recipe, places=places)
     try:
         with join_processes(device) as processes:
-            learnt = labelled(read_dataset("moving-things", train), labels)
-            held = labelled(read_dataset("moving-things", held_out), labels)
-            held = held.subset(range(min(len(held), clips or len(held))))
+            learnt = read_dataset("folders", train)
+            held = some_clips(read_dataset("folders", held_out), clips or sys.maxsize)
             right: dict[tuple[str, str], list[NDArray[np.bool_]]] = {arm: [] for arm in ARMS}
             for seed in range(seeds):
                 seeded = dataclasses.replace(recipe, seed=seed)
@@ -138,7 +137,7 @@ def main(
                 "recipe": dataclasses.asdict(recipe),
                 "clips": {"train": len(learnt), "held_out": len(held)},
                 "data": {"train": data_digest(learnt), "held_out": data_digest(held)},
-                "labels": list(labels),
+                "labels": list(learnt.labels),
                 "macs": {
                     "selecting": stts_cost(network.config, network.places),
                     "dense": swin_cost(network.config),

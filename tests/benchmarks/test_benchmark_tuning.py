@@ -9,24 +9,24 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import tuning
+from benchmarks.events import EVENTS, plain_scene, write_events
 from networks.checkpoint import load_network, load_selector
 from networks.learned_selector import LearnedSelector
-from training.moving_things.store import write_store
 
 
 @pytest.mark.long
 def test_the_command_trains_and_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(tuning.Setup, size=32, width=24, depth=1, heads=2, batch=4)
     monkeypatch.setattr(tuning, "Setup", small)
-    write_store(tmp_path / "train", 18, 0, workers=0)
-    write_store(tmp_path / "held", 18, 1, workers=0)
+    write_events(tmp_path / "train", 10, 0)
+    write_events(tmp_path / "held", 5, 1)
     out = tmp_path / "out.json"
     given = [tmp_path / "train", tmp_path / "held", tmp_path / "work"]
     run = [*map(str, given), "--dense-steps", "2", "--tune-steps", "1", "--out", str(out)]
     done = CliRunner().invoke(tuning.main, run)
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
-    assert result["clips"] == {"train": 4, "held_out": 4}
+    assert result["clips"] == {"train": 10, "held_out": 5}
     ways: dict[str, list[float]] = {}
     for row in result["rows"]:
         ways.setdefault(row["way"], []).append(row["sparsity"])
@@ -42,6 +42,21 @@ def test_the_command_trains_and_compares(tmp_path: Path, monkeypatch: pytest.Mon
     )
     assert facts["sparsities"] == [0.0]
     assert dense.config == control.config
+
+
+def test_one_thing_acts_before_a_dark_picture(tmp_path: Path) -> None:
+    for label in EVENTS:
+        scene = plain_scene(label, np.random.default_rng(0))
+        assert scene.label == label
+        (thing,) = scene.things
+        assert thing.actor
+        assert not scene.camera.x.any()
+    first = write_events(tmp_path, 5, 0)
+    assert set(first.labels) == set(EVENTS)
+    made = {entry.name: Path(entry.name).stat().st_mtime_ns for entry in first.entries}
+    more = write_events(tmp_path, 10, 0)
+    assert len(more) == 10
+    assert all(Path(name).stat().st_mtime_ns == when for name, when in made.items())
 
 
 def test_gains_are_those_of_the_same_clips() -> None:
