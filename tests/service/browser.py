@@ -34,20 +34,24 @@ def _pipe() -> tuple[int, int]:
 
 
 class Browser:
-    """One page of a headless Chromium."""
+    """One page of a headless Chromium.
 
-    def __init__(self) -> None:
+    Args:
+        options: more of its command line, such as that of a camera without a camera.
+    """
+
+    def __init__(self, *options: str) -> None:
         assert CHROMIUM is not None
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         # Chromium reads commands from descriptor 3 and writes answers to 4; ours must be others.
         to_read, self._to = _pipe()
         self._from, to_write = _pipe()
         shell = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                   "--remote-debugging-pipe", "--no-first-run", "--disable-extensions",
-                   f"--user-data-dir={self._profile.name}", "about:blank"]  # fmt: skip
+        always = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                  "--remote-debugging-pipe", "--no-first-run", "--disable-extensions",
+                  f"--user-data-dir={self._profile.name}"]  # fmt: skip
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, CHROMIUM, *options],
+            ["bash", "-c", shell, CHROMIUM, *always, *options, "about:blank"],
             pass_fds=(to_read, to_write),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -123,6 +127,13 @@ class Browser:
         node = self._choosers.pop()
         self.call("DOM.setFileInputFiles", files=[str(path)], backendNodeId=node)
         self.call("Page.setInterceptFileChooserDialog", enabled=False)
+
+    def drop(self, *paths: Path) -> None:
+        """Drag files from elsewhere over the middle of the window, and let them go."""
+        dragged = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        x, y = (self.run(f"inner{side} / 2") for side in ("Width", "Height"))
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=dragged)
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key, as a person does; the browser does with it what it always does.

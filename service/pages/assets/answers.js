@@ -4,10 +4,10 @@ export class Answers {
   /**
    * @param {object} classification what `/classify` answered, with an explanation
    * @param {string} manner of :func:`manner`, as it was asked for
-   * @param {string} views as it was asked for; empty for the model's default
+   * @param {string[][]} part of :func:`part`, as it was asked for
    */
-  constructor(classification, manner, views) {
-    Object.assign(this, {manner, views});
+  constructor(classification, manner, part) {
+    Object.assign(this, {manner, part});
     this.clip = classification.clip;
     this.first = classification;
     this.sweep = null;

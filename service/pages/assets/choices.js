@@ -11,6 +11,8 @@ const RULES = {
 const MOST_LABELS = 20;
 // A sweep takes no more.
 const MOST_POINTS = 16;
+// The other sparsities follow unasked; denser ones than fit into this wait for the slider.
+const SWEEP_SECONDS = 10;
 
 /** Whether the slider alone decides, so that another sparsity needs no other request. */
 export function sliderDecides() {
@@ -19,8 +21,13 @@ export function sliderDecides() {
 
 /** What an answer depends on besides the level that the slider chooses among those answered. */
 export function manner() {
-  const of = [$("rule").value, $("budget").value, $("views").value];
+  const of = [$("rule").value, $("budget").value, ...part().flat()];
   return [...of, sliderDecides() ? "" : $("sparsity").value].join(" ");
+}
+
+/** What of the clip is looked at, as pairs of parameters. */
+export function part() {
+  return ["views", "start", "end"].map((name) => [name, $(name).value]).filter(([, set]) => set);
 }
 
 /** Parameters that `/classify` and `/sweep` have in common. */
@@ -30,7 +37,7 @@ function common(model) {
     const top = Math.min(MOST_LABELS, model.labels.length, model.limits.max_top_labels);
     parameters.set("top", top);
   }
-  if ($("views").value) parameters.set("views", $("views").value);
+  for (const [name, value] of part()) parameters.set(name, value);
   return parameters;
 }
 
@@ -55,19 +62,28 @@ export function queryOfLevel(model, level) {
   return new URLSearchParams([["sparsity", level], ...common(model)]).toString();
 }
 
-/** The query of `/sweep` that answers the other levels; `shown` is among them. */
-export function queryOfLevels(model, shown) {
-  const levels = sweptLevels(model, shown).join(",");
+/**
+ * The query of `/sweep` that answers the other levels.
+ *
+ * @param {object} model
+ * @param {object} known what was answered at the present `level`: `kept`, `timing`
+ */
+export function queryOfLevels(model, known) {
+  const levels = sweptLevels(model, known).join(",");
   return new URLSearchParams([["sparsities", levels], ...common(model)]).toString();
 }
 
 /**
- * As many levels as a sweep takes. Those go first whose tokens differ least from their neighbours'.
+ * As many levels as a sweep takes, with the present one. Those go first that would take too long,
+ * and then those whose tokens differ least from their neighbours'.
  */
-function sweptLevels(model, shown) {
+function sweptLevels(model, {level: shown, timing}) {
   const levels = model.sparsity.levels.map(({sparsity}) => sparsity);
   if (!levels.includes(shown)) levels.push(shown);
   levels.sort((one, other) => one - other);
+  const tokenSeconds = timing.extract / keptAt(model, shown);
+  const seconds = () => levels.reduce((sum, at) => sum + tokenSeconds * keptAt(model, at), 0);
+  while (levels[0] !== shown && seconds() > SWEEP_SECONDS) levels.shift();
   while (levels.length > MOST_POINTS) {
     let least = null;
     for (let at = 1; at < levels.length - 1; at += 1) {

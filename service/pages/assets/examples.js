@@ -12,9 +12,9 @@ const FRAMES_PER_SECOND = 25;
 
 // Where things are at a time u from 0 to 1, in units of the picture's height, from its centre.
 const EXAMPLES = {
-  "a thing moves left": {slug: "moves-left", things: (u) => [{x: 0.36 - 0.72 * u, y: 0.04}]},
-  "a thing falls": {slug: "falls", things: (u) => [{x: -0.08, y: -0.38 + 0.76 * u * u}]},
-  "two things meet": {slug: "two-meet", things: (u) => {
+  "moving left": {slug: "moving-left", things: (u) => [{x: 0.36 - 0.72 * u, y: 0.04}]},
+  falling: {slug: "falling", things: (u) => [{x: -0.08, y: -0.38 + 0.76 * u * u}]},
+  "two things meeting": {slug: "two-meeting", things: (u) => {
     const apart = 0.36 - 0.27 * Math.min(1, u / 0.85);
     return [{x: -apart, y: 0.1}, {x: apart, y: 0.1}];
   }},

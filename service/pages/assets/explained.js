@@ -19,14 +19,13 @@ export function forget() {
  *
  * @param {File} file the clip
  * @param {number} level
- * @param {string} views as in the query; empty for the model's default
+ * @param {string[][]} part what of the clip is looked at, as pairs of parameters
  * @throws {Problem} the service cannot make it; {Stopped} another was asked for
  */
-export async function show(file, level, views) {
+export async function show(file, level, part) {
   asking?.abort();
   asking = new AbortController();
-  const query = new URLSearchParams({sparsity: level, format: "png"});
-  if (views) query.set("views", views);
+  const query = new URLSearchParams([["sparsity", level], ["format", "png"], ...part]);
   if (!pictures.has(level)) {
     const {signal} = asking;
     const png = await ask(`explain?${query}`, {file, blob: true, signal});

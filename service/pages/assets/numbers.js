@@ -6,4 +6,5 @@ export const points = (lead) => `${Math.floor(1000 * lead + 1e-6) / 10} points`;
 
 export const milliseconds = (seconds) => `${(1000 * seconds).toFixed(1)} ms`;
 
-export const billions = (macs) => (macs / 1e9).toFixed(2);
+export const billions = (macs) => macs < 1e7 ? String(Number((macs / 1e9).toPrecision(2))) :
+  (macs / 1e9).toFixed(2);

@@ -40,6 +40,7 @@ export class Overlay {
     this._canvas = canvas;
     this._selection = null;
     this._clip = null;
+    this._drawn = "";
     this.dims = this.frames = true;
   }
 
@@ -47,10 +48,12 @@ export class Overlay {
   show(selection, clip) {
     this._selection = selection;
     this._clip = clip;
+    this._drawn = "";
   }
 
   clear() {
     this._selection = null;
+    this._drawn = "";
     this._canvas.getContext("2d").clearRect(0, 0, this._canvas.width, this._canvas.height);
   }
 
@@ -60,6 +63,11 @@ export class Overlay {
     const density = window.devicePixelRatio || 1;
     const width = Math.round(canvas.clientWidth * density);
     const height = Math.round(canvas.clientHeight * density);
+    const steps = this._selection?.at(seconds) ?? [];
+    const picture = [width, height, this.dims, this.frames,
+      ...steps.map((step) => step?.from_seconds)].join(" ");
+    if (picture === this._drawn) return;
+    this._drawn = picture;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, {width, height});
     const context = canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
@@ -67,18 +75,18 @@ export class Overlay {
     if (!this._selection || !width) return;
     context.scale(width / this._clip.width, height / this._clip.height);
     const pixel = this._clip.width / width * density;
-    if (this.dims) this._darken(context, seconds, pixel);
+    if (this.dims) this._darken(context, steps, pixel);
     if (this.frames) this._outline(context, pixel);
   }
 
-  _darken(context, seconds, pixel) {
+  _darken(context, steps, pixel) {
     const {width, height} = this._clip;
     context.fillStyle = `rgb(0 0 0 / ${OUTSIDE})`;
     context.fillRect(0, 0, width, height);
     for (const region of this._selection.regions) clear(context, region);
     context.fillStyle = `rgb(0 0 0 / ${DROPPED})`;
     for (const region of this._selection.regions) fillOnce(context, region);
-    const lit = this._selection.at(seconds).flatMap((step) => step?.tokens ?? []);
+    const lit = steps.flatMap((step) => step?.tokens ?? []);
     // The outlines of all, and then the tokens themselves, so that an outline is left around groups.
     context.fillStyle = "rgb(255 255 255 / .75)";
     for (const token of lit) {
@@ -86,6 +94,14 @@ export class Overlay {
         token.height + 2 * pixel);
     }
     for (const token of lit) clear(context, token);
+    if (steps.every((step) => step === null)) this._say(context, "not sampled", pixel);
+  }
+
+  _say(context, text, pixel) {
+    context.fillStyle = "#fff";
+    context.font = `${16 * pixel}px sans-serif`;
+    context.textAlign = "center";
+    context.fillText(text, this._clip.width / 2, this._clip.height / 2);
   }
 
   /** Dark and light, so that one of both is seen on any clip. */

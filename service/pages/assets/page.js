@@ -37,8 +37,9 @@ let put = null;
 const overlay = new Overlay($("overlay"));
 const strip = new Strip((seconds) => player.seek(seconds));
 const labels = new Labels();
-const player = new Player(drawFrame, () => standIn("This browser cannot play the clip; the " +
-  "service's picture of it comes with the answer."));
+const UNPLAYABLE = "This browser cannot play the clip.";
+const player = new Player(drawFrame, () =>
+  standIn(run ? `${UNPLAYABLE} The service's picture of it comes with the answer.` : UNPLAYABLE));
 
 /** Whether there is a player, or a picture in its place. */
 function showPlayer(there) {
@@ -106,14 +107,16 @@ async function classify() {
   const large = picking.tooLarge(file, model);
   if (large) return problems.tell(new Problem("The clip is too large", large));
   const mine = run = new AbortController();
-  const [from, asked] = [document.activeElement, choices.manner()];
+  const from = document.activeElement;
+  const asked = [choices.manner(), choices.part()];
   busy(true);
   try {
     const answer = await ask(`classify?${choices.query(model)}`, {file, signal: mine.signal,
       sending: work.begin(file, "looks at the clip")});
+    run = null;
     work.end();
     busy(false);
-    answers = new Answers(answer, asked, $("views").value);
+    answers = new Answers(answer, ...asked);
     showClip();
     present(answer.sparsity.used);
     // Where the clip decides, the slider shows what it decided for.
@@ -134,7 +137,7 @@ async function follow(file) {
   const mine = following = new AbortController();
   const shown = answers;
   try {
-    const sweep = await ask(`sweep?${choices.queryOfLevels(model, level)}`,
+    const sweep = await ask(`sweep?${choices.queryOfLevels(model, answers.at(level))}`,
       {file, signal: mine.signal});
     if (answers !== shown) return;
     following = null;
@@ -142,17 +145,20 @@ async function follow(file) {
     showSweep(sweep);
     present(level);
     say("The other sparsities are answered.", {afterMs: 1500});
+    if (!answers.at(level)) askLevel(level);
   } catch (error) {
     if (error instanceof Stopped || answers !== shown) return;
     following = null;
     // The answer stands; the slider asks for each level by itself.
     $("labels-text").textContent = `The other sparsities were not answered: ${error.detail}`;
+    if (!answers.at(level)) askLevel(level);
   }
 }
 
 /** Ask for one level that no answer is there for. */
 async function askLevel(wanted) {
   const file = picking.chosenFile();
+  run?.abort();
   const mine = run = new AbortController();
   const shown = answers;
   try {
@@ -170,6 +176,7 @@ async function askLevel(wanted) {
 
 function failed(error, mine, again) {
   if (error instanceof Stopped || mine.signal.aborted) return;
+  run = null;
   work.end();
   busy(false);
   if (!(error instanceof Problem)) {
@@ -177,6 +184,7 @@ function failed(error, mine, again) {
     throw error;
   }
   if (error.status === 401) askForKey();
+  if (!answers && !player.playable) $("screen-text").textContent = UNPLAYABLE;
   problems.tell(error, again);
 }
 
@@ -204,7 +212,8 @@ function present(now) {
   const kept = choices.keptAt(model, level);
   selection = new Selection(answers.selection, kept);
   overlay.show(selection, answers.clip);
-  strip.show(answers.selection.views, answers.shares(level, kept), answers.clip.duration_seconds);
+  strip.show(answers.selection.views, answers.shares(level, kept),
+    player.playable ? player.duration : answers.clip.duration_seconds);
   $("shown-parts").hidden = $("seen-figure").hidden = !player.playable;
   $("seen-text").textContent = seenText(kept);
   player.redraw();
@@ -251,7 +260,7 @@ async function showPicture() {
   if (player.playable || !answers || level === null) return;
   const file = picking.chosenFile();
   try {
-    await explained.show(file, level, $("views").value);
+    await explained.show(file, level, answers.part);
     $("screen-text").textContent = "The frames that were sampled; what is dark was not looked at.";
   } catch (error) {
     if (!(error instanceof Problem)) return;
@@ -276,7 +285,7 @@ function changed() {
 
 /** Whether another level is one of the same answer. */
 function switches() {
-  return choices.sliderDecides() && $("views").value === answers.views;
+  return choices.sliderDecides() && String(choices.part()) === String(answers.part);
 }
 
 function markStale() {
@@ -339,7 +348,7 @@ function start() {
   // Below each other, its cells would push all else away.
   $("sweep-part").open = !matchMedia("(max-width: 34rem)").matches;
   $("sparsity").addEventListener("input", () => { touched = true; });
-  for (const name of ["sparsity", "views", "rule", "budget", "degrade"]) {
+  for (const name of ["sparsity", "views", "rule", "budget", "degrade", "start", "end"]) {
     $(name).addEventListener("input", changed);
   }
   $("form").addEventListener("submit", (event) => {

@@ -5,7 +5,7 @@ const POSITION_STEPS = 0.01;
 
 export class Player {
   /**
-   * @param {(seconds: number) => void} onFrame told of every frame that is shown
+   * @param {(seconds: number) => void} onFrame told of the time as it passes
    * @param {() => void} onUnplayable told when the browser cannot play a clip
    */
   constructor(onFrame, onUnplayable) {
@@ -107,19 +107,13 @@ export class Player {
     $("position").step = POSITION_STEPS;
   }
 
-  /** Be told of each frame, where the browser can do so, or else of each time the page is drawn. */
+  /**
+   * By the clock, not by frames: of two steps within one frame's time, each is the nearest for a
+   * part of it.
+   */
   _follow() {
-    const video = this._video;
-    if (video.requestVideoFrameCallback) {
-      const next = (_, {mediaTime}) => {
-        this._shown(mediaTime);
-        video.requestVideoFrameCallback(next);
-      };
-      video.requestVideoFrameCallback(next);
-      return;
-    }
     const next = () => {
-      if (!video.paused) this._shown(video.currentTime);
+      if (!this._video.paused) this._shown(this._video.currentTime);
       requestAnimationFrame(next);
     };
     requestAnimationFrame(next);

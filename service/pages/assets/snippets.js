@@ -53,11 +53,11 @@ export function python({address, parameters, name, keyed}) {
 export function javascript({address, parameters, name, keyed}) {
   const query = parameters.map(([key, value]) => `  [${literal(key)}, ${literal(value)}],`);
   const lines = [
-    'import {openAsBlob} from "node:fs";',
+    'import {readFile} from "node:fs/promises";',
     "",
     "const form = new FormData();",
     "// In a page, append the file of an <input type=\"file\"> instead.",
-    `form.append("file", await openAsBlob(${literal(name)}), "clip");`,
+    `form.append("file", new Blob([await readFile(${literal(name)})]), "clip");`,
     "const query = new URLSearchParams([",
     ...query,
     "]);",

@@ -85,16 +85,25 @@ function rowsOf(views, shares) {
 /** How little of the time holds half of what was looked at. */
 function inWords(rows, duration) {
   const steps = rows.flat().map(({from_seconds: from, until_seconds: until, share}) =>
-    ({from, seconds: Math.max(until - from, 1e-9), share: share / rows.length}));
-  const fullest = steps.toSorted((one, other) =>
-    other.share / other.seconds - one.share / one.seconds);
-  let [held, seconds] = [0, 0];
+    ({from, until, dense: share / Math.max(until - from, 1e-9), share: share / rows.length}));
+  const fullest = steps.toSorted((one, other) => other.dense - one.dense);
+  let held = 0;
+  const taken = [];
   for (const step of fullest) {
     if (held >= 0.5 - 1e-6) break;
     held += step.share;
-    seconds += step.seconds;
+    taken.push(step);
   }
-  const top = fullest[0];
-  return `${percent(held)} of what was looked at lies in ${(seconds / rows.length).toFixed(2)} of ` +
-    `${duration.toFixed(2)} s; most at ${top.from.toFixed(2)} s.`;
+  return `${percent(held)} of what was looked at lies in ${together(taken).toFixed(2)} of ` +
+    `${duration.toFixed(2)} s; most at ${fullest[0].from.toFixed(2)} s.`;
+}
+
+/** Seconds that steps cover; those of several views may overlap. */
+function together(steps) {
+  let [seconds, reached] = [0, 0];
+  for (const {from, until} of steps.toSorted((one, other) => one.from - other.from)) {
+    seconds += Math.max(0, until - Math.max(from, reached));
+    reached = Math.max(reached, until);
+  }
+  return seconds;
 }

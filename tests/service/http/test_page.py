@@ -134,7 +134,7 @@ def test_everything_is_asked_for_by_relative_addresses() -> None:
     for address in [*links, *asked]:
         assert address.startswith("data:") or re.match(r"[a-z]", address), address
         assert "://" not in address.removeprefix("data:image/svg+xml,<svg xmlns='http://"), address
-    for name in set(imported) - {"node:fs"}:
+    for name in set(imported) - {"node:fs/promises"}:
         assert (PAGES / "assets" / name).is_file(), name
         assert name.startswith("./"), name
     # Namespaces of SVG alone; nothing else is named by a whole address.
@@ -285,7 +285,7 @@ def test_by_keyboard_alone(server: Server, square: Path) -> None:
         tab("dim")
         tab("framing")
         page.press("Space")
-        skip("How the sparsity is chosen, budget, views")
+        skip("How the sparsity is chosen, budget, views, part of the clip")
         page.press("Enter")
         tab("rule")
         page.press("ArrowDown")
@@ -296,6 +296,8 @@ def test_by_keyboard_alone(server: Server, square: Path) -> None:
             page.press(digit)
         tab("views")
         page.press("ArrowDown")
+        tab("start")
+        tab("end")
         tab("degrade")
         page.press("Space")
         for part in ("sparsity=0.98", "cascade=true", "budget_ms=60000", "views=1x1",
@@ -307,8 +309,8 @@ def test_by_keyboard_alone(server: Server, square: Path) -> None:
         assert text(page, "choice").startswith("Looks may become as dense as a sparsity of 0.98.")
         for name in ("play", "position", "sparsity", "dim", "framing"):
             tab(name)
-        skip("How the sparsity is chosen, budget, views")
-        for name in ("rule", "budget", "views", "degrade", "go"):
+        skip("How the sparsity is chosen, budget, views, part of the clip")
+        for name in ("rule", "budget", "views", "start", "end", "degrade", "go"):
             tab(name)
         skip("What was answered at each")
         page.press("Tab")
