@@ -1,4 +1,5 @@
-"""From the bundle of a published network back to the file that it can be tuned from."""
+"""Every family of published networks as ONNX graphs that answer what it answers, and back from its
+bundle to the file that it can be tuned from."""
 
 import dataclasses
 from pathlib import Path
@@ -18,6 +19,7 @@ from export.network_bundle import (
     network_provenance,
     write_network_bundle,
 )
+from export.parity import TOLERANCE
 from export.unpack import UnpackError, main, unpack_network
 from networks.building import build_network
 from networks.checkpoint import load_network, load_selector
@@ -36,7 +38,11 @@ def small(name: str) -> VideoNetwork:
 def write(
     network: VideoNetwork, out: Path, selector: str | LearnedSelector, sparsity: SparsityRange
 ) -> Path:
+    """Export and write; what was exported answered as the network does."""
     with export_network(network, selector, seed=5) as graphs:
+        compared = " ".join(made.what for made in graphs.checks)
+        assert all(part in compared for part in ("logits", "video", "padded", "batch 3"))
+        assert max(made.difference for made in graphs.checks) < TOLERANCE
         write_network_bundle(
             out, network, selector if isinstance(selector, str) else "learned", graphs,
             name="mine", version="2", sparsity=sparsity, licence=LICENCE,
@@ -54,7 +60,9 @@ def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_weight_of_every_family_comes_back(name: str, tmp_path: Path) -> None:
+def test_graphs_of_every_family_answer_and_every_weight_comes_back(
+    name: str, tmp_path: Path
+) -> None:
     network = small(name)
     bundle = write(network, tmp_path / "bundle", "random", UNTUNED)
     result = CliRunner().invoke(main, [str(tmp_path / "after.safetensors"), str(bundle)])
