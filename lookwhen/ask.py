@@ -29,7 +29,7 @@ from startup.console import json_name
 from training.progress import counted, uncounted
 
 Answer = dict[str, Any]
-Asked = Literal["classify", "sweep"]
+Asked = Literal["classify", "sweep", "embed"]
 _Ask = Callable[[Path], Awaitable[Answer]]
 _Said = TypeVar("_Said")
 
@@ -72,10 +72,8 @@ async def _classify_all(
     as_json: bool,
 ) -> int:
     failed = False
-    local = settings or Settings()
-    connect = _remote(url, key, asked, query) if url else _local(local, asked, query)
     show = _show_sweep if asked == "sweep" else _show
-    async with connect as ask:
+    async with connect(asked, query, url, key, settings) as ask:
         # A bar on standard error, for several files and a person only.
         shown = len(files) > 1 and sys.stderr.isatty()
         with (counted if shown else uncounted)("classifying", len(files)) as advance:
@@ -91,6 +89,20 @@ async def _classify_all(
                     print(f"lookwhen: {file}: {error}", file=sys.stderr)
                 advance()
     return 1 if failed else 0
+
+
+def connect(
+    asked: Asked,
+    query: Mapping[str, str],
+    url: str | None,
+    key: str | None,
+    settings: Settings | None,
+) -> contextlib.AbstractAsyncContextManager[_Ask]:
+    """What answers about one file after another: the service at ``url``, or this process.
+
+    Asking raises FileError where there is no answer; entering raises StartError.
+    """
+    return _remote(url, key, asked, query) if url else _local(settings or Settings(), asked, query)
 
 
 class _FileSource:
@@ -166,6 +178,8 @@ async def _local(settings: Settings, asked: Asked, query: Mapping[str, str]) -> 
         async def ask_pipeline(call: Call) -> schemas.Classification | schemas.Sweep:
             if asked == "sweep":
                 return await pipeline.sweep(call, partial(responses.sweep, manifest))
+            if asked == "embed":
+                return await pipeline.embed(call, partial(responses.classification, manifest))
             return await pipeline.classify(call, partial(responses.classification, manifest))
 
         async def ask(path: Path) -> Answer:

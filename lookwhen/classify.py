@@ -53,6 +53,19 @@ if TYPE_CHECKING:
     default=None,
     help="Say how the tokens kept spread over time; with --json also which they are.",
 )
+@click.option(
+    "--embedding", is_flag=True, default=None, help="With --json: give the clip's embedding, too."
+)
+@click.option(
+    "--normalise",
+    type=click.Choice(["true", "false"]),
+    help="With --embedding: divide it by its length.  [default: true]",
+)
+@click.option(
+    "--encoding",
+    type=click.Choice(["list", "base64"]),
+    help="With --embedding: its numbers, or the bytes of them.  [default: list]",
+)
 @click.option("--top", metavar="N", help="Labels to show.  [default: 5]")
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle to classify with, without --url."

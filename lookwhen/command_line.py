@@ -110,6 +110,8 @@ COMMANDS = [
              "Classify video files, here or by a running service."),
     Deferred("explain", "lookwhen.explain:explain",
              "Write to OUT which parts of CLIP the extractor looked at."),
+    Deferred("similar", "lookwhen.similar:similar",
+             "Find clips in FOLDER that show the same, or with --to what is like CLIP."),
     Deferred("sample", "training.moving_things.sample:sample",
              "Write one fresh clip to OUT (an .mp4) and print its true label."),
     Deferred("key", "lookwhen.key:key",

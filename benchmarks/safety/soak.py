@@ -35,6 +35,7 @@ from bundle.reader import default_bundle_path
 # One request in this many is hostile: a mutant, or a clip made to do harm, in turns.
 # Not a multiple of the hostile ones' number, of which none would be left.
 _DRAWN_EVERY = 7
+_EMBEDDED_EVERY = 11
 _HOSTILE_EVERY = 5
 _TIMEOUT_SECONDS = 120.0
 # Refusals for load are right; a service that refuses more than this share was asked too much, and
@@ -94,6 +95,8 @@ class Traffic:
                 drawn = ("mp4", "png", "jpeg")[number // _DRAWN_EVERY % 3]
                 asked = {"sparsity": str(sparsity), "format": drawn}
                 return Shot(self._clips[name], asked, path="/explain")
+            if number % _EMBEDDED_EVERY == 0:
+                return Shot(self._clips[name], {"sparsity": sparsity}, path="/embed")
             return Shot(self._clips[name], {"sparsity": sparsity})
         turn = number // _HOSTILE_EVERY
         if turn % 2:

@@ -61,11 +61,13 @@ class Extracted:
 
     Attributes:
         logits: float32 [V, classes].
+        video: float32 [V, D], the video token, of which the head makes the logits.
         waited: seconds in the queue.
         ran: seconds of gathering patches and of the graph.
     """
 
     logits: NDArray[np.float32]
+    video: NDArray[np.float32]
     waited: float
     ran: float
 
@@ -245,7 +247,7 @@ class Engine:
         outputs, waited, ran = await self._run(
             self._extract, prepare, positions.shape[1], deadline, due
         )
-        return Extracted(outputs[0], waited, ran)
+        return Extracted(outputs[0], outputs[1], waited, ran)
 
     def close(self) -> None:
         """Let what runs end, and the threads with it."""

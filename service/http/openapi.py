@@ -49,6 +49,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             settings = pipeline.settings
             _describe_clip_route(document, "/classify", schemas(pipeline.parameters), settings)
             _describe_clip_route(document, "/sweep", schemas(pipeline.sweep_parameters), settings)
+            _describe_clip_route(document, "/embed", schemas(pipeline.embed_parameters), settings)
             explained = schemas(pipeline.explain_parameters)
             _describe_clip_route(document, "/explain", explained, settings)
             _drop_framework_errors(document)

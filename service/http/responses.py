@@ -1,5 +1,6 @@
 """What was found out about a clip, as the service's answers."""
 
+import base64
 from typing import Any, TypedDict
 
 import numpy as np
@@ -11,7 +12,7 @@ from service.http import schemas
 from service.http.explanations import explanation
 from service.observability.timing import ANSWER_STAGES
 from service.pipeline.way import Answered
-from service.sparsity.parameters import ChoiceParameters
+from service.sparsity.parameters import ChoiceParameters, EmbedParameters
 from service.sparsity.plan import Plan, SweepPlan
 from service.sparsity.probabilities import overlap_of, probabilities_of
 from service.sparsity.rules import Classified, Swept
@@ -25,7 +26,7 @@ _BASIS: dict[RangeBasis, str] = {
 
 
 def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> schemas.Classification:
-    """The answer of ``POST /classify``."""
+    """The answer of ``POST /classify`` and ``POST /embed``."""
     asked, outcome = done.plan.asked, done.outcome
     views = done.work.views
     return schemas.Classification(
@@ -46,6 +47,7 @@ def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> sche
         coverage=_coverage(asked, outcome),
         budget=_budget(asked, outcome, done.spent_seconds),
         cascade=_cascade(manifest, asked, outcome, views),
+        embedding=_embedding(asked, done.extractions[outcome.level.kept].video),
         **_common(manifest, done),
     )
 
@@ -162,6 +164,27 @@ def _budget(
         spent_ms=round(spent_ms, 3),
         fits=predicted_ms <= asked.budget_ms,
         met=spent_ms <= asked.budget_ms,
+    )
+
+
+def _embedding(
+    asked: ChoiceParameters, video: NDArray[np.float32]
+) -> schemas.EmbeddingAnswer | None:
+    """The mean of the views' video tokens, float32 [V, D]. Each view counts by its length, too:
+    our choice, because the head averages nothing before its own layer."""
+    if not isinstance(asked, EmbedParameters) or not asked.embeds:
+        return None
+    normalised = asked.normalise is not False
+    mean = video.astype(np.float64).mean(axis=0)
+    if normalised and (length := float(np.linalg.norm(mean))) > 0:
+        mean /= length
+    numbers = mean.astype("<f4")
+    in_base64 = asked.encoding == "base64"
+    return schemas.EmbeddingAnswer(
+        width=len(numbers),
+        normalised=normalised,
+        values=None if in_base64 else numbers.tolist(),
+        base64=base64.b64encode(numbers.tobytes()).decode() if in_base64 else None,
     )
 
 

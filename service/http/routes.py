@@ -91,6 +91,11 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
         response,
         partial(pipeline.classify, say=partial(responses.classification, pipeline.manifest)),
     )
+    _log_classification(request, answer)
+    return answer
+
+
+def _log_classification(request: Request, answer: schemas.Classification) -> None:
     request.state.log |= {
         "sparsity": answer.sparsity.used,
         "degraded": answer.sparsity.reason,
@@ -98,7 +103,6 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
         "views": answer.tokens.views,
         "label": answer.labels[0].label,
     }
-    return answer
 
 
 @router.post(
@@ -125,6 +129,31 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
         "tokens": sum(point.tokens for point in answer.points),
         "views": answer.tokens.views,
     }
+    return answer
+
+
+@router.post(
+    "/embed",
+    response_model=schemas.Classification,
+    responses={
+        **problem_responses(*_NEVER, *_OF_DRAWINGS),
+        **_CLIP_RESPONSES,
+    },
+    summary="Embed a clip",
+    tags=["classification"],
+)
+async def embed(request: Request, response: Response) -> schemas.Classification:
+    """Send a video as to `/classify`; `embedding` says what happens in it, to compare with others.
+
+    `curl -F file=@clip.mp4 'localhost:8000/embed?sparsity=0.9&encoding=base64'`
+    """
+    pipeline = _pipeline(request)
+    answer = await _about_a_clip(
+        request,
+        response,
+        partial(pipeline.embed, say=partial(responses.classification, pipeline.manifest)),
+    )
+    _log_classification(request, answer)
     return answer
 
 

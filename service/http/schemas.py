@@ -235,8 +235,22 @@ class ExplanationAnswer(ResponsePart):
     views: list[ViewAnswer] = Field(description="temporal views in order, each with its crops")
 
 
+class EmbeddingAnswer(ResponsePart):
+    """The video token, averaged over the views: what the extractor makes of the clip."""
+
+    width: int = Field(description="how many numbers it has", examples=[384])
+    normalised: bool = Field(description="whether its length is 1", examples=[True])
+    values: list[float] | None = Field(
+        description="its numbers; null with encoding=base64", examples=[[0.031, -0.112, 0.024]]
+    )
+    base64: str | None = Field(
+        description="with encoding=base64 the bytes of the numbers, float32, little-endian",
+        examples=[None],
+    )
+
+
 class Classification(ResponsePart):
-    """The answer of ``POST /classify``."""
+    """The answer of ``POST /classify`` and ``POST /embed``."""
 
     labels: list[LabelScore] = Field(description="best first")
     unknown: bool | None = Field(
@@ -255,6 +269,7 @@ class Classification(ResponsePart):
     budget: BudgetAnswer | None = Field(description="of budget_ms")
     cascade: CascadeAnswer | None = Field(description="of cascade=true")
     explanation: ExplanationAnswer | None = Field(description="of explain=true")
+    embedding: EmbeddingAnswer | None = Field(description="of embedding=true, and of `/embed`")
     cache: CacheUse = Field(
         description="what was known of this clip: `hit` all, `partial` all but the extractor's "
         "answer, `miss` nothing; `off` when there is no cache or the request passed it by",

@@ -52,8 +52,8 @@ RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 SHORTAGES = get_args(Shortage)
 # Route templates, the only values of the label `route`.
-ROUTES = ("/", "/classify", "/sweep", "/explain", "/model", "/livez", "/readyz", "/metrics",
-          "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
+ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/model", "/livez", "/readyz",
+          "/metrics", "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.

@@ -25,6 +25,7 @@ from service.sparsity import rules
 from service.sparsity.levels import SparsityPolicy
 from service.sparsity.parameters import (
     Bounds,
+    EmbedParameters,
     ExplainParameters,
     Parameters,
     SweepParameters,
@@ -72,6 +73,7 @@ class Pipeline:
             spatial_choices(self.manifest.sampling.framing),
         )
         self.parameters = bounded(Parameters, bounds)
+        self.embed_parameters = bounded(EmbedParameters, bounds)
         self.sweep_parameters = bounded(SweepParameters, bounds)
         self.explain_parameters = bounded(ExplainParameters, bounds)
         self.admission = Admission(
@@ -106,6 +108,12 @@ class Pipeline:
         self._classification = Question(
             lambda pairs: plan_classification(
                 self.policy, read(self.parameters, pairs), degrade_to
+            ),
+            rules.classify,
+        )
+        self._embedding = Question(
+            lambda pairs: plan_classification(
+                self.policy, read(self.embed_parameters, pairs), degrade_to
             ),
             rules.classify,
         )
@@ -168,12 +176,26 @@ class Pipeline:
             ServiceError: whatever is wrong, in words for the caller.
         """
 
+        return await self._classify(self._classification, call, say)
+
+    async def embed(
+        self, call: Call, say: Callable[[Answered[Plan, rules.Classified]], _Answer]
+    ) -> _Answer:
+        """The same where the clip's embedding is what is asked for."""
+        return await self._classify(self._embedding, call, say)
+
+    async def _classify(
+        self,
+        question: Question[Plan, rules.Classified],
+        call: Call,
+        say: Callable[[Answered[Plan, rules.Classified]], _Answer],
+    ) -> _Answer:
         def count_and_say(done: Answered[Plan, rules.Classified]) -> _Answer:
             asked, spent = done.plan.asked, done.spent_seconds
             count_classification(self.metrics, asked, done.outcome, spent)
             return say(done)
 
-        return await self.way.take(self._classification, call, count_and_say)
+        return await self.way.take(question, call, count_and_say)
 
     async def sweep(
         self, call: Call, say: Callable[[Answered[SweepPlan, rules.Swept]], _Answer]

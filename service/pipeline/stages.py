@@ -1,6 +1,7 @@
 """Decode, select and extract, unless what they give is known."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,30 @@ class ClipKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Extraction:
+    """What the extractor says at one K, and what that took this request.
+
+    Attributes:
+        logits: float32 [V, classes].
+        video: float32 [V, D], the video token.
+        seconds: running, without waiting; 0 like ``macs`` when it had been made before.
+    """
+
+    logits: NDArray[np.float32]
+    video: NDArray[np.float32]
+    seconds: float
+    macs: int
+
+    @property
+    def bytes(self) -> int:
+        return self.logits.nbytes + self.video.nbytes
+
+    def made_before(self) -> "Extraction":
+        """The same, which took nothing this time."""
+        return dataclasses.replace(self, seconds=0.0, macs=0)
+
+
+@dataclass(frozen=True, slots=True)
 class SelectedClip:
     """A clip up to where sparsity begins to matter.
 
@@ -74,7 +99,7 @@ class SelectedClip:
         scores: float32 [V, N].
         ranking: int64 [V, N], positions from the highest score to the lowest.
         context: float32 [V, P, D].
-        logits: by K, float32 [V, classes], of the extractions that were made of it so far.
+        extractions: by K, those that were made of it so far.
     """
 
     frames: NDArray[np.uint8]
@@ -83,28 +108,14 @@ class SelectedClip:
     scores: NDArray[np.float32]
     ranking: NDArray[np.int64]
     context: NDArray[np.float32]
-    logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    extractions: dict[int, Extraction] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         fixed = (self.frames, self.stamps, self.scores, self.ranking, self.context)
         return sum(array.nbytes for array in fixed) + sum(
-            logits.nbytes for logits in self.logits.values()
+            extraction.bytes for extraction in self.extractions.values()
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What the extractor says at one K, and what that took this request.
-
-    Attributes:
-        logits: float32 [V, classes].
-        seconds: running, without waiting; 0 like ``macs`` when it had been made before.
-    """
-
-    logits: NDArray[np.float32]
-    seconds: float
-    macs: int
 
 
 class Stages:
@@ -217,16 +228,15 @@ class Stages:
         times.trace.add("queue", done.waited)
         times.trace.add("extract", done.ran)
         macs = self.manifest.macs
-        return Extraction(
-            done.logits, done.ran, (macs.at(kept) - macs.selector) * len(selection.frames)
-        )
+        spent = (macs.at(kept) - macs.selector) * len(selection.frames)
+        return Extraction(done.logits, done.video, done.ran, spent)
 
     async def extract_once(
         self, key: ClipKey, selection: SelectedClip, kept: int, times: Times
     ) -> Extraction:
         """The same for a selection that others may have as well: what is known is not made anew."""
-        if (known := selection.logits.get(kept)) is not None:
-            return Extraction(known, 0.0, 0)
+        if (known := selection.extractions.get(kept)) is not None:
+            return known.made_before()
         began = time.perf_counter()
         done, first = await self._extractions.run(
             (key, kept), lambda: self._extract_and_keep(key, selection, kept, times)
@@ -234,13 +244,13 @@ class Stages:
         if first:
             return done
         times.trace.add("queue", time.perf_counter() - began)
-        return Extraction(done.logits, 0.0, 0)
+        return done.made_before()
 
     async def _extract_and_keep(
         self, key: ClipKey, selection: SelectedClip, kept: int, times: Times
     ) -> Extraction:
         done = await self.extract(selection, kept, times)
-        selection.logits[kept] = done.logits
+        selection.extractions[kept] = done
         if self.cache.get(key) is selection:  # it is larger now
             self.cache.put(key, selection, selection.bytes)
         return done
@@ -361,7 +371,7 @@ class ClipWork:
 
     def predicted_seconds(self, kept: int) -> float:
         """Until an extraction that is asked for now is done; 0 for one that is known."""
-        if kept in self.selection.logits:
+        if kept in self.selection.extractions:
             return 0.0
         cost = self._stages.engine().cost
         return cost.until_extracted(kept, self.views, self._times.due)

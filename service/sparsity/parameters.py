@@ -105,6 +105,7 @@ _Seconds = Annotated[
     Accepts(f"seconds from 0 to {MAX_SECONDS}"),
 ]
 Format = Literal["json", "png", "jpeg", "mp4"]
+Encoding = Literal["list", "base64"]
 
 # Of whatever answers in JSON.
 _Explain = Annotated[
@@ -275,14 +276,53 @@ class ChoiceParameters(ClipParameters):
         return DEFAULT_MARGIN if self.margin is None else self.margin
 
 
-class Parameters(ChoiceParameters):
+class EmbedParameters(ChoiceParameters):
+    """What may be told to what answers with the clip's embedding."""
+
+    normalise: Annotated[_Boolean | None, Accepts("true or false")] = Field(
+        None,
+        description="Divide the embedding by its length, so that the product of two is the cosine "
+        "between them. True when it is not given.",
+        examples=[False],
+    )
+    encoding: Annotated[Encoding | None, Accepts("list or base64")] = Field(
+        None,
+        description="The embedding's numbers as a `list`, or as the `base64` of their bytes: "
+        "float32, little-endian, a quarter of the size. `list` when it is not given.",
+        examples=["base64"],
+    )
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the answer has the clip's embedding."""
+        return True
+
+
+class Parameters(EmbedParameters):
     """What a classification may be told."""
 
     explain: _Explain = False
+    embedding: _Boolean = Field(
+        False,
+        description="Give in `embedding` the video token of which the labels are made: clips in "
+        "which similar things happen have similar ones. False when it is not given.",
+        examples=[True],
+    )
+
+    @model_validator(mode="after")
+    def _with_embedding(self) -> Self:
+        for name in ("normalise", "encoding"):
+            if getattr(self, name) is not None and not self.embedding:
+                raise ContradictoryParameters(name, "embedding", f"{name} needs embedding=true")
+        return self
 
     @property
     def explains(self) -> bool:
         return self.explain
+
+    @property
+    def embeds(self) -> bool:
+        return self.embedding
 
 
 class SweepParameters(ClipParameters):

@@ -1,36 +1,15 @@
 """Finding the clips that annotations name, and what to do about those that are not there."""
 
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from training.datasets.entries import Entry, Frames, Seconds
 from training.datasets.errors import DataSetError
 from training.datasets.ledger import Ledger
 from training.datasets.stores import StoreOpener
-
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".ts")
+from video.files import VIDEO_SUFFIXES, videos_below
 
 _log = logging.getLogger(__name__)
-
-
-def videos_below(folder: Path) -> Iterator[Path]:
-    """Every video file below ``folder``, folders and files in the order of their names.
-
-    Linked folders are followed, each once; what begins with a dot is passed over.
-    """
-    seen: set[str] = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(base)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                yield Path(base, name)
 
 
 class ClipFolder:

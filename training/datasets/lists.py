@@ -7,9 +7,10 @@ from typing import Literal
 from training.datasets.annotations import Record, csv_records, read_text
 from training.datasets.entries import DataSet, Frames, mirror_by_name
 from training.datasets.errors import AnnotationError, DataSetError
-from training.datasets.files import VIDEO_SUFFIXES, Gathered, check_folder, videos_below
+from training.datasets.files import Gathered, check_folder
 from training.datasets.ledger import LOST_SHARE
 from training.datasets.tasks import MultiLabel, TopOne
+from video.files import VIDEO_SUFFIXES, videos_below
 
 # What stands in a row of a list. VideoMAE and mmaction2 write "path label" for videos and
 # "path frames label" for folders of pictures; mmaction2 writes "path labels" for several classes.

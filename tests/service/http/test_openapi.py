@@ -9,7 +9,12 @@ from service_server import Server
 
 from service.errors import all_errors
 from service.http.schemas import Classification, Explained, Sweep
-from service.sparsity.parameters import ExplainParameters, Parameters, SweepParameters
+from service.sparsity.parameters import (
+    EmbedParameters,
+    ExplainParameters,
+    Parameters,
+    SweepParameters,
+)
 from service.sparsity.reading import names as parameters_of
 
 
@@ -42,6 +47,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         ("/classify", set(parameters_of(Parameters))),
         ("/sweep", set(parameters_of(SweepParameters))),
         ("/explain", set(parameters_of(ExplainParameters))),
+        ("/embed", set(parameters_of(EmbedParameters))),
     ],
 )
 def test_what_takes_clips_is_described(
@@ -80,6 +86,8 @@ def test_the_answer_is_what_the_schema_says(
         ("/classify", Classification),
         ("/classify?sparsity=auto&budget_ms=1000&max_sparsity=0.95", Classification),
         ("/classify?cascade=true", Classification),
+        ("/classify?embedding=true&normalise=false", Classification),
+        ("/embed?encoding=base64", Classification),
         ("/sweep", Sweep),
         ("/explain", Explained),
         ("/explain?sparsities=0,0.9", Explained),
