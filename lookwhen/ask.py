@@ -257,6 +257,12 @@ def _choices(answer: Answer) -> Iterator[str]:
         yield note
     if answer["sparsity"]["degraded"]:
         yield f"sparser than asked for: {answer['sparsity']['reason']}"
+    if loss := answer.get("loss"):
+        yield (
+            f"sparsity {loss['sparsity']:g} lost {loss['points']:.1f} points ({loss['low']:.1f} to "
+            f"{loss['high']:.1f}) on {loss['clips']} held-out clips, at most {loss['asked']:g} "
+            "asked for"
+        )
     if coverage := answer["coverage"]:
         yield f"coverage {coverage['reached']:.3f} of {coverage['asked']:g} asked for"
     if budget := answer["budget"]:

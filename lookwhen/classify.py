@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 )
 @click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")
 @click.option(
+    "--max-loss",
+    metavar="P",
+    help="Instead of --sparsity: as sparse as loses at most P points of top-1, as measured.",
+)
+@click.option(
     "--coverage", metavar="C", help="With --sparsity auto: share of the selector's mass to keep."
 )
 @click.option(

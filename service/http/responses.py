@@ -45,6 +45,7 @@ def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> sche
             views=views,
         ),
         coverage=_coverage(asked, outcome),
+        loss=_loss(done.plan),
         budget=_budget(asked, outcome, done.spent_seconds),
         cascade=_cascade(manifest, asked, outcome, views),
         embedding=_embedding(asked, done.extractions[outcome.level.kept].video),
@@ -150,6 +151,19 @@ def _coverage(asked: ChoiceParameters, outcome: Classified) -> schemas.CoverageA
     if coverage is None or outcome.coverage_reached is None:
         return None
     return schemas.CoverageAnswer(asked=coverage, reached=outcome.coverage_reached)
+
+
+def _loss(plan: Plan) -> schemas.LossAnswer | None:
+    if plan.loss is None or plan.asked.max_loss is None:
+        return None
+    return schemas.LossAnswer(
+        asked=plan.asked.max_loss,
+        points=round(plan.loss.points, 3),
+        low=round(plan.loss.low, 3),
+        high=round(plan.loss.high, 3),
+        clips=plan.loss.clips,
+        sparsity=plan.loss.sparsity,
+    )
 
 
 def _budget(

@@ -56,6 +56,23 @@ class CoverageAnswer(ResponsePart):
     reached: float = Field(description="share that the tokens kept hold", examples=[0.73])
 
 
+class LossAnswer(ResponsePart):
+    """Percentage points of top-1 on held-out clips, against the best sparsity."""
+
+    asked: float = Field(description="`max_loss`", examples=[2.0])
+    points: float = Field(description="what the level lost", examples=[1.2])
+    low: float = Field(
+        description="of the 95 % interval of `points`, as of two independent measurements",
+        examples=[-0.4],
+    )
+    high: float = Field(examples=[2.8])
+    clips: int = Field(description="that it was measured on", examples=[2880])
+    sparsity: float = Field(
+        description="at which it was measured: that of the level, or the next sparser one",
+        examples=[0.9],
+    )
+
+
 class BudgetAnswer(ResponsePart):
     """Milliseconds from the last byte of the body."""
 
@@ -266,6 +283,9 @@ class Classification(ResponsePart):
         examples=[412_345_678],
     )
     coverage: CoverageAnswer | None = Field(description="of sparsity=auto")
+    loss: LossAnswer | None = Field(
+        description="of max_loss: of what it chose, before a budget or a busy service went sparser"
+    )
     budget: BudgetAnswer | None = Field(description="of budget_ms")
     cascade: CascadeAnswer | None = Field(description="of cascade=true")
     explanation: ExplanationAnswer | None = Field(description="of explain=true")

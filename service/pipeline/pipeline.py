@@ -23,6 +23,7 @@ from service.pipeline.way import Answered, Call, Question, Way
 from service.settings import DEFAULT_LEVELS, Settings
 from service.sparsity import rules
 from service.sparsity.levels import SparsityPolicy
+from service.sparsity.loss import losses
 from service.sparsity.parameters import (
     Bounds,
     EmbedParameters,
@@ -65,6 +66,7 @@ class Pipeline:
             self.manifest.sparsity,
             # The others' scores are an order of the tokens and no more.
             weighs=self.manifest.selector.kind == "learned",
+            losses=losses(self.manifest.accuracy, settings.engine_options().arithmetic),
         )
         bounds = Bounds(
             settings.max_views,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bundle.schema import SparsityRange
 from bundle.tokens import tokens_to_keep
+from service.sparsity.loss import Loss
 
 # 0.3 + 0.6 is a hair below 0.9; a client that computes a level that way still means it. The same
 # holds for a share of the mass that was summed up token by token.
@@ -40,6 +41,7 @@ class SparsityPolicy:
         tokens: N, tokens of one view.
         trained: the bundle's range, within which the service chooses, and its default.
         weighs: whether the selector's scores say how much each token is worth.
+        losses: what sparsities were measured to cost, ascending; empty where nothing was.
     """
 
     levels: tuple[float, ...]
@@ -47,6 +49,7 @@ class SparsityPolicy:
     tokens: int
     trained: SparsityRange
     weighs: bool = True
+    losses: tuple[Loss, ...] = ()
 
     def level(self, asked: float) -> Level:
         """The nearest level that is not sparser than asked: never fewer tokens than asked for.

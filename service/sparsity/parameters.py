@@ -31,6 +31,7 @@ LOWEST_COVERAGE = 0.001
 DEFAULT_COVERAGE = 0.7
 DEFAULT_MARGIN = 0.7
 MAX_BUDGET_MS = 3_600_000
+MAX_LOSS = 100
 MAX_SWEEP = 16
 # Eleven days: beyond any clip that a service may allow.
 MAX_SECONDS = 1_000_000
@@ -182,6 +183,16 @@ class ChoiceParameters(ClipParameters):
         "is used; see /model. `auto` keeps as many as the clip needs for `coverage`.",
         examples=["0.9", AUTO],
     )
+    max_loss: Annotated[
+        Annotated[float, Field(ge=0, le=MAX_LOSS), BeforeValidator(_number)] | None,
+        Accepts(f"percentage points from 0 to {MAX_LOSS}"),
+    ] = Field(
+        None,
+        description="In the place of `sparsity`: the sparsest level that lost at most this many "
+        "percentage points of top-1 against the best one, by what was measured on held-out clips "
+        "of the bundle's own data (`accuracy` of /model). Not with cascade=true.",
+        examples=[2],
+    )
     coverage: Annotated[
         Annotated[float, Field(ge=LOWEST_COVERAGE, le=1), BeforeValidator(_number)] | None,
         Accepts(f"a number from {LOWEST_COVERAGE} to 1"),
@@ -242,6 +253,18 @@ class ChoiceParameters(ClipParameters):
         Raises:
             ContradictoryParameters: it passes through pydantic as it is.
         """
+        if self.max_loss is not None and self.sparsity is not None:
+            raise ContradictoryParameters(
+                "max_loss",
+                "sparsity",
+                "max_loss chooses the sparsity by what it costs; ask for one of them",
+            )
+        if self.max_loss is not None and self.cascade:
+            raise ContradictoryParameters(
+                "max_loss",
+                "cascade",
+                "a cascade looks sparser than max_loss allows first; ask for one of them",
+            )
         if self.coverage is not None and self.sparsity != AUTO:
             raise ContradictoryParameters("coverage", "sparsity", "coverage needs sparsity=auto")
         if self.margin is not None and not self.cascade:

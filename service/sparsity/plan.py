@@ -7,6 +7,7 @@ from typing import Literal
 from service.admission.cost import RequestCost
 from service.errors import ContradictoryParameters, InvalidParameter
 from service.sparsity.levels import Level, SparsityPolicy, ladder
+from service.sparsity.loss import Loss, sparsest_within
 from service.sparsity.parameters import (
     AUTO,
     HIGHEST_SPARSITY,
@@ -30,17 +31,20 @@ class Plan:
             without a budget has one.
         ceilings: densest first, from ``steps[0]`` on: to what the densest may be lowered while
             there is much to do. One when the request may not be served sparser for that.
+        loss: by which ``max_loss`` chose, if that was asked for.
     """
 
     asked: ChoiceParameters
     rule: RuleName
     steps: tuple[Level, ...]
     ceilings: tuple[Level, ...]
+    loss: Loss | None = None
 
     @property
     def explicit(self) -> bool:
-        """A sparsity was asked for, or `auto`: a sparser one for the budget is less than that."""
-        return self.asked.sparsity is not None
+        """A sparsity was asked for, `auto` or ``max_loss``: a sparser one for the budget is less
+        than that."""
+        return self.asked.sparsity is not None or self.loss is not None
 
     @property
     def coverage(self) -> float | None:
@@ -138,7 +142,7 @@ def plan_classification(
 ) -> Plan:
     """What a classification may cost.
 
-    - a sparsity alone is served at its level;
+    - a sparsity alone is served at its level, and so is the one that ``max_loss`` chooses;
     - `auto` chooses within the trained range;
     - a cascade and a budget choose from the sparsest level that was trained (or the sparsity that
       was asked for, if that is sparser) to the sparsity that was asked for, or else to the densest
@@ -150,7 +154,8 @@ def plan_classification(
         degrade_to: the service's own bound on degrading, None when it degrades nobody unasked.
 
     Raises:
-        InvalidParameter: `auto`, of a selector whose scores do not say what a token is worth.
+        InvalidParameter: `auto`, of a selector whose scores do not say what a token is worth;
+            ``max_loss``, of a bundle of which nothing was measured.
         ContradictoryParameters: ``max_sparsity`` is denser than what is asked for.
     """
     if asked.sparsity == AUTO and not policy.weighs:
@@ -162,7 +167,15 @@ def plan_classification(
     elif asked.sparsity == AUTO:
         rule = "auto"
     chooses = rule != "fixed" or asked.budget_ms is not None
-    if isinstance(asked.sparsity, float):
+    loss = None
+    if asked.max_loss is not None:
+        if not policy.losses:
+            limit = "nothing, because this bundle's accuracy was not measured; ask for a sparsity"
+            raise InvalidParameter("max_loss", f"{asked.max_loss:g}", limit)
+        loss = sparsest_within(policy.losses, asked.max_loss)
+    if loss is not None:
+        densest = policy.level(loss.sparsity)
+    elif isinstance(asked.sparsity, float):
         densest = policy.level(asked.sparsity)
     else:
         densest = policy.lowest if chooses else policy.default
@@ -187,6 +200,7 @@ def plan_classification(
         rule,
         steps=policy.between(densest, sparsest),
         ceilings=policy.between(densest, floor),
+        loss=loss,
     )
 
 
@@ -194,6 +208,8 @@ def _origin(asked: ChoiceParameters, chooses: bool) -> str:
     """Where the densest level of a plan comes from, in words for the caller."""
     if isinstance(asked.sparsity, float):
         return "asked for"
+    if asked.max_loss is not None:
+        return "that max_loss allows"
     return "from which on the service chooses" if chooses else "of requests that name none"
 
 
