@@ -181,6 +181,61 @@ def vjepa2(D: int = 1024, depth: int = 24, mlp: int = 4096, classes: int = 174) 
     return shapes | _linear("classifier", D, classes)
 
 
+def vjepa2_original(
+    D: int = 1024, depth: int = 24, mlp: int = 4096, version: str = "2", role: str = ""
+) -> Shapes:
+    """The authors' own file of the pre-training; of the predictor one key, which stands for all.
+
+    Args:
+        version: "2" or "2.1".
+        role: what the average is called; "" leaves it to the version.
+    """
+    average = role or ("target_encoder" if version == "2" else "ema_encoder")
+
+    def encoder(b: str) -> Shapes:
+        shapes: Shapes = {f"{b}.patch_embed.proj.weight": (D, 3, 2, 16, 16)}
+        shapes |= {f"{b}.patch_embed.proj.bias": (D,)}
+        for i in range(depth):
+            shapes |= _original_block(f"{b}.blocks.{i}", D, mlp)
+        if version == "2":
+            return shapes | {f"{b}.pos_embed": (1, 8 * 16 * 16, D)} | _norm(f"{b}.norm", D)
+        shapes |= {f"{b}.patch_embed_img.proj.weight": (D, 3, 1, 16, 16)}
+        shapes |= {f"{b}.patch_embed_img.proj.bias": (D,)}
+        shapes |= {f"{b}.{kind}_mod_embed": (1, 1, D) for kind in ("img", "video")}
+        for i in range(4):
+            shapes |= _norm(f"{b}.norms_block.{i}", D)
+        return shapes
+
+    within = "module.backbone"
+    return {
+        **encoder(f"encoder.{within}"),
+        **encoder(f"{average}.{within}"),
+        f"predictor.{within}.predictor_embed.weight": (384, D),
+    }
+
+
+def vjepa2_classifiers(D: int = 1024, classes: int = 174, depth: int = 3, sweep: int = 1) -> Shapes:
+    """The authors' file of the attentive classifiers of a sweep."""
+    shapes: Shapes = {}
+    for n in range(sweep):
+        c = f"classifiers.{n}.module"
+        shapes[f"{c}.pooler.query_tokens"] = (1, 1, D)
+        cross = f"{c}.pooler.cross_attention_block"
+        shapes |= _norm(f"{cross}.norm1", D) | _norm(f"{cross}.norm2", D)
+        shapes |= _linear(f"{cross}.xattn.q", D, D) | _linear(f"{cross}.xattn.kv", D, 2 * D)
+        shapes |= _linear(f"{cross}.mlp.fc1", D, 4 * D) | _linear(f"{cross}.mlp.fc2", 4 * D, D)
+        for i in range(depth):
+            shapes |= _original_block(f"{c}.pooler.blocks.{i}", D, 4 * D)
+        shapes |= _linear(f"{c}.linear", D, classes)
+    return shapes
+
+
+def _original_block(b: str, D: int, mlp: int) -> Shapes:
+    shapes = _norm(f"{b}.norm1", D) | _norm(f"{b}.norm2", D)
+    shapes |= _linear(f"{b}.attn.qkv", D, 3 * D) | _linear(f"{b}.attn.proj", D, D)
+    return shapes | _linear(f"{b}.mlp.fc1", D, mlp) | _linear(f"{b}.mlp.fc2", mlp, D)
+
+
 def dinov3_blocks(name: str, depth: int, D: int = 768) -> Shapes:
     """Blocks under the names of DINOv3's checkpoints."""
     found: Shapes = {}

@@ -14,7 +14,7 @@ from bundle.schema import Licence, SparsityRange, WeightsSource
 from export.importing.errors import ImportRefused
 from export.importing.importer import listing, read_network, recognise_weights, source_of
 from export.importing.licences import check_accepted
-from export.importing.sources import FoundCheckpoint, find_checkpoint
+from export.importing.sources import FoundCheckpoint, find_checkpoint, with_classifier
 from export.importing.weights import Weights, open_weights
 from export.network_bundle import (
     UNTUNED,
@@ -71,6 +71,17 @@ _NAMED = 20
 )
 @click.option("--revision", help="Branch, tag or commit of the hub's repository.")
 @click.option("--file", help="Which file of a folder or repository has the weights.")
+@click.option(
+    "--classifier",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of the classifier, where it is published apart from the network (V-JEPA 2).",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    help="Of a view, where it is not as the network's usual one.",
+)
+@click.option("--size", type=click.IntRange(1), help="Pixels on a side of a view, likewise.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the selector `random`.")
 @click.option(
     "--measure",
@@ -103,11 +114,14 @@ def import_command(source: str, out: Path | None, **options: Any) -> None:
         raise click.UsageError("--measure is for a bundle that is written; name OUT")
     try:
         found = find_checkpoint(source, file=options["file"], revision=options["revision"])
+        if options["classifier"] is not None:
+            found = with_classifier(found, options["classifier"])
+        view = {name: options[name] for name in ("frames", "size")}
         with open_weights(found.weights, pickled=found.pickled) as weights:
             if options["dry_run"]:
-                _show(found, weights)
+                _show(found, weights, view)
                 return
-            recognised = recognise_weights(found, weights)
+            recognised = recognise_weights(found, weights, **view)
             origin, licence = source_of(found, recognised)
             _say_licence(licence)
             check_accepted(licence, options["accept_licence"])
@@ -143,7 +157,8 @@ def _write(
     if len(config.labels) < 2:
         raise ImportRefused(
             f"{origin.file}: has no classification head, so that a service has nothing to answer; "
-            "--checkpoint FILE writes it for training a head"
+            "--checkpoint FILE writes it for training a head, and --classifier FILE takes a head "
+            "from a file of its own"
         )
     sparsity = SparsityRange(**{**UNTUNED.model_dump(), "default": options["default_sparsity"]})
     with export_network(network, options["selector"], seed=options["seed"]) as graphs:
@@ -201,7 +216,7 @@ def _say_licence(licence: Licence) -> None:
     click.echo(f"  {licence.attribution}")
 
 
-def _show(found: FoundCheckpoint, weights: Weights) -> None:
+def _show(found: FoundCheckpoint, weights: Weights, view: dict[str, int | None]) -> None:
     """Print every key and what it becomes, and what is wrong.
 
     Raises:
@@ -209,7 +224,7 @@ def _show(found: FoundCheckpoint, weights: Weights) -> None:
     """
     recognised, wrong = None, None
     try:
-        recognised = recognise_weights(found, weights)
+        recognised = recognise_weights(found, weights, **view)
     except ImportRefused as error:
         wrong = error
     table = Table(box=None)

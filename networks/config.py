@@ -36,6 +36,10 @@ class NetworkConfig:
         pooler_eps: of the norms of pooling.
         budgets: token counts for which a pooler and a head of their own were trained (FluxViT);
             a view is answered by the nearest.
+        paired_rates: the rates of a rotary embedding are laid out as the pairs that turn (V-JEPA
+            2.1); False: as halves, as V-JEPA 2's weights were trained with.
+        rotated_side: rows and columns that places are stretched to for that embedding (V-JEPA 2.1);
+            0 leaves them as they are.
         labels: one name for each row of the head; none: the logits are the pooled token.
         mean, std: that pixels of 0 to 1 are normalised with.
         sampling: "uniform" (over the whole clip) or "dense" (``stride`` source frames apart).
@@ -62,6 +66,8 @@ class NetworkConfig:
     norm_eps: float = 1e-6
     pooler_eps: float = 1e-6
     budgets: tuple[int, ...] = ()
+    paired_rates: bool = False
+    rotated_side: int = 0
     labels: tuple[str, ...] = ()
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -182,6 +188,16 @@ def _vjepa2(
     )  # fmt: skip
 
 
+def _vjepa21(name: str, width: int, depth: int, heads: int, mlp_width: int) -> NetworkConfig:
+    # Published without a classifier. Its pre-training saw 64 frames; a quarter of them is our
+    # choice, because 64 of 384 pixels are 18,432 tokens.
+    return NetworkConfig(
+        name, Architecture.VJEPA2, frames=16, size=384, tubelet=2, width=width, depth=depth,
+        heads=heads, mlp_width=mlp_width, video_width=width, paired_rates=True, rotated_side=16,
+        sampling="dense", stride=4, short_side=384 * 256 // 224, views=(2, 3),
+    )  # fmt: skip
+
+
 NETWORK_CONFIGS: dict[str, NetworkConfig] = {
     config.name: config
     for config in (
@@ -202,6 +218,10 @@ NETWORK_CONFIGS: dict[str, NetworkConfig] = {
         _vjepa2("vjepa2_l16", 1024, 24, 16, 4096, 16, 256),
         _vjepa2("vjepa2_h16", 1280, 32, 16, 5120, 16, 256),
         _vjepa2("vjepa2_g16", 1408, 40, 22, 6144, 64, 384),
+        _vjepa21("vjepa21_b16", 768, 12, 12, 3072),
+        _vjepa21("vjepa21_l16", 1024, 24, 16, 4096),
+        _vjepa21("vjepa21_g16", 1408, 40, 22, 6144),
+        _vjepa21("vjepa21_2b16", 1664, 48, 26, 8192),
     )
 }
 

@@ -1,4 +1,4 @@
-"""V-JEPA 2 (arXiv 2506.09985): rotary places in three dimensions, and an attentive classifier."""
+"""V-JEPA 2 (arXiv 2506.09985) and 2.1: rotary places in three dimensions, attentive pooling."""
 
 import torch
 from torch import Tensor, nn
@@ -90,18 +90,31 @@ class VJepa2(VideoNetwork):
         """int64 [B, K] -> cos and sin, each [B, 1, K, d].
 
         A head's channels are three parts of the same width for frame, row and column, and a rest
-        that is not rotated. The rates of a part are laid side by side twice, although neighbouring
-        channels are the pairs that turn; the published weights were trained with that.
+        that is not rotated. V-JEPA 2's rates of a part are laid side by side twice, although
+        neighbouring channels are the pairs that turn; the published weights were trained with that.
+        V-JEPA 2.1's stand in pairs, and its rows and columns count as those of a grid of 16.
         """
         _, rows, columns = self.config.grid
         frame, cell = positions // (rows * columns), positions % (rows * columns)
-        axes = (frame, cell // columns, cell % columns)
-        angles = torch.cat(
-            [(axis[:, :, None] * self.rates).repeat(1, 1, 2) for axis in axes], dim=-1
+        axes = (
+            frame.to(torch.float32),
+            (cell // columns) * self._stretch(rows),
+            (cell % columns) * self._stretch(columns),
         )
+        parts = [axis[:, :, None] * self.rates for axis in axes]
+        if self.config.paired_rates:
+            parts = [torch.stack([part, part], dim=-1).flatten(-2) for part in parts]
+        else:
+            parts = [part.repeat(1, 1, 2) for part in parts]
+        angles = torch.cat(parts, dim=-1)
         rest = self.config.head_width - angles.shape[-1]
         angles = nn.functional.pad(angles, (0, rest))[:, None]
         return angles.cos(), angles.sin()
+
+    def _stretch(self, cells: int) -> float:
+        """What a row's or column's number is multiplied by."""
+        side = self.config.rotated_side
+        return (side - 1) / (cells - 1) if side and cells > 1 else 1.0
 
     def pool(self, x: Tensor, weight: Tensor | None) -> Tensor:
         x = self.norm(x)

@@ -24,14 +24,23 @@ from networks.labels import CLASS_LISTS, class_list
 from networks.network import VideoNetwork
 
 
-def recognise_weights(found: FoundCheckpoint, weights: Weights) -> Recognised:
+def recognise_weights(
+    found: FoundCheckpoint,
+    weights: Weights,
+    *,
+    frames: int | None = None,
+    size: int | None = None,
+) -> Recognised:
     """Find a checkpoint's format and network by the names and shapes of its tensors.
+
+    Args:
+        frames, size: of a view, in place of the checkpoint's own or the published ones.
 
     Raises:
         ImportRefused: no format that is known here, or shapes that no network has.
     """
     try:
-        return recognise(weights.shapes, found.config, found.preprocessor)
+        return recognise(weights.shapes, found.config, found.preprocessor, frames=frames, size=size)
     except CheckpointError as error:
         raise ImportRefused(f"{found.file}: {error}") from None
 

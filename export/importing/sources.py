@@ -3,6 +3,7 @@
 All three end in the same: files on this machine, and what is known of where they are from.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection
@@ -83,6 +84,23 @@ def find_checkpoint(source: str, *, file: str | None, revision: str | None) -> F
 
     with Repository(source, revision) as repository:
         return assemble(source, repository.revision, repository.names, repository.fetch, file)
+
+
+def with_classifier(found: FoundCheckpoint, path: Path) -> FoundCheckpoint:
+    """A checkpoint whose classifier is published in a file of its own.
+
+    Raises:
+        ImportRefused: there is no such file, or only one of the two is a pickle.
+    """
+    if not path.is_file():
+        raise ImportRefused(f"--classifier: there is no file {path}")
+    if _is_pickle(path.name) != found.pickled:
+        raise ImportRefused(
+            f"--classifier: of {found.file} and {path.name} one is a pickle and the other is not"
+        )
+    return dataclasses.replace(
+        found, file=f"{found.file} and {path.name}", weights=(*found.weights, path)
+    )
 
 
 def _is_hub_id(source: str) -> bool:

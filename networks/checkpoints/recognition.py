@@ -11,9 +11,10 @@ from networks.checkpoints.published import Given, PublishedFormat, Recognised, S
 from networks.checkpoints.videomae import VIDEOMAE
 from networks.checkpoints.videomae_transformers import VIDEOMAE_TRANSFORMERS
 from networks.checkpoints.vjepa2 import VJEPA2
+from networks.checkpoints.vjepa2_original import VJEPA2_ORIGINALS
 
 FORMATS: tuple[PublishedFormat, ...] = (
-    INTERNVIDEO2, VIDEOMAE, VIDEOMAE_TRANSFORMERS, VJEPA2, FLUXVIT,
+    INTERNVIDEO2, VIDEOMAE, VIDEOMAE_TRANSFORMERS, VJEPA2, FLUXVIT, *VJEPA2_ORIGINALS,
 )  # fmt: skip
 
 
@@ -58,8 +59,13 @@ def recognise(
             "these are probably LookWhen's own published weights, whose keys are known to nobody "
             "here: list them (--dry-run), and report the list, so that they can be read"
         )
+    if any(key.startswith("classifiers.0.") for key in shapes):
+        raise CheckpointError(
+            "these are V-JEPA 2's classifiers alone: import the file of its encoder, and name this "
+            "one with --classifier"
+        )
     first = ", ".join(sorted(shapes)[:3]) or "none"
-    known = "; ".join(published.title for published in FORMATS)
+    known = "; ".join(dict.fromkeys(published.title for published in FORMATS))
     raise CheckpointError(
         f"its keys are of no format that is known here (the first are {first}); known are: {known}"
     )

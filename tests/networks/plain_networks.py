@@ -158,3 +158,45 @@ def plain_fluxvit(
     vector = pooled(w, f"clip_projector.{nearest}", x, pooler_heads)
     video = layer_norm(w, "fc_norm", vector, 1e-5)
     return linear(w, f"head.{nearest}", video)[0], video[0]
+
+
+def plain_vjepa21(
+    w: Weights, clip: Tensor, ids: list[int], *, heads: int, patch: int, blocks: int
+) -> tuple[Tensor, Tensor]:
+    """V-JEPA 2.1's encoder, ``w`` under its keys without a prefix; the mean of its tokens twice."""
+    side = clip.shape[1] // patch
+    x = convolved(w, pixels(clip, ids, patch, 2)) + w["video_mod_embed"][0, 0]
+    places = [
+        (
+            place // side**2,
+            15 * (place // side % side) / (side - 1),
+            15 * (place % side) / (side - 1),
+        )
+        for place in ids
+    ]
+    for i in range(blocks):
+        b = f"blocks.{i}"
+        q, k, v = linear(w, f"{b}.attn.qkv", layer_norm(w, f"{b}.norm1", x, 1e-6)).chunk(3, -1)
+        q, k = (torch.stack([_turned(t, at, heads) for t, at in zip(y, places, strict=True)])
+                for y in (q, k))  # fmt: skip
+        x = x + linear(w, f"{b}.attn.proj", attend(q, k, v, heads))
+        hidden = gelu(linear(w, f"{b}.mlp.fc1", layer_norm(w, f"{b}.norm2", x, 1e-6)))
+        x = x + linear(w, f"{b}.mlp.fc2", hidden)
+    mean = layer_norm(w, "norms_block.3", x, 1e-6).mean(0)
+    return mean, mean
+
+
+def _turned(token: Tensor, place: tuple[float, float, float], heads: int) -> Tensor:
+    """One token's queries or keys, turned pair by pair."""
+    turned = token.clone().reshape(heads, -1)
+    width = turned.shape[1]
+    part = 2 * (width // 3 // 2)
+    for axis, at in enumerate(place):
+        for pair in range(part // 2):
+            angle = at * 10000 ** (-2 * pair / part)
+            cos, sin = math.cos(angle), math.sin(angle)
+            first = axis * part + 2 * pair
+            one, two = turned[:, first].clone(), turned[:, first + 1].clone()
+            turned[:, first] = one * cos - two * sin
+            turned[:, first + 1] = two * cos + one * sin
+    return turned.flatten()

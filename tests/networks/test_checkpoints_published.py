@@ -11,11 +11,18 @@ from benchmarks.published_keys import (
     videomae,
     videomae_transformers,
     vjepa2,
+    vjepa2_classifiers,
+    vjepa2_original,
 )
 from model.checkpoint import CheckpointError
 from networks.checkpoints import recognise
 from networks.config import get_network_config
 from networks.labels import class_list
+
+
+def numbered(rows: int) -> tuple[str, ...]:
+    return tuple(f"class {row}" for row in range(rows))
+
 
 K400, SSV2 = class_list("kinetics-400"), class_list("something-something-v2")
 
@@ -44,6 +51,12 @@ FILES: dict[str, tuple[Shapes, str, tuple[str, ...]]] = {
     "InternVideo2-B distilled": (distilled(internvideo2()), "internvideo2_b14", ()),
     "V-JEPA 2 L": (vjepa2(), "vjepa2_l16", SSV2),
     "V-JEPA 2 g": (vjepa2(1408, 40, 6144), "vjepa2_g16", SSV2),
+    "V-JEPA 2 L, authors'": (vjepa2_original() | vjepa2_classifiers(), "vjepa2_l16", SSV2),
+    "V-JEPA 2 L, authors', a sweep": (
+        vjepa2_original() | vjepa2_classifiers(classes=48, sweep=3),
+        "vjepa2_l16",
+        numbered(48),
+    ),
     "FluxViT-S": (fluxvit(384, table=(24, 18, 18)), "fluxvit_s14", K400),
     "FluxViT-B": (fluxvit(), "fluxvit_b14", K400),
 }
@@ -68,6 +81,60 @@ def test_every_published_file_is_recognised(name: str, wrapper: str) -> None:
         assert getattr(found.config, field) == getattr(expected, field), field
     assert [row.key for row in found.rows] == list(wrapped)
     assert all(row.becomes is not None or row.note != "unknown" for row in found.rows)
+
+
+BACKBONES = {
+    "vitl": (vjepa2_original(), "vjepa2_l16"),
+    "vith": (vjepa2_original(1280, 32, 5120), "vjepa2_h16"),
+    "vitg-384": (vjepa2_original(1408, 40, 6144), "vjepa2_g16"),
+    "vjepa2_1_vitb": (vjepa2_original(768, 12, 3072, "2.1"), "vjepa21_b16"),
+    "vjepa2_1_vitl": (vjepa2_original(1024, 24, 4096, "2.1"), "vjepa21_l16"),
+    "vjepa2_1_vitg": (vjepa2_original(1408, 40, 6144, "2.1", "target_encoder"), "vjepa21_g16"),
+    "vjepa2_1_vitG": (vjepa2_original(1664, 48, 8192, "2.1", "target_encoder"), "vjepa21_2b16"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_authors_own_backbones_are_recognised(name: str) -> None:
+    shapes, network = BACKBONES[name]
+    found = recognise(shapes)
+    assert found.problems == ()
+    expected = get_network_config(network)
+    assert found.config.name == network
+    assert found.config.labels == ()
+    for field in ("frames", "size", "short_side", "heads", "mlp_width", "tokens", "paired_rates"):
+        assert getattr(found.config, field) == getattr(expected, field), field
+    rows = {row.key: row for row in found.rows}
+    assert rows["encoder.module.backbone.blocks.0.norm1.bias"].note.startswith("the encoder that")
+    assert rows["predictor.module.backbone.predictor_embed.weight"].becomes is None
+
+
+@pytest.mark.slow
+def test_the_authors_files_come_apart() -> None:
+    alone = {k.removeprefix("target_"): s for k, s in vjepa2_original().items()
+             if not k.startswith("encoder.")}  # fmt: skip
+    assert recognise(alone).problems == ()
+    bare = {k.removeprefix("encoder.module.backbone."): s for k, s in alone.items()}
+    assert recognise(bare).config.name == "vjepa2_l16"
+    with pytest.raises(CheckpointError, match="classifiers alone: import the file of its encoder"):
+        recognise(vjepa2_classifiers())
+    large = recognise(
+        vjepa2_original(1408, 40, 6144) | vjepa2_classifiers(1408), frames=32, size=256
+    ).config
+    assert (large.heads, large.pooler_heads, large.pooler_eps) == (22, 16, 1e-5)
+    assert (large.frames, large.size, large.short_side) == (32, 256, 292)
+    missing = vjepa2_original() | vjepa2_classifiers()
+    del missing["classifiers.0.module.pooler.cross_attention_block.xattn.kv.bias"]
+    assert recognise(missing).problems == (
+        "the tensor pooler.cross_attention_block.xattn.kv.bias is missing",
+    )
+    surplus = vjepa2_original() | {"target_encoder.module.backbone.blocks.0.ls1.gamma": (1024,)}
+    (problem,) = recognise(surplus).problems
+    assert problem == (
+        "the tensor target_encoder.module.backbone.blocks.0.ls1.gamma is unknown: it is no part of "
+        "V-JEPA 2 in its authors' keys"
+    )
 
 
 def test_what_becomes_of_each_key_is_told() -> None:

@@ -3,18 +3,28 @@
 With transformers where it has the network, else with ``plain_networks``, which shares no code.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from plain_networks import plain_fluxvit, plain_internvideo2, plain_videomae
+from plain_networks import plain_fluxvit, plain_internvideo2, plain_videomae, plain_vjepa21
 from safetensors.torch import load_file
 from small_views import frames, look, some_tokens
 from torch import Tensor
 
-from benchmarks.published_keys import distilled, filled, fluxvit, internvideo2, mmaction2, videomae
+from benchmarks.published_keys import (
+    distilled,
+    filled,
+    fluxvit,
+    internvideo2,
+    mmaction2,
+    videomae,
+    vjepa2_classifiers,
+    vjepa2_original,
+)
 from model.checkpoint import CheckpointError
 from networks.checkpoint import network_of
 from networks.checkpoints import Recognised, recognise
@@ -255,6 +265,79 @@ def test_vjepa2_of_transformers(transformers: Any, tmp_path: Path, head_width: i
     expected = model.classifier(model.pooler(encoder.layernorm(states)))
     said = look(network, view, positions)
     torch.testing.assert_close(said.logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_vjepa2_in_its_authors_keys(transformers: Any, tmp_path: Path) -> None:
+    config = transformers.VJEPA2Config(
+        hidden_size=96, num_hidden_layers=2, num_attention_heads=16, mlp_ratio=4, crop_size=48,
+        frames_per_clip=6, pred_hidden_size=24, pred_num_attention_heads=2,
+        pred_num_hidden_layers=1, num_pooler_layers=2, id2label=LABELS, initializer_range=0.2,
+    )  # fmt: skip
+    model = transformers.VJEPA2ForVideoClassification(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    theirs, _ = saved(model, tmp_path)
+    shapes = vjepa2_original(96, 2, 384) | vjepa2_classifiers(96, 3, 2)
+    weights = filled(shapes, 1)  # the encoder that was trained is another one than its average
+    weights |= authors_names(theirs)
+    settings = {"heads": 16, "id2label": LABELS}
+    _, network = imported(weights, settings, frames=6, size=48)
+    view = frames(network.config)
+    expected = model(channels_first(network, view)).logits
+    said = look(network, view, torch.arange(27).expand(2, -1))
+    torch.testing.assert_close(said.logits, expected, atol=2e-4, rtol=2e-4)
+
+
+def authors_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier of transformers under the keys of the authors' two files."""
+    places = (
+        (r"vjepa2\.encoder\.embeddings\.patch_embeddings\.", "E.patch_embed."),
+        (r"vjepa2\.encoder\.layernorm\.", "E.norm."),
+        (r"vjepa2\.encoder\.layer\.", "E.blocks."),
+        (r"pooler\.self_attention_layers\.", "C.pooler.blocks."),
+        (r"pooler\.cross_attention_layer\.", "C.pooler.cross_attention_block."),
+        (r"pooler\.query_tokens", "C.pooler.query_tokens"),
+        (r"classifier\.", "C.linear."),
+        (r"layer_norm", "norm"), (r"(attention|self_attn)\.", "attn."), (r"cross_attn\.", "xattn."),
+        (r"out_proj\.", "proj."), (r"(query|q_proj)\.", "q."), (r"(key|k_proj)\.", "k."),
+        (r"(value|v_proj)\.", "v."),
+    )  # fmt: skip
+    named: dict[str, Tensor] = {}
+    for key, tensor in theirs.items():
+        if "predictor" in key:
+            continue
+        for pattern, place in places:
+            key = re.sub(pattern, place, key)
+        key = re.sub(r"^E\.", "target_encoder.module.backbone.", key)
+        named[re.sub(r"^C\.", "classifiers.0.module.", key)] = tensor
+    made: dict[str, Tensor] = {}
+    for key, tensor in named.items():
+        found = re.match(r"(.*attn\.)([qkv])\.(\w+)$", key)
+        if found is None:
+            made[key] = tensor
+            continue
+        stem, letter, part = found.groups()
+        joined = "kv" if "xattn" in stem else "qkv"
+        if letter not in joined:
+            made[key] = tensor
+        elif letter == joined[0]:
+            made[f"{stem}{joined}.{part}"] = torch.cat([named[f"{stem}{c}.{part}"] for c in joined])
+    return made
+
+
+def test_vjepa21_in_its_authors_keys() -> None:
+    weights = filled(vjepa2_original(24, 2, 48, "2.1"))
+    found, network = imported(weights, {"heads": 3}, frames=6, size=48)
+    assert "embedding.video" in [row.becomes for row in found.rows]
+    own = "ema_encoder.module.backbone."
+    plain = {k.removeprefix(own): tensor for k, tensor in weights.items() if k.startswith(own)}
+    agree(
+        network,
+        lambda clip, ids: plain_vjepa21(plain, clip, ids, heads=3, patch=16, blocks=2),
+        (7, 1),
+    )
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ from benchmarks.published_keys import (
     videomae,
     videomae_transformers,
     vjepa2,
+    vjepa2_classifiers,
+    vjepa2_original,
 )
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, read_bundle
@@ -416,3 +418,58 @@ def test_options_that_do_not_go_together(umt: Path) -> None:
         code, output = run(umt, *arguments)
         assert code == 2
         assert why in output
+
+
+def nested(tensors: dict[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
+    """Tensors under ``head.`` as members of a dict of that name."""
+    return {
+        head: {
+            k.removeprefix(f"{head}."): t for k, t in tensors.items() if k.startswith(f"{head}.")
+        }
+        for head in heads
+    }
+
+
+@pytest.mark.slow
+def test_vjepa2s_own_files_become_a_bundle_together(tmp_path: Path) -> None:
+    folder = tmp_path / "vjepa2"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"heads": 4}))
+    encoder = nested(filled(vjepa2_original(32, 1, 64)), ("encoder", "target_encoder", "predictor"))
+    torch.save({**encoder, "epoch": 90, "opt": {"state": {0: torch.zeros(3)}}}, folder / "vitl.pt")
+    head = filled(vjepa2_classifiers(32, 174, 2), 1)
+    (classifier,) = nested(head, ("classifiers.0",)).values()
+    torch.save({"classifiers": [classifier], "opt": [{}], "epoch": 20}, tmp_path / "ssv2.pt")
+    out = tmp_path / "out"
+    code, said = run(folder, "--dry-run", "--frames", "4", "--size", "32")
+    assert code == 0, said
+    assert "V-JEPA 2 in its authors' keys: vjepa2_32x1, 4 frames of 32 pixels" in said
+    code, said = run(
+        folder, out, "--classifier", tmp_path / "ssv2.pt", "--frames", "4", "--size", "32",
+        "--accept-licence",
+    )  # fmt: skip
+    assert code == 0, said
+    manifest = read_bundle(out).manifest
+    assert tuple(manifest.labels) == class_list("something-something-v2")
+    assert manifest.provenance.source is not None
+    assert manifest.provenance.source.file == "vitl.pt and ssv2.pt"
+    assert (manifest.geometry.frames, manifest.geometry.tokens) == (4, 8)
+
+    code, said = run(tmp_path / "ssv2.pt", out, "--accept-licence")
+    assert code == 1
+    assert "ssv2.pt: these are V-JEPA 2's classifiers alone" in said
+    code, said = run(folder, tmp_path / "no", "--accept-licence")
+    assert "vitl.pt: has no classification head" in said
+    assert "--classifier FILE takes a head from a file of its own" in said
+    save_file(head, tmp_path / "ssv2.safetensors")
+    for given, text in (
+        ("none.pt", "--classifier: there is no file"),
+        ("ssv2.safetensors", "of vitl.pt and ssv2.safetensors one is a pickle"),
+    ):
+        code, said = run(folder, tmp_path / "no", "--classifier", tmp_path / given)
+        assert code == 1
+        assert text in said
+    code, said = run(folder, tmp_path / "no", "--frames", "5", "--accept-licence")
+    assert code == 1
+    assert "the 5 frames of a view do not divide into tubelets of 2" in said
+    assert not (tmp_path / "no").exists()
