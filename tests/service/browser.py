@@ -162,11 +162,11 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
 
-    def cut_off(self, offline: bool) -> None:
-        """Take the network away, or give it back."""
+    def cut_off(self, offline: bool, upload_bytes_per_second: float = -1) -> None:
+        """Take the network away, or give it back, as fast as it is or with slow uploads."""
         self.call("Network.enable")
         self.call("Network.emulateNetworkConditions", offline=offline, latency=0,
-                  downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
+                  downloadThroughput=-1, uploadThroughput=upload_bytes_per_second)  # fmt: skip
 
     def picture(self, out: Path) -> None:
         """Write the whole page as a PNG."""

@@ -106,12 +106,12 @@ async function classify() {
   if (unknown) return unknown.status === 401 ? problems.tell(unknown) : undefined;
   const large = picking.tooLarge(file, model);
   if (large) return problems.tell(new Problem("The clip is too large", large));
-  const mine = run = new AbortController();
+  run = new AbortController();
   const from = document.activeElement;
   const asked = [choices.manner(), choices.part()];
   busy(true);
   try {
-    const answer = await ask(`classify?${choices.query(model)}`, {file, signal: mine.signal,
+    const answer = await ask(`classify?${choices.query(model)}`, {file, signal: run.signal,
       sending: work.begin(file, "looks at the clip")});
     run = null;
     work.end();
@@ -123,23 +123,24 @@ async function classify() {
     if ($("sparsity").disabled) $("sparsity").value = level;
     markStale();
     // Not of somebody who has gone on meanwhile.
-    if (document.activeElement === from) $("headline").focus();
+    if (document.activeElement === from) {
+      $("headline").focus({preventScroll: true});
+      $("stage").scrollIntoView({block: "nearest"});
+    }
     say(`${$("headline").textContent}. Looked at ${answer.tokens.kept} of ${answer.tokens.total} ` +
       `tokens, in ${(1000 * answer.timing.total).toFixed(0)} milliseconds.`);
     follow(file);
   } catch (error) {
-    failed(error, mine, () => classify());
+    failed(error, () => classify());
   }
 }
 
 /** Ask for the other sparsities, so that the slider has nothing to wait for. */
 async function follow(file) {
-  const mine = following = new AbortController();
-  const shown = answers;
+  following = new AbortController();
   try {
     const sweep = await ask(`sweep?${choices.queryOfLevels(model, answers.at(level))}`,
-      {file, signal: mine.signal});
-    if (answers !== shown) return;
+      {file, signal: following.signal});
     following = null;
     answers.addSweep(sweep);
     showSweep(sweep);
@@ -147,7 +148,7 @@ async function follow(file) {
     say("The other sparsities are answered.", {afterMs: 1500});
     if (!answers.at(level)) askLevel(level);
   } catch (error) {
-    if (error instanceof Stopped || answers !== shown) return;
+    if (error instanceof Stopped) return;
     following = null;
     // The answer stands; the slider asks for each level by itself.
     $("labels-text").textContent = `The other sparsities were not answered: ${error.detail}`;
@@ -159,23 +160,22 @@ async function follow(file) {
 async function askLevel(wanted) {
   const file = picking.chosenFile();
   run?.abort();
-  const mine = run = new AbortController();
-  const shown = answers;
+  run = new AbortController();
   try {
     const answer = await ask(`classify?${choices.queryOfLevel(model, wanted)}`,
-      {file, signal: mine.signal});
-    if (answers !== shown) return;
+      {file, signal: run.signal});
     run = null;
     answers.add(answer);
     if (level === wanted) present(answer.sparsity.used);
   } catch (error) {
-    labels.await(wanted, false);
-    failed(error, mine, () => askLevel(wanted));
+    if (error instanceof Stopped) return;
+    if (level === wanted) labels.await(wanted, false);
+    failed(error, () => askLevel(wanted));
   }
 }
 
-function failed(error, mine, again) {
-  if (error instanceof Stopped || mine.signal.aborted) return;
+function failed(error, again) {
+  if (error instanceof Stopped) return;
   run = null;
   work.end();
   busy(false);

@@ -13,22 +13,25 @@ export class Player {
     this._onFrame = onFrame;
     this._address = null;
     this._known = 0;
+    this._begin = 0;
     this.playable = false;
     this._video.addEventListener("loadedmetadata", () => {
       this.playable = this._video.videoWidth > 0;
       if (!this.playable) return onUnplayable();
       this._fit(this._video.videoWidth, this._video.videoHeight);
       this._range();
-      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this._play();
     });
+    if (!this._video.requestVideoFrameCallback) {
+      this._video.addEventListener("loadeddata", () => this._start());
+    }
     this._video.addEventListener("error", () => {
       // A clip that was taken away is no error.
       if (!this._video.getAttribute("src")) return;
       this.playable = false;
       onUnplayable();
     });
-    for (const name of ["seeked", "loadeddata", "timeupdate"]) {
-      this._video.addEventListener(name, () => this._shown(this._video.currentTime));
+    for (const name of ["seeked", "timeupdate"]) {
+      this._video.addEventListener(name, () => this._shown());
     }
     for (const name of ["play", "pause"]) {
       this._video.addEventListener(name, () => {
@@ -47,8 +50,9 @@ export class Player {
     return this._video;
   }
 
+  /** After the first frame shown, as the service counts. */
   get seconds() {
-    return this._video.currentTime;
+    return Math.max(0, this._video.currentTime - this._begin);
   }
 
   /** Width by height of the clip as the browser shows it. */
@@ -61,14 +65,20 @@ export class Player {
     this.unload();
     this._address = URL.createObjectURL(clip);
     this._video.src = this._address;
+    // Played as soon as somebody sees it, and not before its first frame has told when it is.
+    this._waiting = this._video.requestVideoFrameCallback?.((_, frame) => {
+      this._findBegin(frame.mediaTime);
+      this._start();
+    });
   }
 
   unload() {
+    if (this._waiting) this._video.cancelVideoFrameCallback(this._waiting);
     this._video.removeAttribute("src");
     this._video.load();
     if (this._address) URL.revokeObjectURL(this._address);
     this._address = null;
-    this._known = 0;
+    this._known = this._begin = 0;
     this.playable = false;
   }
 
@@ -80,15 +90,29 @@ export class Player {
 
   seek(seconds) {
     this._video.pause();
-    this._video.currentTime = seconds;
+    this._video.currentTime = seconds + this._begin;
   }
 
   redraw() {
-    if (this.playable) this._shown(this._video.currentTime);
+    if (this.playable) this._shown();
   }
 
   get duration() {
-    return Number.isFinite(this._video.duration) ? this._video.duration : this._known;
+    const {duration} = this._video;
+    return Number.isFinite(duration) ? duration - this._begin : this._known;
+  }
+
+  /** Some files begin later than at 0, and browsers wait for their first frame until then. */
+  _findBegin(mediaTime) {
+    // Somebody has sought another frame before the first one was seen.
+    if (this._video.currentTime > mediaTime) return;
+    this._begin = mediaTime;
+    this._range();
+    this._shown();
+  }
+
+  _start() {
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this._play();
   }
 
   _play() {
@@ -113,13 +137,14 @@ export class Player {
    */
   _follow() {
     const next = () => {
-      if (!this._video.paused) this._shown(this._video.currentTime);
+      if (!this._video.paused) this._shown();
       requestAnimationFrame(next);
     };
     requestAnimationFrame(next);
   }
 
-  _shown(seconds) {
+  _shown() {
+    const {seconds} = this;
     $("position").value = seconds;
     const clock = `${seconds.toFixed(2)} s`;
     $("clock").textContent = clock;

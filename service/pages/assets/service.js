@@ -42,7 +42,11 @@ export function ask(path, {file = null, blob = false, signal = null, sending = n
     request.upload.onload = () => sending?.(1);
     request.onerror = () => reject(unreachable(sent));
     request.onabort = () => reject(new Stopped());
-    request.onload = () => understood(request, blob).then(resolve, reject);
+    request.onload = () => understood(request, blob).then((answer) => {
+      // Stopped while the answer was being read.
+      if (signal?.aborted) throw new Stopped();
+      return answer;
+    }).then(resolve, reject);
     signal?.addEventListener("abort", () => request.abort());
     if (signal?.aborted) return void reject(new Stopped());
     let form = null;

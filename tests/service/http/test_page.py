@@ -44,8 +44,8 @@ def text(page: Browser, name: str) -> str:
 
 def classify(page: Browser) -> None:
     """Press the button, and wait for the answer and for the other sparsities."""
-    page.run("document.getElementById('sweep-answer').hidden = true")
-    page.run("document.getElementById('go').click()")
+    # At once: the other sparsities of the answer before may be on their way.
+    page.run("document.getElementById('sweep-answer').hidden = true, go.click()")
     page.wait("!document.getElementById('sweep-answer').hidden")
 
 

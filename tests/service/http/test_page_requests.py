@@ -1,6 +1,7 @@
 """What the page shows as a request is what runs elsewhere; and what it says when nothing comes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+import service_clips as clips
 from browser import CHROMIUM, Browser
 from service_server import Server
 
@@ -180,6 +182,32 @@ def test_a_lost_network_is_told_and_got_over(
     ]
     page.cut_off(False)
     page.run("document.getElementById('again').click()")
+    page.wait("!document.getElementById('answer').hidden")
+
+
+def test_an_upload_tells_how_far_it_is_and_can_be_stopped(
+    browser: Browser, server: Server, tmp_path: Path
+) -> None:
+    page = browser
+    clip = clips.pattern(tmp_path / "clip.mp4", "-c:v", "libx264", "-qp", "0", "-pix_fmt",
+                         "yuv420p", size="320x240", rate=25)  # fmt: skip
+    size = clip.stat().st_size
+    page.open(server.url)
+    page.wait("document.getElementById('model').textContent !== ''")
+    page.cut_off(False, upload_bytes_per_second=size / 3)
+    page.choose_file("#file", clip)
+    page.wait("document.getElementById('progress').value > 0.05")
+    first = page.run("document.getElementById('progress').value")
+    page.wait(f"document.getElementById('progress').value > {first}")
+    assert re.fullmatch(r"Sending \d\.\d MB: \d+ %", text(page, "work-text"))
+    assert page.run("document.getElementById('stage').ariaBusy") == "true"
+    page.run("document.getElementById('stop').click()")
+    assert page.run("document.getElementById('work').hidden") is True
+    assert page.run("document.activeElement.id") == "go"
+    page.wait("document.getElementById('status').textContent === 'Stopped.'")
+    page.cut_off(False)
+    assert text(page, "problem") == ""
+    page.press("Enter")
     page.wait("!document.getElementById('answer').hidden")
 
 

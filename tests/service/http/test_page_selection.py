@@ -92,6 +92,7 @@ def look_at(page: Browser, clip: Path, sparsity: float) -> None:
     move_slider(page, sparsity)
     page.choose_file("#file", clip)
     page.wait("!document.getElementById('sweep-answer').hidden")
+    page.wait("!document.getElementById('picture').hidden || video.played.length")
 
 
 def seek(page: Browser, seconds: float) -> None:
@@ -200,6 +201,20 @@ def test_a_clip_is_shown_as_it_is_displayed(page: Browser, server: Server, tmp_p
     assert len(lit) == 1
     assert page.run(_WHITE % (4, 8)) == lit
     assert nothing_thrown(page)
+
+
+def test_a_file_that_begins_late_is_lit_in_time(page: Browser, flash: Path, tmp_path: Path) -> None:
+    """Browsers wait for its first frame; the service counts from it."""
+    late = tmp_path / "late.webm"
+    clips.ffmpeg("-i", flash, "-c:v", "libvpx", "-b:v", "1M", "-output_ts_offset", "3", late)
+    look_at(page, late, 0.97)
+    assert float(page.run("document.getElementById('position').max")) == pytest.approx(2, abs=0.05)
+    seek(page, 4.5)
+    assert page.run(_WHITE % (8, 4)) == [[1, 4]]
+    assert page.run(_LIT % (8, 4)) == [[1, 4]]
+    assert text(page, "clock") == "1.50 s"
+    seek(page, 3.4)
+    assert page.run(_LIT % (8, 4)) == []
 
 
 def test_what_the_model_sees_is_drawn(page: Browser, flash: Path) -> None:
