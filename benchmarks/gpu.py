@@ -24,13 +24,13 @@ from onnx import TensorProto, helper
 
 from benchmarks.command_line import out_option
 from benchmarks.decoding import decode_on, plan_for
+from benchmarks.feeds import extractor_feeds, selector_feeds
 from benchmarks.record import describe_run, write_result
-from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.schema import Manifest
 from bundle.tokens import select_top_k, tokens_to_keep
 from service.engine import Engine, EngineError, EngineOptions, Work
 from service.engine.calibration import extractor_noise
-from service.engine.jobs import Arrays
 from service.engine.options import CUDA
 from video.nvdec import DeviceUnusable, require_device
 
@@ -43,12 +43,17 @@ def smooth_clips(bundle: Bundle, count: int) -> NDArray[np.uint8]:
     geometry = bundle.manifest.geometry
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (count, geometry.frames, 8, 8, 3), np.uint8)
-    cell = np.ones((1, 1, geometry.size // 8, geometry.size // 8, 1), np.uint8)
-    return np.kron(coarse, cell)
+    side = -(-geometry.size // 8)
+    cell = np.ones((1, 1, side, side, 1), np.uint8)
+    return np.ascontiguousarray(np.kron(coarse, cell)[:, :, : geometry.size, : geometry.size])
 
 
 def parity(
-    reference: Engine, engine: Engine, clips: NDArray[np.uint8], sparsities: Sequence[float]
+    manifest: Manifest,
+    reference: Engine,
+    engine: Engine,
+    clips: NDArray[np.uint8],
+    sparsities: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Differences of two engines in units of the reference's standard deviation, by sparsity.
 
@@ -57,20 +62,16 @@ def parity(
     """
     geometry = reference.geometry
     rows = []
-    small: Arrays = {"clip_small": downscale(clips)}
-    scores, context = reference.selector.run(small)
-    ours, _ = engine.selector.run(small)
+    small = selector_feeds(manifest, clips)
+    scores, *context = reference.selector.run(small)
+    ours = engine.selector.run(small)[0]
     for sparsity in sparsities:
         kept = tokens_to_keep(sparsity, geometry.tokens)
         positions, own = select_top_k(scores, kept), select_top_k(ours, kept)
-        feeds: Arrays = {
-            "patches": gather_patches(clips, positions, geometry.patch),
-            "positions": positions,
-            "lengths": np.full(len(clips), kept, np.int64),
-            "context": context,
-        }
-        expected, _ = reference.extractor.run(feeds)
-        logits, _ = engine.extractor.run(feeds)
+        lengths = np.full(len(clips), kept, np.int64)
+        feeds = extractor_feeds(manifest, clips, positions, lengths, *context)
+        expected = reference.extractor.run(feeds)[0]
+        logits = engine.extractor.run(feeds)[0]
         shared = [len(np.intersect1d(a, b)) / kept for a, b in zip(positions, own, strict=True)]
         rows.append(
             {
@@ -261,7 +262,7 @@ def measure(bundle: Bundle, options: EngineOptions, runs: int, seconds: float) -
             row["share_of_matrix_rate"] = row["macs_per_second"] / rate
         result[precision] = {
             "execution_providers": engine.providers,
-            "parity": parity(reference, engine, clips, SPARSITIES),
+            "parity": parity(bundle.manifest, reference, engine, clips, SPARSITIES),
             "matrix_macs_per_second": rate,
             "throughput": table,
             "mixed_load": mixed_load(bundle, chosen, callers=64, seconds=seconds),

@@ -9,9 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.cpu.engines import Arrays, Engine
+from benchmarks.cpu.engines import Engine
 from benchmarks.decoding import decode, plan_for
-from bundle.geometry import downscale, gather_patches
+from benchmarks.feeds import extractor_feeds, selector_feeds
 from bundle.schema import Manifest
 from bundle.tokens import select_top_k, tokens_to_keep
 from training.moving_things.labels import LABELS
@@ -43,18 +43,14 @@ def measure(
         clip = held[index]
         truth.append(LABELS[clip.label])
         frames = decode(clip.video, plan)
-        small = downscale(frames)
+        small = selector_feeds(manifest, frames)
         for name, engine in engines.items():
-            scores, context = engine.selector({"clip_small": small})
+            scores, *context = engine.selector(small)
             for sparsity in sparsities:
                 kept = tokens_to_keep(sparsity, manifest.geometry.tokens)
                 positions = select_top_k(scores, kept)
-                feeds: Arrays = {
-                    "patches": gather_patches(frames, positions, manifest.geometry.patch),
-                    "positions": positions,
-                    "lengths": np.array([kept], np.int64),
-                    "context": context.astype(np.float32, copy=False),
-                }
+                lengths = np.array([kept], np.int64)
+                feeds = extractor_feeds(manifest, frames, positions, lengths, *context)
                 logits = engine.extractor(feeds)[0]
                 labels[name][sparsity].append(manifest.labels[int(logits[0].argmax())])
     return {

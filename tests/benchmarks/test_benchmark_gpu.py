@@ -24,7 +24,7 @@ def bundle() -> Bundle:
 @pytest.mark.slow
 def test_parity_and_throughput(bundle: Bundle) -> None:
     engine = Engine(bundle, OPTIONS)
-    (row,) = gpu.parity(engine, engine, gpu.smooth_clips(bundle, 2), [0.9])
+    (row,) = gpu.parity(bundle.manifest, engine, engine, gpu.smooth_clips(bundle, 2), [0.9])
     assert row["logits"] == row["scores"] == 0
     assert row["same_label"] == row["same_selection"] == 1
     rows = gpu.throughput(engine, bundle, [1, 2], [0.95], runs=3)
