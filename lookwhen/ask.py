@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
-from service.decoding.shared_memory import SharedBlock
+from service.decoding.descriptors import Room
 from service.errors import BodyTooLarge, ServiceError
 from service.http import responses, schemas
 from service.http.body import ClipSink
@@ -112,13 +112,14 @@ class _FileSource:
         self._path, self._max_bytes = path, settings.max_body_bytes
         self._containers = settings.containers
 
-    async def read_clip(self, block: SharedBlock) -> Received:
+    async def read_clip(self, block: Room) -> Received:
         sink = ClipSink(block, self._containers)
         with self._path.open("rb") as file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
                 if block.size + len(chunk) > self._max_bytes:
                     raise BodyTooLarge(self._max_bytes)
                 sink.write(chunk)
+                await block.settle()
         return Received(sink.finish())
 
     async def gone(self) -> None:

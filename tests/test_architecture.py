@@ -43,7 +43,7 @@ SERVICE_GROUPS = {
 
 # What decode workers alone import, and what of the package `video` the serving process may.
 DECODES = "service/decoding/worker.py"
-PLAIN = ("video.facts", "video.places", "video.errors")
+PLAIN = ("video.facts", "video.places", "video.passages", "video.errors")
 
 
 def imports(path: Path) -> Iterator[str]:

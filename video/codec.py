@@ -38,6 +38,7 @@ def _compiler_left_out() -> Iterator[None]:
 with _compiler_left_out():
     import torchcodec
     from torchcodec import _core as core
+    from torchcodec._core import ops
     from torchcodec.decoders import VideoDecoder, set_nvdec_cache_capacity
     from torchcodec.encoders import Encoder, VideoEncoder
 
@@ -46,6 +47,7 @@ __all__ = [
     "VideoDecoder",
     "VideoEncoder",
     "core",
+    "ops",
     "set_nvdec_cache_capacity",
     "torchcodec",
 ]

@@ -43,7 +43,7 @@ def open_decoder(
             device=device,
         )
     except (*DECODER_ERRORS, OSError) as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
 
 
 def _named(path: Path) -> str | bytes:
@@ -65,7 +65,7 @@ def content_of(source: Tensor | Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _refusal(error: Exception) -> ClipRefused:
+def refusal(error: Exception) -> ClipRefused:
     """The boundary at which the decoder's errors, whose texts hold paths, become ours."""
     if is_memory(error):
         return ClipRefused("decode_memory_exceeded")

@@ -105,7 +105,7 @@ class Video:
         if self.count == 1 and (metadata.begin_stream_seconds or 0.0) < -ANY_TIME:
             raise ClipRefused("no_video_stream")  # a song's cover, which is never shown
         self.orientation = self._oriented(content)
-        self.stretch = _stretch(metadata.pixel_aspect_ratio, self.orientation)
+        self.stretch = stretch_of(metadata.pixel_aspect_ratio, self.orientation)
         self.stored = (metadata.height or 0, metadata.width or 0)
         self.height = round(self.stored[0] * self.stretch[0])
         self.width = round(self.stored[1] * self.stretch[1])
@@ -310,7 +310,7 @@ def _time(seconds: float | None) -> float:
     return seconds if seconds is not None and abs(seconds) < ANY_TIME else 0.0
 
 
-def _stretch(aspect: object, orientation: Orientation) -> tuple[float, float]:
+def stretch_of(aspect: object, orientation: Orientation) -> tuple[float, float]:
     """Display pixels (high, wide) of one decoded pixel, after the frame was turned."""
     wide = float(aspect) if aspect else 1.0  # type: ignore[arg-type]
     if not (wide > 0 and math.isfinite(wide)):

@@ -1,10 +1,12 @@
 """Whether an answer is one that the service promises, whatever was asked."""
 
+import json
 from dataclasses import dataclass
 
 import httpx
 
 from service.errors import PROBLEM_MEDIA_TYPE, all_errors
+from service.http.timeline_schemas import NDJSON
 
 # Problems of 5xx that are part of the design: deadlines, and refusals that say when to come back.
 DESIGNED = frozenset({"decode_timeout", "request_timeout", "overloaded", "not_ready",
@@ -30,6 +32,8 @@ def judge(response: httpx.Response) -> Verdict:
         place, begins = _FILES[media_type]
         is_one = response.content[place : place + len(begins)] == begins
         return Verdict("ok") if is_one else Verdict("ok", f"200 without {media_type}")
+    if media_type == NDJSON:
+        return _judge_lines(response)
     try:
         answer = response.json()
     except ValueError:
@@ -40,6 +44,22 @@ def judge(response: httpx.Response) -> Verdict:
         return Verdict("ok") if labels else Verdict("ok", "200 without labels")
     code = str(answer.get("code")) if isinstance(answer, dict) else "none"
     return Verdict(code, _fault(response, code))
+
+
+def _judge_lines(response: httpx.Response) -> Verdict:
+    """Each line is a document, and the last says that it is the last."""
+    try:
+        lines = [json.loads(line) for line in response.text.splitlines()]
+    except ValueError:
+        return Verdict("not_json", "a line is no document")
+    if not lines or "begun" not in lines[0]:
+        return Verdict("ok", "a timeline without a beginning")
+    if "done" in lines[-1]:
+        return Verdict("ok")
+    code = str(lines[-1].get("code"))
+    if code not in all_errors() or code == "internal_error":
+        return Verdict(code, f"a timeline that ends by {code}")
+    return Verdict(code)
 
 
 def _fault(response: httpx.Response, code: str) -> str | None:

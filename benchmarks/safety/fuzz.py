@@ -48,8 +48,9 @@ _SPARSITY = 0.95
 # many of them are just being replaced, and threads how far their pools have filled.
 _LIMITS = {what: LIMITS[what] for what in ("rss_bytes", "descriptors")}
 _PATIENCE = 20
-# Of five mutants one is made a film, and one a picture.
+# Of five mutants one is made a film, one a picture, and one is gone through as a long video.
 _DRAWN = {3: "mp4", 4: "png"}
+_LONG = 2
 _TYPES = ("video/mp4", "video/webm", "application/octet-stream")
 
 
@@ -133,6 +134,8 @@ class Fuzzer:
         path = "/classify"
         if drawn := _DRAWN.get(number % 5):  # no divisor of 4: each in each form of a body
             path, query["format"] = "/explain", drawn
+        elif number % 5 == _LONG:
+            path = "/timeline"
         for _ in range(_PATIENCE):
             try:
                 if number % 4 == 0:

@@ -36,6 +36,7 @@ from bundle.reader import default_bundle_path
 # Not a multiple of the hostile ones' number, of which none would be left.
 _DRAWN_EVERY = 7
 _EMBEDDED_EVERY = 11
+_LONG_EVERY = 13
 _HOSTILE_EVERY = 5
 _TIMEOUT_SECONDS = 120.0
 # Refusals for load are right; a service that refuses more than this share was asked too much, and
@@ -97,6 +98,9 @@ class Traffic:
                 return Shot(self._clips[name], asked, path="/explain")
             if number % _EMBEDDED_EVERY == 0:
                 return Shot(self._clips[name], {"sparsity": sparsity}, path="/embed")
+            if number % _LONG_EVERY == 0:
+                asked = {"sparsity": str(sparsity), "window": "0.5"}
+                return Shot(self._clips[name], asked, path="/timeline")
             return Shot(self._clips[name], {"sparsity": sparsity})
         turn = number // _HOSTILE_EVERY
         if turn % 2:

@@ -30,6 +30,8 @@ DEMUXERS: dict[Container, str] = {
 # libavformat/format.c and avformat.h: how much is looked at first and last, what is appended to it,
 # and the score that is enough while there is more to look at.
 _FIRST_BYTES, _LAST_BYTES = 2048, 1 << 20
+# What is looked at of a clip, at most.
+PROBED_BYTES = 2 * _LAST_BYTES
 _PADDING = bytes(32)
 _ENOUGH = 25
 

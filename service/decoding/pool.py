@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.decoding.circuit_breaker import CircuitBreaker
+from service.decoding.descriptors import Descriptor
 from service.decoding.process import (
     DecodeProcess,
     EndReason,
@@ -212,7 +213,7 @@ class DecodePool:
         )
 
     async def run(
-        self, job: Job, blocks: Sequence[SharedBlock]
+        self, job: Job, blocks: Sequence[Descriptor]
     ) -> tuple[DecodeProcess, Reply, float]:
         """Have a worker do a job; its reply, and the seconds it took from when it had the blocks.
 
@@ -230,7 +231,7 @@ class DecodePool:
         return worker, reply, seconds
 
     async def _reply(
-        self, job: Job, blocks: Sequence[SharedBlock]
+        self, job: Job, blocks: Sequence[Descriptor]
     ) -> tuple[DecodeProcess, Reply, float]:
         async with contextlib.AsyncExitStack() as held:
             await self._turn(held)

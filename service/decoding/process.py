@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
+from service.decoding.descriptors import Descriptor
 from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
@@ -25,7 +26,6 @@ from service.decoding.protocol import (
 )
 from service.decoding.replies import decode_reply
 from service.decoding.sandbox.confinement import SandboxPolicy, limit_worker
-from service.decoding.shared_memory import SharedBlock
 from startup.path import child_environment, python_command
 
 # Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
@@ -192,7 +192,7 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: Job, blocks: Sequence[SharedBlock]) -> Reply:
+    async def run(self, job: Job, blocks: Sequence[Descriptor]) -> Reply:
         """Have the worker do one job, which the blocks belong to; see the job's own description.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Interval
 
 from video.facts import ClipFacts, ClipLimits, PictureFormat, ViewPlan, Word
+from video.passages import PassageFacts, PassagePlan
 
 # What confines a worker, from little to much; "rlimits" are there in each case.
 Sandbox = Literal["rlimits", "seccomp", "landlock", "landlock+seccomp"]
@@ -64,7 +65,21 @@ class PictureJob:
     memory_bytes: int | None
 
 
-Job = DecodeJob | FilmJob | PictureJob
+@dataclass(frozen=True, slots=True)
+class PassageJob:
+    """A part of a long video to decode; see :mod:`video.passage`.
+
+    The file, on a disk and without a name, and the room for the windows travel as descriptors.
+    """
+
+    passage: PassagePlan
+    limits: ClipLimits
+    ffmpeg_threads: int
+    timeout_seconds: float
+    memory_bytes: int | None
+
+
+Job = DecodeJob | FilmJob | PictureJob | PassageJob
 
 # Places of a film are rows of so many float64: see :func:`video.film.encode_film`.
 PLACE_VALUES = 8
@@ -102,6 +117,14 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """The windows lie in the room for them."""
+
+    facts: PassageFacts
+    kind: Literal["passed"] = "passed"
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A film or a picture lies in the room for it, and has so many bytes."""
 
@@ -134,16 +157,18 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-Reply = Ready | Started | Decoded | Encoded | Refused | Cancelled | Failed
+Reply = Ready | Started | Decoded | Passed | Encoded | Refused | Cancelled | Failed
 
 CANCEL = b'{"kind":"cancel"}\n'
 
 
-_JOBS: dict[str, type[DecodeJob | FilmJob | PictureJob]] = {
-    "decode": DecodeJob, "film": FilmJob, "picture": PictureJob,
+_JOBS: dict[str, type[Job]] = {
+    "decode": DecodeJob, "film": FilmJob, "picture": PictureJob, "passage": PassageJob,
 }  # fmt: skip
 _KINDS = {job: kind for kind, job in _JOBS.items()}
-_PARTS: dict[str, type[ViewPlan | ClipLimits]] = {"plan": ViewPlan, "limits": ClipLimits}
+_PARTS: dict[str, type[ViewPlan | PassagePlan | ClipLimits]] = {
+    "plan": ViewPlan, "passage": PassagePlan, "limits": ClipLimits,
+}  # fmt: skip
 
 
 def encode_job(job: Job) -> bytes:
@@ -152,7 +177,7 @@ def encode_job(job: Job) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-def _values(part: Job | ViewPlan | ClipLimits) -> dict[str, Any]:
+def _values(part: Job | ViewPlan | PassagePlan | ClipLimits) -> dict[str, Any]:
     # Not `asdict`, which copies every value deeply: this is on the way of each clip.
     return {name: getattr(part, name) for name in part.__slots__}
 

@@ -10,11 +10,11 @@ import hashlib
 import mmap
 import os
 import tempfile
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.decoding.descriptors import OwnedDescriptor
 
 try:
     import fcntl
@@ -25,10 +25,8 @@ except (ImportError, AttributeError):  # not Linux: the blocks work, unsealed
     _SEAL_SIZE = _SEAL_CONTENT = 0
 
 
-class SharedBlock:
+class SharedBlock(OwnedDescriptor):
     """A descriptor of anonymous memory; closing it gives the memory back."""
-
-    _descriptor = -1
 
     def __init__(self, name: str, size: int = 0) -> None:
         """Make a block of ``size`` zero bytes; ``name`` is for /proc alone."""
@@ -46,11 +44,6 @@ class SharedBlock:
     def size(self) -> int:
         return self._size
 
-    def fileno(self) -> int:
-        if self._descriptor < 0:
-            raise ValueError("the block is closed")
-        return self._descriptor
-
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Write ``data`` at the end."""
         view = memoryview(data).cast("B")
@@ -58,6 +51,9 @@ class SharedBlock:
             written = os.pwrite(self.fileno(), view, self._size)
             self._size += written
             view = view[written:]
+
+    async def settle(self) -> None:
+        """Nothing: memory has what was written."""
 
     def read(self, count: int) -> bytes:
         """The first ``count`` bytes, or all there are."""
@@ -101,22 +97,3 @@ class SharedBlock:
             raise ValueError(f"the block has {actual} bytes, and was made with {self._size}")
         mapping = mmap.mmap(self.fileno(), actual, access=mmap.ACCESS_READ)
         return np.frombuffer(mapping, dtype=np.uint8)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-from service.decoding.demuxer import Prober
+from service.decoding.demuxer import PROBED_BYTES, Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
     MAX_MESSAGE_BYTES,
@@ -28,6 +28,8 @@ from service.decoding.protocol import (
     Failed,
     FilmJob,
     Job,
+    PassageJob,
+    Passed,
     PictureJob,
     Ready,
     Refused,
@@ -40,6 +42,7 @@ from service.decoding.sandbox import confinement
 from service.errors import ClipError
 from video.errors import ClipRefused, DecodingCancelled
 from video.facts import NO_LIMITS, ClipFacts, PictureFormat, ViewPlan
+from video.passages import PassagePlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,11 +135,27 @@ def _warm_up(device: str) -> tuple[Prober, str, str, bool]:
     decode_on(device, clip, out, job)
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
+    _warm_passages()
     # No limit yet, but what setting one takes has to be opened before the sandbox closes.
     confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = core.get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return prober, torchcodec.__version__, ffmpeg.split()[0][:64], _warm_encoders(clip)
+
+
+def _warm_passages() -> None:
+    """Decode a file that is read by its descriptor."""
+    import torch
+
+    from video.passage import decode_passage
+
+    plan = PassagePlan(2, 32, 32, "crop", start=0.0, window=0.1, stride=0.1, windows=1)
+    out, marks = (
+        torch.zeros(plan.shape, dtype=torch.uint8),
+        torch.zeros(plan.marks_shape, dtype=torch.float64),
+    )
+    with WARM_UP_CLIP.open("rb") as file:
+        decode_passage(file.fileno(), out, marks, plan, NO_LIMITS)
 
 
 def _warm_encoders(clip: "Tensor") -> bool:
@@ -219,6 +238,8 @@ def _run(
     confinement.limit_job(job.memory_bytes, job.timeout_seconds * job.ffmpeg_threads)
     *given, room_descriptor = descriptors
     try:
+        if isinstance(job, PassageJob):
+            return _pass(job, given[0], room_descriptor, prober, cancelled)
         # Private mappings: torch wants memory it may write to, and a clip's block is sealed against
         # that. All mappings go when the last tensor that looks at them does.
         inputs = [mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY) for descriptor in given]
@@ -229,7 +250,7 @@ def _run(
             case FilmJob():
                 prober.require_sniffed(inputs[0])
                 return _film(job, inputs[0], inputs[1], room, cancelled)
-            case DecodeJob():
+            case _:
                 prober.require_sniffed(inputs[0])
                 return _decode(job, inputs[0], room, device, cancelled)
     except (ClipError, ClipRefused) as error:
@@ -278,6 +299,31 @@ def _film(
         cancelled=cancelled,
     )
     return Encoded(size)
+
+
+def _pass(
+    job: PassageJob,
+    file: int,
+    room_descriptor: int,
+    prober: Prober,
+    cancelled: Callable[[], bool],
+) -> Passed:
+    """On the CPU, too. The file is read and never mapped: it may be larger than what a worker may
+    have of address space."""
+    import torch
+
+    from video.passage import decode_passage
+
+    plan = job.passage
+    prober.require_sniffed(os.pread(file, PROBED_BYTES, 0))
+    room = _tensor(mmap.mmap(room_descriptor, 0, access=mmap.ACCESS_WRITE))
+    marks = room[: plan.marks_bytes].view(torch.float64).reshape(plan.marks_shape)
+    out = room[plan.marks_bytes : plan.block_bytes].reshape(plan.shape)
+    return Passed(
+        decode_passage(
+            file, out, marks, plan, job.limits, threads=job.ffmpeg_threads, cancelled=cancelled
+        )
+    )
 
 
 def _draw(job: PictureJob, pixels: mmap.mmap, room: mmap.mmap) -> Encoded:

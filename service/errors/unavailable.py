@@ -5,7 +5,9 @@ from typing import Literal
 from service.errors.base import ServiceError
 
 # What there was too little of for a request.
-Shortage = Literal["requests", "tokens", "wait", "uploads", "downloads", "device"]
+Shortage = Literal[
+    "requests", "tokens", "wait", "uploads", "downloads", "device", "timelines", "disk"
+]
 
 _SHORT: dict[Shortage, str] = {
     "requests": "as many requests are under way as are accepted at a time",
@@ -14,6 +16,8 @@ _SHORT: dict[Shortage, str] = {
     "uploads": "the memory for uploads is taken",
     "downloads": "the memory for pictures and films that are being fetched is taken",
     "device": "the device has no memory for it",
+    "timelines": "as many long videos are gone through as are at a time",
+    "disk": "the disk for long videos is taken",
 }
 
 

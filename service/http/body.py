@@ -14,7 +14,7 @@ from typing import Any
 from python_multipart.multipart import parse_options_header
 
 from service.decoding.containers import CONTAINERS, SNIFF_BYTES, Container, identify
-from service.decoding.shared_memory import SharedBlock
+from service.decoding.descriptors import Room
 from service.errors import (
     BodyTooLarge,
     ClientDisconnected,
@@ -84,7 +84,7 @@ class HeldMemory:
 class ClipSink:
     """Takes a clip's bytes; refuses what is not a container we accept as soon as that is clear."""
 
-    def __init__(self, block: SharedBlock, accepted: tuple[Container, ...] = CONTAINERS) -> None:
+    def __init__(self, block: Room, accepted: tuple[Container, ...] = CONTAINERS) -> None:
         self._block, self._accepted = block, accepted
         self._container: Container | None = None
 
@@ -122,7 +122,7 @@ class RequestBody:
         self._memory.give_back(self._held)
         self._held = 0
 
-    async def read_clip(self, block: SharedBlock) -> Received:
+    async def read_clip(self, block: Room) -> Received:
         """Read everything; the clip's bytes go to ``block``.
 
         Raises:
@@ -155,13 +155,14 @@ class RequestBody:
             raise UploadTimeout(self._limits.upload_timeout_seconds) from None
         raise UnsupportedMediaType(content_type)
 
-    async def _read_raw(self, block: SharedBlock) -> Received:
+    async def _read_raw(self, block: Room) -> Received:
         sink = ClipSink(block, self._limits.containers)
         while not self._complete:
             sink.write(await self._chunk())
+            await block.settle()
         return Received(sink.finish())
 
-    async def _read_multipart(self, boundary: bytes, block: SharedBlock) -> Received:
+    async def _read_multipart(self, boundary: bytes, block: Room) -> Received:
         if not 1 <= len(boundary) <= 70:
             raise MalformedMultipart(
                 "its Content-Type names no boundary of 1 to 70 characters; leave that header to "
@@ -171,6 +172,7 @@ class RequestBody:
         reader = MultipartReader(boundary, form)
         while not self._complete:
             reader.feed(await self._chunk())
+            await block.settle()
         if self._count == 0:
             raise EmptyBody
         reader.finish()

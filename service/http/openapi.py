@@ -4,10 +4,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from service.decoding.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.http.access import is_open
+from service.http.timeline_schemas import NDJSON, TimelineLine
 from service.pipeline.pipeline import Pipeline
 from service.settings import Settings
 from service.sparsity.reading import schemas
@@ -52,6 +54,10 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             _describe_clip_route(document, "/embed", schemas(pipeline.embed_parameters), settings)
             explained = schemas(pipeline.explain_parameters)
             _describe_clip_route(document, "/explain", explained, settings)
+            timeline = schemas(pipeline.timeline_parameters)
+            most = settings.timeline_max_body_bytes
+            _describe_clip_route(document, "/timeline", timeline, settings, most)
+            _describe_lines(document, "/timeline")
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -63,8 +69,13 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
 
 
 def _describe_clip_route(
-    document: dict[str, Any], path: str, parameters: dict[str, dict[str, Any]], settings: Settings
+    document: dict[str, Any],
+    path: str,
+    parameters: dict[str, dict[str, Any]],
+    settings: Settings,
+    max_bytes: int | None = None,
 ) -> None:
+    most = max_bytes or settings.max_body_bytes
     operation = document["paths"][path]["post"]
     operation["parameters"] = [
         {
@@ -79,7 +90,7 @@ def _describe_clip_route(
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
-        "description": f"The video's bytes, at most {settings.max_body_bytes}, in one of these "
+        "description": f"The video's bytes, at most {most}, in one of these "
         f"containers: {', '.join(titles(settings.containers))}.",
         "content": {
             "multipart/form-data": {"schema": {"$ref": "#/components/schemas/ClipForm"}},
@@ -89,6 +100,20 @@ def _describe_clip_route(
     }
     other_problems = operation["responses"]["default"]["content"]
     other_problems[PROBLEM_MEDIA_TYPE] = other_problems.pop("application/json")
+
+
+def _describe_lines(document: dict[str, Any], path: str) -> None:
+    """What is sent line by line: each line is one of these documents."""
+    line: TypeAdapter[object] = TypeAdapter(TimelineLine)
+    schema = line.json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    components = document["components"]["schemas"]
+    for name, part in schema.pop("$defs").items():
+        components.setdefault(name, part)
+    components["TimelineLine"] = schema
+    document["paths"][path]["post"]["responses"]["200"] = {
+        "description": "one JSON document a line, as they come",
+        "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/TimelineLine"}}},
+    }
 
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> sche
     asked, outcome = done.plan.asked, done.outcome
     views = done.work.views
     return schemas.Classification(
-        labels=_labels(manifest, outcome.probabilities, asked.top),
+        labels=label_scores(manifest, outcome.probabilities, asked.top),
         sparsity=schemas.SparsityAnswer(
             asked=asked.sparsity,
             used=outcome.level.sparsity,
@@ -64,7 +64,7 @@ def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep
             used=level.sparsity,
             tokens=level.kept * views,
             **_range(manifest, level.sparsity),
-            labels=_labels(manifest, probabilities[level.kept], done.plan.asked.top),
+            labels=label_scores(manifest, probabilities[level.kept], done.plan.asked.top),
             unknown=_unknown(manifest, probabilities[level.kept], level.sparsity),
             agreement=_agreement(manifest.answer, probabilities[level.kept], densest),
             macs=extractions[level.kept].macs,
@@ -90,7 +90,7 @@ def explained(
                 used=level.sparsity,
                 tokens=level.kept * views,
                 **_range(manifest, level.sparsity),
-                labels=_labels(manifest, scores, top),
+                labels=label_scores(manifest, scores, top),
                 unknown=_unknown(manifest, scores, level.sparsity),
             )
         )
@@ -98,7 +98,10 @@ def explained(
     return schemas.Explained(points=points, tokens=total, **_common(manifest, done))
 
 
-def _labels(manifest: Manifest, scores: NDArray[np.float64], top: int) -> list[schemas.LabelScore]:
+def label_scores(
+    manifest: Manifest, scores: NDArray[np.float64], top: int
+) -> list[schemas.LabelScore]:
+    """The best labels first, at most ``top``; scores are float64 [classes]."""
     # Stable, so that equal scores come in the bundle's order on every machine.
     best = np.argsort(-scores, kind="stable")[:top]
     answer = manifest.answer

@@ -51,9 +51,10 @@ RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
 RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 SHORTAGES = get_args(Shortage)
+WINDOW_FATES = ("extracted", "spared", "lost")
 # Route templates, the only values of the label `route`.
-ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/model", "/livez", "/readyz",
-          "/metrics", "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
+ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/model", "/livez",
+          "/readyz", "/metrics", "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.
@@ -62,6 +63,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _SPARSITY_BUCKETS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
 _RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+_LONG_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
 _SIZE_BUCKETS = tuple(float(4**power * 1024) for power in range(1, 10))
 
 
@@ -210,7 +212,22 @@ class Metrics:
             "Tokens that one run may have; fewer than configured after memory ran out.",
             ["stage"], registry=registry,
         )  # fmt: skip
+        self.timeline_windows = Counter(
+            "lookwhen_timeline_windows",
+            "Windows of long videos: extracted, left to their neighbours, or lost.",
+            ["fate"], registry=registry,
+        )  # fmt: skip
+        self.timeline_video = Counter(
+            "lookwhen_timeline_video_seconds", "Seconds of long videos that were gone through.",
+            registry=registry,
+        )  # fmt: skip
+        self.timeline_duration = Histogram(
+            "lookwhen_timeline_duration_seconds",
+            "Long videos that were gone through, from admission to the last line.",
+            buckets=_LONG_BUCKETS, registry=registry,
+        )  # fmt: skip
         self._gauges: dict[str, Gauge] = {}
+        self._gauge("lookwhen_timelines", "Long videos that are gone through.")
         self._gauge("lookwhen_ready", "1 when the service takes clips.")
         self._gauge("lookwhen_requests_in_flight", "Classifications admitted and not answered.")
         self._gauge("lookwhen_queued_tokens", "Tokens admitted and not answered.")
@@ -268,6 +285,8 @@ class Metrics:
             self.memory_failures.labels(stage)
         for kind in ("real", "padding"):
             self.batch_tokens.labels(kind)
+        for fate in WINDOW_FATES:
+            self.timeline_windows.labels(fate)
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
         for rule in RULES:

@@ -15,6 +15,12 @@ def count_success(metrics: Metrics, trace: Trace) -> None:
     metrics.duration.observe(trace.total, exemplars.current.get())
 
 
+def count_timeline(metrics: Metrics, trace: Trace) -> None:
+    """The time of a long video that was gone through."""
+    _count_end(metrics, None, trace)
+    metrics.timeline_duration.observe(trace.total, exemplars.current.get())
+
+
 def count_failure(metrics: Metrics, error: ServiceError, trace: Trace) -> None:
     """A clip that was not answered, and why."""
     _count_end(metrics, error, trace)

@@ -1,8 +1,11 @@
 """The parts of the service, put together: made once, started once, stopped once."""
 
 import asyncio
+import dataclasses
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from bundle.reader import Bundle
@@ -19,6 +22,7 @@ from service.pipeline.counting import count_classification
 from service.pipeline.decode_pool import decode_pool
 from service.pipeline.drawing import DrawingLimits
 from service.pipeline.stages import Stages
+from service.pipeline.timeline import TimelineCall, TimelineLimits, TimelineWay
 from service.pipeline.way import Answered, Call, Question, Way
 from service.settings import DEFAULT_LEVELS, Settings
 from service.sparsity import rules
@@ -39,6 +43,7 @@ from service.sparsity.plan import (
     plan_sweep,
 )
 from service.sparsity.reading import bounded, read
+from service.sparsity.timeline_parameters import TimelineParameters
 from video.facts import ClipFacts
 
 _Answer = TypeVar("_Answer")
@@ -46,6 +51,10 @@ _Answer = TypeVar("_Answer")
 # Predictions scatter: a request that is expected to be answered later than at this share of the
 # deadline may be late, and would then have been work for nothing.
 _SURE_SHARE = 0.7
+
+
+# A long video goes on for this share of the grace: then a passage may still be under way.
+_DRAIN_SHARE = 0.5
 
 
 class StartError(Exception):
@@ -78,6 +87,8 @@ class Pipeline:
         self.embed_parameters = bounded(EmbedParameters, bounds)
         self.sweep_parameters = bounded(SweepParameters, bounds)
         self.explain_parameters = bounded(ExplainParameters, bounds)
+        of_windows = dataclasses.replace(bounds, default_views="1x1")
+        self.timeline_parameters = bounded(TimelineParameters, of_windows)
         self.admission = Admission(
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
@@ -128,12 +139,37 @@ class Pipeline:
             ),
             rules.explain,
         )
+        self.timelines = TimelineWay(
+            self.manifest,
+            self.admission,
+            self.stages,
+            metrics,
+            self.not_ready_because,
+            lambda: self.draining,
+            lambda pairs: plan_classification(
+                self.policy, read(self.timeline_parameters, pairs), degrade_to
+            ),
+            TimelineLimits(
+                max_timelines_in_flight=settings.max_timelines_in_flight,
+                max_video_seconds=settings.timeline_max_video_seconds,
+                decode_timeout_seconds=settings.timeline_decode_timeout_seconds,
+                window_seconds=settings.timeline_window_seconds,
+                patience_seconds=settings.request_timeout_seconds,
+                drain_seconds=_DRAIN_SHARE * settings.shutdown_grace_seconds,
+            ),
+            self.pool.clip_limits,
+        )
         self.draining = False
         self._watch()
 
     @property
     def default_views(self) -> str:
         return self.manifest.sampling.default_views
+
+    @property
+    def timeline_folder(self) -> Path:
+        """Where long videos lie."""
+        return self.settings.timeline_directory or Path(tempfile.gettempdir())
 
     def not_ready_because(self) -> str | None:
         """Why no clip is taken, or None when they are."""
@@ -229,6 +265,14 @@ class Pipeline:
 
         return await self.way.take(self._explanation, call, count_and_say)
 
+    async def timeline(self, call: TimelineCall) -> None:
+        """Go through a long video, and say what is found in it as it is found.
+
+        Raises:
+            ServiceError: whatever is wrong, in words for the caller.
+        """
+        await self.timelines.take(call)
+
     def _load_engine(self) -> Engine:
         if self._bundle is None:
             raise RuntimeError("a pipeline is started once")
@@ -269,6 +313,7 @@ class Pipeline:
         metrics, admission = self.metrics, self.admission
         metrics.watch("lookwhen_ready", lambda: self.not_ready_because() is None)
         metrics.watch("lookwhen_requests_in_flight", lambda: admission.requests)
+        metrics.watch("lookwhen_timelines", lambda: self.timelines.running)
         metrics.watch("lookwhen_queued_tokens", lambda: admission.tokens)
         metrics.watch("lookwhen_tokens_per_second", lambda: admission.throughput.tokens_per_second)
         metrics.watch("lookwhen_predicted_wait_seconds", lambda: admission.wait_seconds)

@@ -88,26 +88,35 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedClip:
-    """A clip up to where sparsity begins to matter.
+class SelectedViews:
+    """Views up to where sparsity begins to matter.
 
     Attributes:
         frames: uint8 [V, T, H, W, 3].
-        stamps: float64 [temporal views, T]: each frame's own time stamp, in seconds after that of
-            the first frame shown.
-        facts: what decoding found out about the clip.
         scores: float32 [V, N].
         ranking: int64 [V, N], positions from the highest score to the lowest.
         context: float32 [V, P, D].
-        extractions: by K, those that were made of it so far.
     """
 
     frames: NDArray[np.uint8]
-    stamps: NDArray[np.float64]
-    facts: ClipFacts
     scores: NDArray[np.float32]
     ranking: NDArray[np.int64]
     context: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedClip(SelectedViews):
+    """The views of a clip likewise.
+
+    Attributes:
+        stamps: float64 [temporal views, T]: each frame's own time stamp, in seconds after that of
+            the first frame shown.
+        facts: what decoding found out about the clip.
+        extractions: by K, those that were made of it so far.
+    """
+
+    stamps: NDArray[np.float64]
+    facts: ClipFacts
     extractions: dict[int, Extraction] = field(default_factory=dict)
 
     @property
@@ -193,7 +202,22 @@ class Stages:
         plan = ViewPlan.of(self.manifest.geometry, self.manifest.sampling, views, span)
         with clip, times.trace.stage("decode"):
             decoded = await self.pool.decode(clip, plan)
-        frames = decoded.frames
+        found = await self.score(decoded.frames, times)
+        return SelectedClip(
+            found.frames,
+            found.scores,
+            found.ranking,
+            found.context,
+            decoded.stamps,
+            decoded.facts,
+        )
+
+    async def score(self, frames: NDArray[np.uint8], times: Times) -> SelectedViews:
+        """Select from views, uint8 [V, T, H, W, 3].
+
+        Raises:
+            RequestTimeout: the deadline passed while they waited.
+        """
         try:
             selected = await self.engine().select(frames, deadline=times.deadline, due=times.due)
         except DeadlinePassed:
@@ -202,11 +226,9 @@ class Stages:
         times.trace.add("select", selected.ran)
         with times.trace.stage("select"):
             ranking = await asyncio.to_thread(rank, selected.scores)
-        return SelectedClip(
-            frames, decoded.stamps, decoded.facts, selected.scores, ranking, selected.context
-        )
+        return SelectedViews(frames, selected.scores, ranking, selected.context)
 
-    async def extract(self, selection: SelectedClip, kept: int, times: Times) -> Extraction:
+    async def extract(self, selection: SelectedViews, kept: int, times: Times) -> Extraction:
         """Look at the best ``kept`` tokens of each view.
 
         Raises:

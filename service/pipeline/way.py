@@ -16,6 +16,7 @@ from service.admission.admission import Admission
 from service.admission.cost import RequestCost
 from service.admission.reservation import Reservation
 from service.decoding.containers import Container
+from service.decoding.descriptors import Room
 from service.decoding.shared_memory import SharedBlock
 from service.engine import OutOfMemory
 from service.errors import (
@@ -61,7 +62,7 @@ class Received:
 class ClipSource(Protocol):
     """Where a clip comes from."""
 
-    async def read_clip(self, block: SharedBlock) -> Received:
+    async def read_clip(self, block: Room) -> Received:
         """Put the clip's bytes into ``block``."""
         ...
 
@@ -165,7 +166,7 @@ class Way:
         Raises:
             ServiceError: whatever is wrong, in words for the caller.
         """
-        with self._recorded(call.trace):
+        with recorded(self.metrics, call.trace):
             # Admit: reserve a slot and the cost before a byte of the body is read.
             with call.trace.stage("admit"):
                 if reason := self.not_ready_because():
@@ -182,13 +183,17 @@ class Way:
                 self.metrics.clip_bytes.observe(clip.size)
                 arrival = Arrival(time.monotonic(), received.container, clip.size)
                 # Decode, select, choose K and extract, as long as somebody waits for the answer.
-                answered = await self._while_wanted(
-                    self._work(question, plan, call, clip, arrival, reservation), call.source.gone
+                answered = await while_wanted(
+                    self._work(question, plan, call, clip, arrival, reservation),
+                    call.source.gone,
+                    self.timeout_seconds,
                 )
                 # Answer: from here on the work counts for the throughput.
                 reservation.answered(answered.work.tokens)
                 count_work(self.metrics, answered.work)
-                return say(answered)
+                answer = say(answered)
+            count_success(self.metrics, call.trace)
+            return answer
 
     async def _work(
         self,
@@ -255,50 +260,50 @@ class Way:
         spent = time.monotonic() - arrival.time
         return Answered(call, arrival, plan, outcome, work, extractions, explanation, drawn, spent)
 
-    async def _while_wanted(
-        self, work: Coroutine[Any, Any, _T], gone: Callable[[], Awaitable[None]]
-    ) -> _T:
-        """Await the work; cancel it when nobody waits for it any more, or for too long."""
-        working = asyncio.ensure_future(work)
-        watching = asyncio.ensure_future(gone())
-        try:
-            done, _ = await asyncio.wait(
-                {working, watching},
-                timeout=self.timeout_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if working in done:
-                return working.result()
-            if watching in done:
-                raise ClientDisconnected
-            raise RequestTimeout(self.timeout_seconds)
-        finally:
-            watching.cancel()
-            working.cancel()
-            # Only when the work has really ended is its reservation given back.
-            await asyncio.gather(working, watching, return_exceptions=True)
 
-    @contextlib.contextmanager
-    def _recorded(self, trace: Trace) -> Iterator[None]:
-        """Count how a clip's way ends, and make an error for the caller of what is none yet."""
-        try:
-            yield
-        except ServiceError as caught:
-            count_failure(self.metrics, caught, trace)
+async def while_wanted(
+    work: Coroutine[Any, Any, _T],
+    gone: Callable[[], Awaitable[None]],
+    timeout_seconds: float | None,
+) -> _T:
+    """Await the work; cancel it when nobody waits for it any more, or for too long."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(gone())
+    try:
+        done, _ = await asyncio.wait(
+            {working, watching}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if working in done:
+            return working.result()
+        if watching in done or timeout_seconds is None:
+            raise ClientDisconnected
+        raise RequestTimeout(timeout_seconds)
+    finally:
+        watching.cancel()
+        working.cancel()
+        # Only when the work has really ended is its reservation given back.
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def recorded(metrics: Metrics, trace: Trace) -> Iterator[None]:
+    """Count how a clip's way fails, and make an error for the caller of what is none yet."""
+    try:
+        yield
+    except ServiceError as caught:
+        count_failure(metrics, caught, trace)
+        raise
+    except asyncio.CancelledError:
+        count_failure(metrics, ClientDisconnected(), trace)
+        raise
+    except BaseException as caught:
+        lacks_room = _is_lack_of_room(caught)
+        error: ServiceError = OutOfRoom() if lacks_room else InternalError()
+        count_failure(metrics, error, trace)
+        if not lacks_room:
             raise
-        except asyncio.CancelledError:
-            count_failure(self.metrics, ClientDisconnected(), trace)
-            raise
-        except BaseException as caught:
-            lacks_room = _is_lack_of_room(caught)
-            error: ServiceError = OutOfRoom() if lacks_room else InternalError()
-            count_failure(self.metrics, error, trace)
-            if not lacks_room:
-                raise
-            logger.warning("no room for a clip", exc_info=caught)
-            raise error from None
-        else:
-            count_success(self.metrics, trace)
+        logger.warning("no room for a clip", exc_info=caught)
+        raise error from None
 
 
 def _predict(plan: Plan | SweepPlan, work: ClipWork, arrival: Arrival) -> Predictions:

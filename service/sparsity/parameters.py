@@ -6,7 +6,7 @@ their texts into one of the models here, and describes them for the OpenAPI docu
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -49,7 +49,7 @@ class Accepts:
     text: str
 
 
-def _number(value: object) -> object:
+def number(value: object) -> object:
     # A pattern, because float() also takes "nan", "1_0", and digits of other scripts.
     if not isinstance(value, str):
         return value
@@ -59,7 +59,7 @@ def _number(value: object) -> object:
 
 
 def _number_or_auto(value: object) -> object:
-    return value if value == AUTO else _number(value)
+    return value if value == AUTO else number(value)
 
 
 def _boolean(value: object) -> object:
@@ -86,7 +86,7 @@ def _each_once(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(dict.fromkeys(values))
 
 
-_Ratio = Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY), BeforeValidator(_number)]
+_Ratio = Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY), BeforeValidator(number)]
 _Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("true or false"),
                      WithJsonSchema({"type": "boolean"})]  # fmt: skip
 
@@ -102,7 +102,7 @@ _SOME_SPARSITIES = Accepts(
     f"1 to {MAX_SWEEP} numbers from 0 to {HIGHEST_SPARSITY}, separated by commas"
 )
 _Seconds = Annotated[
-    Annotated[float, Field(ge=0, le=MAX_SECONDS), BeforeValidator(_number)] | None,
+    Annotated[float, Field(ge=0, le=MAX_SECONDS), BeforeValidator(number)] | None,
     Accepts(f"seconds from 0 to {MAX_SECONDS}"),
 ]
 Format = Literal["json", "png", "jpeg", "mp4"]
@@ -123,6 +123,8 @@ class ClipParameters(BaseModel):
     """What all requests about a clip may say; a service's own bounds are added in reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # Parameters that one kind of request does not take, although those that it is made of do.
+    left_out: ClassVar[frozenset[str]] = frozenset()
 
     top: Annotated[int, BeforeValidator(whole_number)] = DEFAULT_TOP
     views: Annotated[Views, BeforeValidator(views_of), WithJsonSchema({})] = Views(1, 1)
@@ -184,7 +186,7 @@ class ChoiceParameters(ClipParameters):
         examples=["0.9", AUTO],
     )
     max_loss: Annotated[
-        Annotated[float, Field(ge=0, le=MAX_LOSS), BeforeValidator(_number)] | None,
+        Annotated[float, Field(ge=0, le=MAX_LOSS), BeforeValidator(number)] | None,
         Accepts(f"percentage points from 0 to {MAX_LOSS}"),
     ] = Field(
         None,
@@ -194,7 +196,7 @@ class ChoiceParameters(ClipParameters):
         examples=[2],
     )
     coverage: Annotated[
-        Annotated[float, Field(ge=LOWEST_COVERAGE, le=1), BeforeValidator(_number)] | None,
+        Annotated[float, Field(ge=LOWEST_COVERAGE, le=1), BeforeValidator(number)] | None,
         Accepts(f"a number from {LOWEST_COVERAGE} to 1"),
     ] = Field(
         None,
@@ -204,7 +206,7 @@ class ChoiceParameters(ClipParameters):
         examples=[DEFAULT_COVERAGE],
     )
     budget_ms: Annotated[
-        Annotated[float, Field(ge=1, le=MAX_BUDGET_MS), BeforeValidator(_number)] | None,
+        Annotated[float, Field(ge=1, le=MAX_BUDGET_MS), BeforeValidator(number)] | None,
         Accepts(f"milliseconds from 1 to {MAX_BUDGET_MS}"),
     ] = Field(
         None,
@@ -221,7 +223,7 @@ class ChoiceParameters(ClipParameters):
         examples=[True],
     )
     margin: Annotated[
-        Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)] | None,
+        Annotated[float, Field(ge=0, le=1), BeforeValidator(number)] | None,
         Accepts("a number from 0 to 1"),
     ] = Field(
         None,

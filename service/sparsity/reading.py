@@ -75,7 +75,8 @@ def bounded(kind: type[_P], bounds: Bounds) -> type[_P]:
 def names(kind: type[ClipParameters]) -> tuple[str, ...]:
     """The names of a request's parameters; what all requests have comes last."""
     shared = ClipParameters.model_fields
-    return (*(name for name in kind.model_fields if name not in shared), *shared)
+    found = (*(name for name in kind.model_fields if name not in shared), *shared)
+    return tuple(name for name in found if name not in kind.left_out)
 
 
 def read(kind: type[_P], pairs: Iterable[tuple[str, str]]) -> _P:
@@ -105,7 +106,7 @@ def collect(kind: type[ClipParameters], pairs: Iterable[tuple[str, str]]) -> dic
     """
     found: dict[str, str] = {}
     for name, text in pairs:
-        if name not in kind.model_fields:
+        if name not in names(kind):
             raise UnknownParameter(name, list(names(kind)))
         before = found.setdefault(name, text)
         if text != before and _value(kind, name, text) != _value(kind, name, before):

@@ -239,7 +239,7 @@ def test_nothing_in_the_document_is_a_trap(server: Server) -> None:
     text = server.client.get("/openapi.json").text
     assert '"const"' not in text
     document = server.client.get("/openapi.json").json()
-    for path in ("/classify", "/sweep", "/explain", "/embed"):
+    for path in ("/classify", "/sweep", "/explain", "/embed", "/timeline"):
         for parameter in document["paths"][path]["post"]["parameters"]:
             assert "default" not in parameter["schema"]
             said = parameter["description"]

@@ -10,7 +10,7 @@ from service_server import Server
 
 READ = ("/", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/model", "/livez", "/readyz",
         "/metrics", "/problems/overloaded", "/problems/nonsense", "/nowhere")  # fmt: skip
-WRITE = ("/classify", "/sweep", "/explain", "/embed")
+WRITE = ("/classify", "/sweep", "/explain", "/embed", "/timeline")
 # Of each request, or of the moment.
 OF_ITS_OWN = {"x-request-id", "date", "content-length"}
 

@@ -16,6 +16,7 @@ from service.sparsity.parameters import (
     SweepParameters,
 )
 from service.sparsity.reading import names as parameters_of
+from service.sparsity.timeline_parameters import TimelineParameters
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         ("/sweep", set(parameters_of(SweepParameters))),
         ("/explain", set(parameters_of(ExplainParameters))),
         ("/embed", set(parameters_of(EmbedParameters))),
+        ("/timeline", set(parameters_of(TimelineParameters))),
     ],
 )
 def test_what_takes_clips_is_described(
@@ -74,8 +76,12 @@ def test_what_takes_clips_is_described(
     never = {"not_found", "method_not_allowed", "client_disconnected"}
     if path != "/explain":
         never |= {"too_much_encoding", "no_films"}  # they draw nothing
+    kind = "application/json"
+    if path == "/timeline":
+        never |= {"no_frame_in_span", "too_many_frames"}  # it goes on behind what is damaged
+        kind = "application/x-ndjson"
     assert examples == set(all_errors()) - never
-    assert responses["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert responses["200"]["content"][kind]["schema"]["$ref"]
 
 
 def test_the_answer_is_what_the_schema_says(

@@ -1,0 +1,237 @@
+"""Segments of windows, by their properties, and of a journey by what is decoded next."""
+
+import functools
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bundle.answers import AnswerFacts
+from bundle.reader import default_bundle_path, read_bundle
+from bundle.sampling import WHOLE, Span
+from bundle.schema import Manifest
+from service.errors import ClipTooLong
+from service.pipeline.journey import Journey, WindowPlace
+from service.pipeline.segments import Cell, Merger, Presence, Segment
+from video.passages import PassageFacts, PassagePlan
+
+CLASSES, RATE = 3, 10
+# A busy machine draws slowly.
+PATIENTLY = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SOFTMAX, SIGMOID = AnswerFacts(), AnswerFacts(kind="sigmoid", thresholds=[0.5, 0.2, 0.9])
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[Cell]:
+    """Cells one after the other, a gap now and then."""
+    cells, time = [], 0.0
+    for _ in range(draw(st.integers(0, 12))):
+        time += draw(st.sampled_from([0.0, 0.0, 0.0, 1.0]))
+        length = draw(st.sampled_from([0.5, 1.0]))
+        scores = draw(st.lists(st.floats(0, 1), min_size=CLASSES, max_size=CLASSES))
+        first, last = round(time * RATE), round((time + length) * RATE)
+        unknown = draw(st.booleans())
+        cells.append(Cell(time, time + length, first, last, np.array(scores), unknown))
+        time += length
+    return cells
+
+
+def merged(cells: list[Cell], presence: Presence) -> tuple[list[Segment], list[int]]:
+    """All segments, and how many were closed with each cell."""
+    merger = Merger(presence)
+    found, closed = [], []
+    for cell in cells:
+        new = merger.add(cell)
+        found += new
+        closed.append(len(new))
+    return found + merger.finish(), closed
+
+
+@PATIENTLY
+@given(timelines(), st.sampled_from([SOFTMAX, SIGMOID]), st.none() | st.floats(0, 1))
+def test_every_cell_is_in_the_segments_of_its_labels(
+    cells: list[Cell], answer: AnswerFacts, threshold: float | None
+) -> None:
+    presence = Presence.of(answer, CLASSES, threshold, 0.5)
+    segments, _ = merged(cells, presence)
+    covered = {(s.label, cell.start) for s in segments for cell in cells
+               if s.start <= cell.start and cell.end <= s.end}  # fmt: skip
+    there = {(label, cell.start) for cell in cells if not cell.unknown
+             for label in presence.labels(cell.scores)}  # fmt: skip
+    assert covered == there
+    assert sum(s.end - s.start for s in segments) == pytest.approx(
+        sum(cell.end - cell.start for cell in cells for label in range(CLASSES)
+            if (label, cell.start) in there)
+    )  # fmt: skip
+
+
+@PATIENTLY
+@given(timelines(), st.sampled_from([SOFTMAX, SIGMOID]))
+def test_segments_are_maximal_and_sound(cells: list[Cell], answer: AnswerFacts) -> None:
+    presence = Presence.of(answer, CLASSES, None, 0.5)
+    segments, _ = merged(cells, presence)
+    for segment in segments:
+        within = [cell.scores[segment.label] for cell in cells
+                  if segment.start <= cell.start and cell.end <= segment.end]  # fmt: skip
+        assert min(within) - 1e-9 <= segment.score <= max(within) + 1e-9
+        assert 0 <= segment.first_frame <= segment.last_frame
+        assert segment.last_frame == round(segment.end * RATE) - 1
+    for label in range(CLASSES):
+        own = [segment for segment in segments if segment.label == label]
+        for before, after in itertools.pairwise(own):
+            assert before.end < after.start, "two that touch are one"
+    if answer.kind == "softmax":
+        ordered = sorted(segments, key=lambda segment: segment.start)
+        for before, after in itertools.pairwise(ordered):
+            assert before.end <= after.start
+
+
+@PATIENTLY
+@given(timelines())
+def test_a_segment_is_closed_with_the_first_cell_that_is_not_in_it(cells: list[Cell]) -> None:
+    presence = Presence.of(SOFTMAX, CLASSES, None, 0.5)
+    merger, closed = Merger(presence), []
+    for cell in cells:
+        closed += merger.add(cell)
+        assert all(segment.end <= cell.start for segment in closed)
+        running = len(merged(cells[: cells.index(cell) + 1], presence)[0]) - len(closed)
+        assert running <= 1
+
+
+def test_scores_of_overlapping_windows_are_averaged() -> None:
+    scores = [0.9, 0.4, 0.9, 0.1, 0.1]
+    cells = [
+        Cell(n, n + 1, n * RATE, (n + 1) * RATE, np.array([score, 0.0, 0.0]))
+        for n, score in enumerate(scores)
+    ]
+    presence = Presence.of(SIGMOID, CLASSES, 0.5, 0.5)
+    alone = Merger(presence)
+    assert [s.end for cell in cells for s in alone.add(cell)] == [1, 3]
+    merger = Merger(presence, reach=1)
+    found = [segment for cell in cells for segment in merger.add(cell)] + merger.finish()
+    # (0.9 + 0.4) / 2, (0.9 + 0.4 + 0.9) / 3, (0.4 + 0.9 + 0.1) / 3, ...
+    assert [(segment.start, segment.end) for segment in found] == [(0, 2)]
+    assert found[0].score == pytest.approx((0.65 + 2.2 / 3) / 2)
+
+
+@functools.cache
+def built_in() -> Manifest:
+    return read_bundle(default_bundle_path()).manifest
+
+
+class Video:
+    """A video of so many seconds, as a decode worker would tell of it."""
+
+    def __init__(self, seconds: float, said: float = 0.0) -> None:
+        self.seconds, self.said = seconds, said
+
+    def before(self, time: float) -> int:
+        return min(round(self.seconds * RATE), max(0, math.ceil((time - 1e-6) * RATE)))
+
+    def decode(self, plan: PassagePlan) -> tuple[PassageFacts, np.ndarray]:  # type: ignore[type-arg]
+        windows = [n for n in range(plan.windows)
+                   if plan.begin_of(n) + plan.window <= self.seconds + 1e-6]  # fmt: skip
+        last = max(plan.end, plan.begin_of(plan.windows - 1) + plan.window)
+        ended = self.seconds <= last
+        marks = np.array(
+            [[self.before(edge) - self.before(plan.start) for edge in plan.edges_of(number)]
+             for number in range(plan.windows)]
+        )  # fmt: skip
+        frames = self.before(min(plan.end, self.seconds)) - self.before(plan.start)
+        end = self.seconds if ended else None
+        facts = PassageFacts("h264", 64, 64, 0.0, len(windows), frames, end, self.said, RATE, 0)
+        return facts, marks
+
+
+def travel(
+    video: Video, window: float, stride: float, span: Span = WHOLE, took: float = 0.01,
+    lost: float = -1.0,
+) -> tuple[list[WindowPlace], Journey]:  # fmt: skip
+    """All places, where passages that begin at or behind ``lost`` are lost, once."""
+    manifest = built_in()
+    journey = Journey(manifest, window, stride, span, 1000.0)
+    places: list[WindowPlace] = []
+    while (plan := journey.plan()) is not None:
+        if 0 <= lost <= plan.start:
+            lost = -1.0
+            journey.lost(plan)
+            continue
+        facts, marks = video.decode(plan)
+        places += journey.passed(plan, facts, marks, took)
+    return places, journey
+
+
+@PATIENTLY
+@given(
+    st.integers(3, 400).map(lambda n: n / 10), st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+    st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([0.01, 1.5, 9.0]),
+)  # fmt: skip
+def test_cells_cover_a_video_without_gaps(
+    seconds: float, window: float, share: float, took: float
+) -> None:
+    video, stride = Video(seconds), share * window
+    places, journey = travel(video, window, stride, took=took)
+    assert places[0].cell[0] == 0.0
+    for before, after in itertools.pairwise(places):
+        assert before.cell[1] == pytest.approx(after.cell[0])
+        assert before.frames[1] == after.frames[0]
+    for place in places:
+        assert place.frames == (video.before(place.cell[0]), video.before(place.cell[1]))
+        assert place.start <= place.cell[0] <= place.cell[1] <= place.end + 1e-6
+    left = seconds - places[-1].cell[1]
+    assert left <= (0.5 if share == 1.0 else 0.021) * window + 0.11 or len(places) == 0
+    assert journey.seconds <= seconds + 1e-6
+    whole = [place for place in places if place.end - place.start == pytest.approx(window)]
+    assert len(places) - len(whole) <= 1, "one is cut short at most"
+
+
+def test_a_part_of_a_video_ends_where_it_should() -> None:
+    places, journey = travel(Video(60.0), 2.0, 1.0, Span(10.0, 17.5))
+    assert (places[0].start, places[0].frames[0]) == (10.0, 100)
+    assert (places[-1].start, places[-1].end, places[-1].cell[1]) == (16.0, 17.5, 17.5)
+    assert journey.seconds == 7.5
+
+
+def test_what_is_lost_is_gone_round() -> None:
+    places, journey = travel(Video(60.0), 2.0, 1.0, lost=7.0)
+    assert journey.estimated
+    starts = [place.start for place in places]
+    missing = sorted({float(n) for n in range(59)} - set(starts))
+    assert missing == [float(n) for n in range(7, 15)]
+    assert places[-1].frames[1] == 600
+
+
+def test_a_video_that_goes_on_for_too_long_is_ended() -> None:
+    with pytest.raises(ClipTooLong):
+        travel(Video(1200.0), 10.0, 10.0)
+    with pytest.raises(ClipTooLong):
+        travel(Video(10.0, said=2000.0), 2.0, 1.0)
+
+
+def test_passages_grow_while_they_are_quick_and_shrink_when_not() -> None:
+    manifest = built_in()
+    journey, video = Journey(manifest, 2.0, 1.0, Span(), 1e6), Video(500.0)
+    sizes = []
+    for took in (0.1, 0.1, 0.1, 0.1, 8.0, 8.0, 0.1):
+        plan = journey.plan()
+        assert plan is not None
+        sizes.append(plan.windows)
+        journey.passed(plan, *video.decode(plan), took)
+    assert sizes == [1, 2, 4, 8, 16, 4, 1]
+
+
+def test_a_dense_bundle_says_how_long_its_windows_are(tmp_path: Path) -> None:
+    from service.pipeline.journey import usual_window
+
+    manifest = built_in()
+    assert usual_window(manifest, 2.0) == 2.0
+    dense = manifest.sampling.model_copy(update={"kind": "dense", "stride": 4})
+    other = manifest.model_copy(update={"sampling": dense})
+    assert usual_window(other, 2.0) == 16 * 4 / 25
+    plan = PassagePlan(16, 64, 64, "crop", 0.0, 2.0, 3.0, 2)
+    assert replace(plan, windows=1).end == 3.0
