@@ -110,6 +110,8 @@ COMMANDS = [
              "Classify video files, here or by a running service."),
     Deferred("explain", "lookwhen.explain:explain",
              "Write to OUT which parts of CLIP the extractor looked at."),
+    Deferred("timeline", "lookwhen.timeline:timeline",
+             "Print what happens when in VIDEO, which may last for hours."),
     Deferred("similar", "lookwhen.similar:similar",
              "Find clips in FOLDER that show the same, or with --to what is like CLIP."),
     Deferred("sample", "training.moving_things.sample:sample",

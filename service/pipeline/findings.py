@@ -24,7 +24,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class WindowFound:
-    """A window was looked at; a spared one has the scores of the nearest that was extracted."""
+    """A window was looked at."""
 
     start: float
     end: float
@@ -32,7 +32,6 @@ class WindowFound:
     unknown: bool | None
     sparsity: float
     tokens: int
-    spared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,6 @@ class Tally:
     """All of it, counted."""
 
     windows: int = 0
-    extracted: int = 0
     lost_windows: int = 0
     lost_packets: int = 0
     segments: int = 0

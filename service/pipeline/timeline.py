@@ -334,11 +334,10 @@ class _Passages:
         below = manifest.answer.unknown_below(level.sparsity)
         unknown = None if below is None else bool(scores.max() < below)
         tally.windows += 1
-        tally.extracted += 1
         tally.tokens += tokens
         self._way.metrics.timeline_windows.labels("extracted").inc()
         await self._say(
-            WindowFound(place.start, place.end, scores, unknown, level.sparsity, tokens, False)
+            WindowFound(place.start, place.end, scores, unknown, level.sparsity, tokens)
         )
         cell = Cell(*place.cell, *place.frames, scores, bool(unknown))
         await self._say_segments(self._merger.add(cell))
