@@ -18,10 +18,12 @@ const svg = (tag, attributes, text = null) => {
 
 const across = (sparsity) => LEFT + (WIDTH - LEFT - RIGHT) * sparsity;
 
-/** Accuracy at the precision that is served; what was measured at another is another model's. */
+/** Accuracy at the precision that is served. Where none was measured at it, fp32 stands in. */
 function measured({accuracy, engine}) {
-  return accuracy.filter(({precision}) => precision === engine.precision)
-    .sort((one, other) => one.sparsity - other.sparsity);
+  const at = (wanted) => accuracy.filter(({precision}) => precision === wanted);
+  const served = at(engine.precision);
+  return (served.length ? served : at("fp32")).toSorted((one, other) =>
+    one.sparsity - other.sparsity);
 }
 
 /** A round number of tenths below the least accuracy, so that differences can be seen. */
@@ -115,13 +117,15 @@ function inWords(model, points, level, cost) {
     said.push(`At ${level} the model was right in ${percent(here.top1)} of ${here.clips} ` +
       "held-out clips.");
   } else if (points.length === 0) {
-    said.push("Its accuracy was not measured" +
-      (model.accuracy.length ? " at the precision that is served." : "."));
+    said.push("Its accuracy was not measured.");
   } else {
     const near = points.toSorted((one, other) =>
       Math.abs(one.sparsity - level) - Math.abs(other.sparsity - level))[0];
     said.push(`Its accuracy was not measured at ${level}; the nearest is ` +
       `${percent(near.top1)} at ${near.sparsity}.`);
+  }
+  if (points.length && points[0].precision !== model.engine.precision) {
+    said.push(`That was in ${points[0].precision}; ${model.engine.precision} is served.`);
   }
   const dense = model.sparsity.levels.find(({sparsity}) => sparsity === 0);
   if (cost !== null && dense) {

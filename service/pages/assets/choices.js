@@ -4,8 +4,12 @@ import {$, make} from "./elements.js";
 const RULES = {
   fixed: "",
   auto: "as many tokens as hold most of the selector's mass",
+  loss: "the sparsest that lost no more of top-1 on held-out clips",
   cascade: "starts sparse; the slider is the densest it may become",
 };
+
+// Where it is not the slider.
+const CHOSEN_BY = {auto: "the clip decides", loss: "what was measured decides"};
 
 // Labels beyond these are not shown at any sparsity of a sweep.
 const MOST_LABELS = 20;
@@ -22,7 +26,8 @@ export function sliderDecides() {
 /** What an answer depends on besides the level that the slider chooses among those answered. */
 export function manner() {
   const of = [$("rule").value, $("budget").value, ...part().flat()];
-  return [...of, sliderDecides() ? "" : $("sparsity").value].join(" ");
+  if (!sliderDecides()) of.push($("sparsity").value, $("loss").value);
+  return of.join(" ");
 }
 
 /** What of the clip is looked at, as pairs of parameters. */
@@ -45,13 +50,15 @@ function common(model) {
 export function query(model) {
   const rule = $("rule").value;
   const sparsity = rule === "auto" ? "auto" : $("sparsity").value;
-  const parameters = new URLSearchParams({sparsity});
+  const parameters = new URLSearchParams(rule === "loss" ? {max_loss: $("loss").value || 0} :
+    {sparsity});
   if (rule === "cascade") parameters.set("cascade", "true");
   if ($("budget").value) parameters.set("budget_ms", $("budget").value);
   if ($("degrade").checked) {
     const trained = model ? model.sparsity.highest : 0;
-    const asked = rule === "auto" ? trained : Number(sparsity);
-    parameters.set("max_sparsity", Math.max(asked, trained));
+    const asked = rule === "auto" ? [] : [Number(sparsity)];
+    if (rule === "loss") asked.push(...model?.accuracy.map(({sparsity: at}) => at) ?? []);
+    parameters.set("max_sparsity", Math.max(trained, ...asked));
   }
   for (const [name, value] of common(model)) parameters.set(name, value);
   return parameters.toString();
@@ -111,12 +118,13 @@ export function keptAt(model, level) {
 /** Say beside each field what it means as it is set. */
 export function describe(model) {
   const asked = Number($("sparsity").value);
-  const automatic = $("rule").value === "auto";
-  $("sparsity").disabled = automatic;
-  $("shown").textContent = automatic ? "auto" : asked.toFixed(2);
+  const chosenBy = CHOSEN_BY[$("rule").value];
+  $("sparsity").disabled = Boolean(chosenBy);
+  $("loss-part").hidden = $("rule").value !== "loss";
+  $("shown").textContent = chosenBy ? "auto" : asked.toFixed(2);
   $("rule-text").textContent = RULES[$("rule").value];
-  if (automatic) {
-    $("tokens").textContent = "the clip decides";
+  if (chosenBy) {
+    $("tokens").textContent = chosenBy;
   } else if (model) {
     const used = levelFor(model, asked);
     $("tokens").textContent = `uses ${used}: looks at ${keptAt(model, used)} of ` +
@@ -134,7 +142,8 @@ export function offer(model) {
     option.disabled = !model.sampling.spatial_views.includes(crops);
   }
   for (const option of $("rule").options) {
-    option.disabled = option.value === "auto" && model.selector.kind !== "learned";
+    option.disabled = option.value === "auto" && model.selector.kind !== "learned" ||
+      option.value === "loss" && model.accuracy.length === 0;
   }
   $("levels").replaceChildren(...model.sparsity.levels.map(({sparsity}) =>
     make("option", {value: sparsity})));

@@ -348,7 +348,8 @@ function start() {
   // Below each other, its cells would push all else away.
   $("sweep-part").open = !matchMedia("(max-width: 34rem)").matches;
   $("sparsity").addEventListener("input", () => { touched = true; });
-  for (const name of ["sparsity", "views", "rule", "budget", "degrade", "start", "end"]) {
+  for (const name of ["sparsity", "views", "rule", "loss", "budget", "degrade", "start",
+    "end"]) {
     $(name).addEventListener("input", changed);
   }
   $("form").addEventListener("submit", (event) => {

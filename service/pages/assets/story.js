@@ -9,10 +9,12 @@ const WHY_SPARSER = {
 };
 
 /** How the sparsity of an answer came about: a list of sentences. */
-export function story({sparsity, coverage, budget, cascade, cache, unknown}, model = null) {
+export function story(answer, model = null) {
+  const {sparsity, coverage, loss, budget, cascade, cache, unknown} = answer;
   const said = [];
   if (cascade) said.push(...storyOfCascade(sparsity, cascade, model));
   else if (coverage) said.push(storyOfClip(sparsity, coverage));
+  else if (loss) said.push(storyOfLoss(sparsity, loss));
   else said.push(storyOfNumber(sparsity, budget));
   if (budget) {
     const times = `${budget.spent_ms.toFixed(0)} ms were spent, ` +
@@ -46,6 +48,13 @@ function storyOfClip({used, degraded, reason}, {asked, reached}) {
     `${held}, and ${percent(asked)} were asked for.`;
   return `The clip decided for ${used}: the tokens kept ${held}, and ${percent(asked)} were ` +
     "asked for.";
+}
+
+function storyOfLoss({used, degraded, reason}, {asked, sparsity, points: lost, low, high, clips}) {
+  const measured = `At ${sparsity}, ${lost.toFixed(1)} points of top-1 were lost on ${clips} ` +
+    `held-out clips (95 %: ${low.toFixed(1)} to ${high.toFixed(1)}), and ${asked} are allowed`;
+  return degraded ? `${measured}; ${used} was used, because ${WHY_SPARSER[reason]}.` :
+    `${measured}: ${used} was used.`;
 }
 
 /** How clear an answer is: of labels that exclude each other, by how much the first one leads. */

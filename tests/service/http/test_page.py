@@ -93,6 +93,23 @@ def test_a_person_lets_the_clip_choose_within_a_budget(page: Browser, square: Pa
     assert not page.errors
 
 
+def test_a_person_says_what_sparsity_may_cost(page: Browser, square: Path) -> None:
+    page.choose_file("#file", square)
+    set_value(page, "rule", "loss")
+    set_value(page, "loss", "1.5")
+    assert "max_loss=1.5" in text(page, "code")
+    assert "sparsity=" not in text(page, "code")
+    classify(page)
+    assert text(page, "choice") == (
+        "At 0.9, 0.0 points of top-1 were lost on 4 held-out clips (95 %: 0.0 to 0.0), and 1.5 are "
+        "allowed: 0.9 was used."
+    )
+    assert page.run("document.getElementById('sparsity').value") == "0.9"
+    set_value(page, "rule", "fixed")
+    assert page.run("document.getElementById('stale').hidden") is True
+    assert not page.errors
+
+
 def test_a_person_compares_sparsities(page: Browser, square: Path) -> None:
     set_value(page, "sparsity", "0.95")
     page.choose_file("#file", square)

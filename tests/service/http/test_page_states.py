@@ -159,6 +159,11 @@ class Visitor:
         self.chooses()
         self.set("rule", "auto")
 
+    def says_what_it_may_cost(self) -> None:
+        self.arrives()
+        self.page.run("document.getElementById('more').open = true")
+        self.set("rule", "loss")
+
     def allows_everything(self) -> None:
         self.chooses()
         self.page.run("document.getElementById('more').open = true")
@@ -233,7 +238,8 @@ class Visitor:
 
 
 STATES: list[Callable[[Visitor], None]] = [
-    Visitor.arrives, Visitor.chooses, Visitor.lets_the_clip_choose, Visitor.allows_everything,
+    Visitor.arrives, Visitor.chooses, Visitor.lets_the_clip_choose, Visitor.says_what_it_may_cost,
+    Visitor.allows_everything,
     Visitor.reads_the_raw_answer, Visitor.cascades, Visitor.compares, Visitor.cannot_play,
     Visitor.is_refused,
     Visitor.is_asked_for_a_key, Visitor.gives_a_wrong_key, Visitor.gives_the_key,
