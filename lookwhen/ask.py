@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import httpx
 from rich.console import Console
@@ -105,21 +105,20 @@ def connect(
     return _remote(url, key, asked, query) if url else _local(settings or Settings(), asked, query)
 
 
-class _FileSource:
-    """A file as the source of a clip."""
+class ClipFile:
+    """An opened file as the source of a clip."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path, self._max_bytes = path, settings.max_body_bytes
+    def __init__(self, file: BinaryIO, settings: Settings) -> None:
+        self._file, self._max_bytes = file, settings.max_body_bytes
         self._containers = settings.containers
 
     async def read_clip(self, block: Room) -> Received:
         sink = ClipSink(block, self._containers)
-        with self._path.open("rb") as file:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                if block.size + len(chunk) > self._max_bytes:
-                    raise BodyTooLarge(self._max_bytes)
-                sink.write(chunk)
-                await block.settle()
+        while chunk := await asyncio.to_thread(self._file.read, _CHUNK_BYTES):
+            if block.size + len(chunk) > self._max_bytes:
+                raise BodyTooLarge(self._max_bytes)
+            sink.write(chunk)
+            await block.settle()
         return Received(sink.finish())
 
     async def gone(self) -> None:
@@ -162,9 +161,10 @@ async def asked_of_file(
     Raises:
         FileError: it cannot be read, or there is no answer.
     """
-    source = _FileSource(path, settings)
     try:
-        return await ask(Call(source, list(query.items()), uuid.uuid4().hex))
+        with path.open("rb") as file:
+            source = ClipFile(file, settings)
+            return await ask(Call(source, list(query.items()), uuid.uuid4().hex))
     except ServiceError as error:
         raise FileError(f"{error.detail} ({error.code})") from None
     except OSError as error:

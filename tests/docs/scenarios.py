@@ -60,7 +60,7 @@ class Scenario:
             compare_json(json.loads(text), json.loads(self.said), block.varies)
         elif block.language == "python":
             program = self.folder / "program.py"
-            program.write_text(text)
+            program.write_text(self._here(text))
             self._shell(f'"{sys.executable}" -P program.py')
 
     def stop(self) -> None:
@@ -76,13 +76,18 @@ class Scenario:
             self._serve(words)
             return
         text = command.text
-        if _ADDRESS.search(text):
-            if self._server is None:
-                self._serve([])
-            assert self._server is not None
-            text = _ADDRESS.sub(self._server.url, text)
+        text = self._here(text)
         quietly = text.replace("curl ", "curl -sS ", 1) if text.startswith("curl") else text
         self._shell(quietly, may_fail=may_fail)
+
+    def _here(self, text: str) -> str:
+        """The text with the address of the service, which is started where it names one."""
+        if not _ADDRESS.search(text):
+            return text
+        if self._server is None:
+            self._serve([])
+        assert self._server is not None
+        return _ADDRESS.sub(self._server.url, text)
 
     def _shell(self, text: str, *, may_fail: bool = False) -> None:
         done = subprocess.run(

@@ -14,7 +14,7 @@ NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
 # What README shows is in the lane that everybody runs; of these, each takes long.
 LONG = {
     "docs/commands.md", "docs/datasets.md", "docs/http.md", "docs/operating-safely.md",
-    "docs/training.md", "docs/tutorial.md",
+    "docs/python.md", "docs/training.md", "docs/tutorial.md",
 }  # fmt: skip
 RUN = [
     pytest.param(name, marks=pytest.mark.long if name in LONG else ())

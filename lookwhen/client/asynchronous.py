@@ -1,0 +1,128 @@
+"""A service over HTTP, asked by asyncio."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import BinaryIO, Literal, Self, Unpack
+
+import httpx
+
+from lookwhen.client.clips import Clip, ClipBytes, chunks
+from lookwhen.client.errors import Unreachable
+from lookwhen.client.exchange import (
+    LONGEST_WAIT_SECONDS,
+    LOST,
+    RETRIES,
+    TIMEOUT_SECONDS,
+    Patience,
+    Request,
+    Trial,
+    answer_of,
+    raise_problem,
+    settings_of,
+)
+from lookwhen.client.options import ClassifyOptions, EmbedOptions, ExplainOptions, SweepOptions
+from service.http.model_schemas import Model
+from service.http.schemas import Classification, Explained, Health, Sweep
+
+
+class AsyncClient:
+    """:class:`lookwhen.Client` for asyncio: the same questions, arguments and errors."""
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8000",
+        *,
+        key: str | None = None,
+        retries: int = RETRIES,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
+        self._patience = Patience(retries, timeout_seconds, longest_wait_seconds)
+        try:
+            self._http = httpx.AsyncClient(**settings_of(url, key, self._patience))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Unreachable(f"{url} is no address: {error}") from None
+
+    async def classify(self, clip: Clip, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Labels of a clip; see ``POST /classify``."""
+        return answer_of(await self._ask("classify", clip, options), Classification)
+
+    async def embed(self, clip: Clip, **options: Unpack[EmbedOptions]) -> Classification:
+        """A clip's embedding, with its labels; see ``POST /embed``."""
+        return answer_of(await self._ask("embed", clip, options), Classification)
+
+    async def sweep(self, clip: Clip, **options: Unpack[SweepOptions]) -> Sweep:
+        """A clip at several sparsities; see ``POST /sweep``."""
+        return answer_of(await self._ask("sweep", clip, options), Sweep)
+
+    async def explain(self, clip: Clip, **options: Unpack[ExplainOptions]) -> Explained:
+        """What was kept of a clip; see ``POST /explain``."""
+        return answer_of(await self._ask("explain", clip, options), Explained)
+
+    async def draw(
+        self,
+        clip: Clip,
+        format: Literal["png", "jpeg", "mp4"] = "png",
+        **options: Unpack[ExplainOptions],
+    ) -> bytes:
+        """What was kept of a clip as a picture or a film: the file's bytes."""
+        response = await self._ask("explain", clip, {**options, "format": format})
+        raise_problem(response)
+        return response.content
+
+    async def model(self) -> Model:
+        """What is served; see ``GET /model``."""
+        return answer_of(await self._send(lambda: self._http.get("model")), Model)
+
+    async def ready(self) -> Health:
+        """Whether it takes clips, and why not; raises Unreachable alone."""
+        response = await self._send(lambda: self._http.get("readyz"), 0)
+        return Health.model_validate_json(response.content)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, path: str, clip: Clip, options: Mapping[str, object]) -> httpx.Response:
+        request = Request.of(path, ClipBytes(clip), options)
+
+        async def post() -> httpx.Response:
+            with request.clip.opened() as file:
+                return await self._http.post(
+                    path, params=request.query, content=_read(file), headers=request.headers
+                )
+
+        return await self._send(post, None if request.clip.again else 0)
+
+    async def _send(
+        self, send: Callable[[], Awaitable[httpx.Response]], retries: int | None = None
+    ) -> httpx.Response:
+        trial = Trial(self._patience, retries)
+        while True:
+            try:
+                response = await send()
+            except LOST as error:
+                await asyncio.sleep(trial.wait_after_loss(error, self._http.base_url))
+            else:
+                if (wait := trial.wait_after(response)) is None:
+                    return response
+                await asyncio.sleep(wait)
+
+
+async def _read(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Its bytes, read beside the event loop: a disk or a pipe may wait."""
+    pieces = chunks(file)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece

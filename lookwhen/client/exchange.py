@@ -1,0 +1,133 @@
+"""What a request to a service is and what its answer says, without sending anything."""
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from lookwhen.client.clips import ClipBytes
+from lookwhen.client.errors import Problem, Unreachable
+from lookwhen.client.options import as_query
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+# Too many requests, and not ready or overloaded: what passes.
+_PASSING = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+# A clip changes nothing in the service, so that one whose answer was lost may be sent again.
+LOST = (httpx.TransportError,)
+_FIRST_WAIT_SECONDS = 0.5
+
+RETRIES = 3
+TIMEOUT_SECONDS = 120.0
+LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long to try.
+
+    Attributes:
+        retries: after the first time.
+        timeout_seconds: for a connection and for each piece sent or received.
+        longest_wait_seconds: that a service may ask for; one that asks for more is not waited for.
+    """
+
+    retries: int
+    timeout_seconds: float
+    longest_wait_seconds: float
+
+
+class Trial:
+    """One question's way through its tries.
+
+    Args:
+        retries: in the place of the patience's, where a clip cannot be sent again.
+    """
+
+    def __init__(self, patience: Patience, retries: int | None = None) -> None:
+        self._patience = patience
+        self._left = patience.retries if retries is None else retries
+        self._lost = 0
+
+    def wait_after(self, response: httpx.Response) -> float | None:
+        """Seconds until the next try after a response, or None where it is the answer."""
+        if response.status_code not in _PASSING or self._left <= 0:
+            return None
+        try:
+            asked = float(response.headers.get("retry-after", "1"))
+        except ValueError:  # a date, which our service never says
+            asked = 1.0
+        if not 0 <= asked <= self._patience.longest_wait_seconds:
+            return None
+        self._left -= 1
+        return asked
+
+    def wait_after_loss(self, error: Exception, url: object) -> float:
+        """Seconds until the next try after none came; raises Unreachable where there is none."""
+        if self._left <= 0:
+            said = str(error) or type(error).__name__
+            raise Unreachable(f"{url} cannot be asked: {said}") from error
+        self._left -= 1
+        self._lost += 1
+        # Apart from each other, so that clients which lost one service do not come at once.
+        return float(_FIRST_WAIT_SECONDS * 2 ** (self._lost - 1) * random.uniform(0.5, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question: where to, what is said with it, and the clip."""
+
+    path: str
+    query: httpx.QueryParams
+    clip: ClipBytes
+
+    @classmethod
+    def of(cls, path: str, clip: ClipBytes, options: Mapping[str, object]) -> "Request":
+        return cls(path, httpx.QueryParams(list(as_query(options))), clip)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        length = {} if self.clip.size is None else {"content-length": str(self.clip.size)}
+        return {"content-type": "application/octet-stream", **length}
+
+
+def settings_of(url: str, key: str | None, patience: Patience) -> dict[str, Any]:
+    """The arguments of an httpx client."""
+    # As bytes: what is no key is for the service to say, whatever letters it has.
+    headers = {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
+    timeout = httpx.Timeout(patience.timeout_seconds, connect=min(10.0, patience.timeout_seconds))
+    return {"base_url": f"{url.rstrip('/')}/", "headers": headers, "timeout": timeout}
+
+
+def answer_of(response: httpx.Response, kind: type[_Model]) -> _Model:
+    """The answer in a response that was read.
+
+    Raises:
+        Problem, Unreachable.
+    """
+    raise_problem(response)
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise Unreachable(
+            f"{response.url} answers what is no {kind.__name__} (at {where or 'its beginning'}); "
+            "is it a LookWhen service of this version?"
+        ) from None
+
+
+def raise_problem(response: httpx.Response) -> None:
+    """Raise Problem of what is one, and Unreachable of any other failure."""
+    if response.is_success:
+        return
+    try:
+        problem = Problem.of_document(response.json())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Unreachable(
+            f"{response.url} answers {response.status_code}, and not as a LookWhen service does"
+        ) from None
+    raise problem

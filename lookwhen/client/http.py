@@ -1,0 +1,135 @@
+"""A service over HTTP, asked one clip after another or from several threads."""
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Literal, Self, Unpack
+
+import httpx
+
+from lookwhen.client.clips import Clip, ClipBytes, chunks
+from lookwhen.client.errors import Unreachable
+from lookwhen.client.exchange import (
+    LONGEST_WAIT_SECONDS,
+    LOST,
+    RETRIES,
+    TIMEOUT_SECONDS,
+    Patience,
+    Request,
+    Trial,
+    answer_of,
+    raise_problem,
+    settings_of,
+)
+from lookwhen.client.options import ClassifyOptions, EmbedOptions, ExplainOptions, SweepOptions
+from service.http.model_schemas import Model
+from service.http.schemas import Classification, Explained, Health, Sweep
+
+
+class Client:
+    """Asks a service about clips; may be shared by threads.
+
+    A clip is a path, bytes, or a file opened for reading bytes. It is sent piece by piece and never
+    held whole. Where the service is busy, not ready or lost, a clip is sent again after as long as
+    the service asks for; a stream that cannot be read twice is not.
+
+    Every question raises Problem where the service refuses, Unreachable where it cannot be asked,
+    and OSError where the clip cannot be read.
+
+    Args:
+        url: of the service, with its prefix if it has one.
+        key: of a service that asks for one.
+        retries: times that a clip is sent again.
+        timeout_seconds: for a connection and for each piece sent or received.
+        longest_wait_seconds: a service that asks to come back later than that is not waited for.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:8000",
+        *,
+        key: str | None = None,
+        retries: int = RETRIES,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
+    ) -> None:
+        self._patience = Patience(retries, timeout_seconds, longest_wait_seconds)
+        try:
+            self._http = httpx.Client(**settings_of(url, key, self._patience))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Unreachable(f"{url} is no address: {error}") from None
+
+    def classify(self, clip: Clip, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Labels of a clip; see ``POST /classify``."""
+        return answer_of(self._ask("classify", clip, options), Classification)
+
+    def embed(self, clip: Clip, **options: Unpack[EmbedOptions]) -> Classification:
+        """A clip's embedding, with its labels; see ``POST /embed``."""
+        return answer_of(self._ask("embed", clip, options), Classification)
+
+    def sweep(self, clip: Clip, **options: Unpack[SweepOptions]) -> Sweep:
+        """A clip at several sparsities; see ``POST /sweep``."""
+        return answer_of(self._ask("sweep", clip, options), Sweep)
+
+    def explain(self, clip: Clip, **options: Unpack[ExplainOptions]) -> Explained:
+        """What was kept of a clip; see ``POST /explain``."""
+        return answer_of(self._ask("explain", clip, options), Explained)
+
+    def draw(
+        self,
+        clip: Clip,
+        format: Literal["png", "jpeg", "mp4"] = "png",
+        **options: Unpack[ExplainOptions],
+    ) -> bytes:
+        """What was kept of a clip as a picture or a film: the file's bytes."""
+        response = self._ask("explain", clip, {**options, "format": format})
+        raise_problem(response)
+        return response.content
+
+    def model(self) -> Model:
+        """What is served; see ``GET /model``."""
+        return answer_of(self._send(lambda: self._http.get("model")), Model)
+
+    def ready(self) -> Health:
+        """Whether it takes clips, and why not; raises Unreachable alone."""
+        return Health.model_validate_json(self._send(lambda: self._http.get("readyz"), 0).content)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, path: str, clip: Clip, options: Mapping[str, object]) -> httpx.Response:
+        request = Request.of(path, ClipBytes(clip), options)
+
+        def post() -> httpx.Response:
+            with request.clip.opened() as file:
+                return self._http.post(
+                    path, params=request.query, content=chunks(file), headers=request.headers
+                )
+
+        return self._send(post, None if request.clip.again else 0)
+
+    def _send(
+        self, send: Callable[[], httpx.Response], retries: int | None = None
+    ) -> httpx.Response:
+        trial = Trial(self._patience, retries)
+        while True:
+            try:
+                response = send()
+            except LOST as error:
+                time.sleep(trial.wait_after_loss(error, self._http.base_url))
+            else:
+                if (wait := trial.wait_after(response)) is None:
+                    return response
+                time.sleep(wait)
