@@ -101,11 +101,11 @@ async def _ask(video: Path, query: dict[str, str], settings: "Settings", writer:
             if (part := lines.line(asked, event)) is not None:
                 writer.write(part)
 
-        source = _FileSource(video, settings)
+        source = VideoFile(video, settings)
         await pipeline.timeline(TimelineCall(source, list(query.items()), say, trace))
 
 
-class _FileSource:
+class VideoFile:
     """A file as the source of a long video: read where it lies, and not copied."""
 
     def __init__(self, path: Path, settings: "Settings") -> None:

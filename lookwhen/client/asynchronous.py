@@ -14,6 +14,7 @@ from lookwhen.client.exchange import (
     LOST,
     RETRIES,
     TIMEOUT_SECONDS,
+    Lines,
     Patience,
     Request,
     Trial,
@@ -21,9 +22,16 @@ from lookwhen.client.exchange import (
     raise_problem,
     settings_of,
 )
-from lookwhen.client.options import ClassifyOptions, EmbedOptions, ExplainOptions, SweepOptions
+from lookwhen.client.options import (
+    ClassifyOptions,
+    EmbedOptions,
+    ExplainOptions,
+    SweepOptions,
+    TimelineOptions,
+)
 from service.http.model_schemas import Model
 from service.http.schemas import Classification, Explained, Health, Sweep
+from service.http.timeline_schemas import TimelineLine
 
 
 class AsyncClient:
@@ -70,6 +78,41 @@ class AsyncClient:
         response = await self._ask("explain", clip, {**options, "format": format})
         raise_problem(response)
         return response.content
+
+    async def timeline(
+        self, video: Clip, **options: Unpack[TimelineOptions]
+    ) -> AsyncIterator[TimelineLine]:
+        """What happens when in a long video, line by line as the service finds it.
+
+        The first line is a BegunLine. A WindowLine follows for each window, and a SegmentLine for
+        each segment once it has ended; a LostLine says that a decode worker died. The last is a
+        DoneLine. See ``POST /timeline``. Ending the iteration ends the service's work.
+        """
+        request = Request.of("timeline", ClipBytes(video), options)
+        trial = Trial(self._patience, None if request.clip.again else 0)
+        url = f"{self._http.base_url}timeline"
+        lines = Lines(url)
+        while True:
+            try:
+                with request.clip.opened() as file:
+                    async with self._http.stream(
+                        "POST", request.path, params=request.query, content=_read(file),
+                        headers=request.headers,
+                    ) as response:  # fmt: skip
+                        if response.is_success:
+                            async for line in response.aiter_lines():
+                                yield lines.read(line)
+                            lines.end()
+                            return
+                        await response.aread()
+            except LOST as error:
+                if lines.begun:
+                    raise Unreachable(f"{url} was lost on the way: {error}") from error
+                await asyncio.sleep(trial.wait_after_loss(error, url))
+                continue
+            if (wait := trial.wait_after(response)) is None:
+                raise_problem(response)
+            await asyncio.sleep(wait or 0.0)
 
     async def model(self) -> Model:
         """What is served; see ``GET /model``."""

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lookwhen.client.clips import ClipBytes
 from lookwhen.client.errors import Problem, Unreachable
 from lookwhen.client.options import as_query
+from service.http.schemas import Problem as ProblemDocument
+from service.http.timeline_schemas import TimelineLine
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+_LINE: TypeAdapter[TimelineLine] = TypeAdapter(TimelineLine)
 
 # Too many requests, and not ready or overloaded: what passes.
 _PASSING = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
@@ -118,6 +122,34 @@ def answer_of(response: httpx.Response, kind: type[_Model]) -> _Model:
             f"{response.url} answers what is no {kind.__name__} (at {where or 'its beginning'}); "
             "is it a LookWhen service of this version?"
         ) from None
+
+
+class Lines:
+    """The lines of a timeline, one after another."""
+
+    def __init__(self, url: object) -> None:
+        self._url, self._last = url, ""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was one: then the video is not sent again."""
+        return bool(self._last)
+
+    def read(self, line: str) -> TimelineLine:
+        """A line; raises Problem where it is one, and Unreachable where it is none of ours."""
+        self._last = line
+        try:
+            found = _LINE.validate_json(line)
+        except ValidationError:
+            raise Unreachable(f"{self._url} answers a line that is none of a timeline's") from None
+        if isinstance(found, ProblemDocument):
+            raise Problem.of_document(found.model_dump(exclude_none=True))
+        return found
+
+    def end(self) -> None:
+        """Raise Unreachable where the last line was not yet the last."""
+        if not self._last.startswith('{"done"'):
+            raise Unreachable(f"{self._url} ended before the video did")
 
 
 def raise_problem(response: httpx.Response) -> None:

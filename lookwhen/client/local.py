@@ -1,13 +1,15 @@
 """A bundle in this process: the service's own pipeline, without HTTP."""
 
 import asyncio
+import contextlib
 import os
+import queue
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack
+from typing import Any, Literal, Self, TypeVar, Unpack, cast
 
 from lookwhen.ask import ClipFile, local_pipeline
 from lookwhen.client.clips import Clip, ClipBytes
@@ -17,17 +19,28 @@ from lookwhen.client.options import (
     EmbedOptions,
     ExplainOptions,
     SweepOptions,
+    TimelineOptions,
     as_query,
 )
+from lookwhen.timeline import VideoFile
 from service.errors import ServiceError
 from service.http import model_info, responses
 from service.http.model_schemas import Model
 from service.http.schemas import Classification, Explained, Sweep
+from service.http.timeline import LineWriter
+from service.http.timeline_schemas import TimelineLine
+from service.observability.timing import Trace
+from service.pipeline.findings import Event
 from service.pipeline.pipeline import Pipeline, StartError
+from service.pipeline.timeline import TimelineCall
 from service.pipeline.way import Answered, Call
 from service.settings import Settings, SettingsError, load_settings
+from service.sparsity.timeline_parameters import TimelineParameters
 
 _Said = TypeVar("_Said")
+
+# How often a timeline that nobody reads looks whether somebody still will.
+_LOOK_SECONDS = 0.2
 
 
 def load(bundle: str | os.PathLike[str] | None = None, **settings: Any) -> "LocalModel":
@@ -108,6 +121,47 @@ class LocalModel:
 
         asked = {**options, "format": format}
         return self._ask(clip, asked, lambda call: self._pipeline.explain(call, say))
+
+    def timeline(
+        self, video: str | os.PathLike[str], **options: Unpack[TimelineOptions]
+    ) -> Iterator[TimelineLine]:
+        """What happens when in a long video, line by line as it is found; a video is a path.
+
+        The lines are those of :meth:`lookwhen.Client.timeline`. Ending the iteration ends the work.
+        """
+        trace = Trace()
+        writer = LineWriter(self._pipeline.manifest, "", trace)
+        # One line waits at most: who reads slowly slows the work down.
+        lines: queue.Queue[TimelineLine | None] = queue.Queue(maxsize=1)
+        left = threading.Event()
+
+        def put(line: TimelineLine | None) -> None:
+            while not left.is_set():
+                with contextlib.suppress(queue.Full):
+                    lines.put(line, timeout=_LOOK_SECONDS)
+                    return
+
+        async def say(asked: TimelineParameters, event: Event) -> None:
+            if (line := writer.line(asked, event)) is not None:
+                await asyncio.to_thread(put, cast(TimelineLine, line))
+
+        async def go() -> None:
+            source = VideoFile(Path(video), self._settings)
+            try:
+                await self._pipeline.timeline(TimelineCall(source, as_query(options), say, trace))
+            finally:
+                await asyncio.to_thread(put, None)
+
+        working = asyncio.run_coroutine_threadsafe(go(), self._loop)
+        try:
+            while (line := lines.get()) is not None:
+                yield line
+            working.result()
+        except ServiceError as error:
+            raise Problem.of_error(error) from None
+        finally:
+            left.set()
+            working.cancel()
 
     def model(self) -> Model:
         """What is loaded; see ``GET /model``."""

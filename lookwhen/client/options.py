@@ -56,6 +56,25 @@ class ExplainOptions(ChoiceOptions, total=False):
     sparsities: Sequence[float]
 
 
+class TimelineOptions(TypedDict, total=False):
+    """Of ``timeline``; each window is a clip of one view, without a budget."""
+
+    top: int
+    start: float
+    end: float
+    sparsity: float | Literal["auto"]
+    max_loss: float
+    coverage: float
+    cascade: bool
+    margin: float
+    max_sparsity: float
+    strict: bool
+    window: float
+    stride: float
+    threshold: float
+    detail: Literal["segments", "windows"]
+
+
 def as_query(options: Mapping[str, object]) -> list[tuple[str, str]]:
     """Names and texts, as a query has them; what is None is not said."""
     return [(name, _text(value)) for name, value in options.items() if value is not None]

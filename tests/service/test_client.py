@@ -4,7 +4,7 @@ import asyncio
 import io
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,6 +18,7 @@ from lookwhen.client import options
 from service.http.schemas import Classification
 from service.sparsity import parameters
 from service.sparsity.reading import names
+from service.sparsity.timeline_parameters import TimelineParameters
 
 
 def test_a_clip_is_a_path_bytes_or_a_file(server: Server, white: Path) -> None:
@@ -70,6 +71,30 @@ def test_asyncio_asks_the_same(server: Server, white: Path) -> None:
     asyncio.run(ask())
 
 
+def kinds(lines: Iterable[object]) -> list[str]:
+    return [type(line).__name__.removesuffix("Line") for line in lines]
+
+
+def test_a_timeline_comes_line_by_line(server: Server, white: Path, tmp_path: Path) -> None:
+    with Client(server.url) as client:
+        found = kinds(client.timeline(white, window=0.5, stride=0.25))
+        assert (found[0], found[-1]) == ("Begun", "Done")
+        assert {"Window", "Segment"} <= {*found}
+        short = kinds(client.timeline(white.read_bytes(), window=0.5, detail="segments"))
+        assert {*short} == {"Begun", "Segment", "Done"}
+        with pytest.raises(Problem, match="window must be seconds"):
+            next(client.timeline(white, window=0))
+        leaving = client.timeline(white, window=0.5)
+        assert kinds([next(leaving)]) == ["Begun"]
+        leaving.close()  # type: ignore[attr-defined]
+
+    async def ask() -> list[str]:
+        async with AsyncClient(server.url) as client:
+            return kinds([line async for line in client.timeline(white, window=0.5, stride=0.25)])
+
+    assert asyncio.run(ask()) == found
+
+
 def test_a_refusal_is_a_problem_in_the_services_words(server: Server, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("no clip")
@@ -92,6 +117,7 @@ def test_options_are_the_services_parameters() -> None:
         (options.EmbedOptions, parameters.EmbedParameters),
         (options.SweepOptions, parameters.SweepParameters),
         (options.ExplainOptions, parameters.ExplainParameters),
+        (options.TimelineOptions, TimelineParameters),
     ):
         assert set(get_type_hints(kind)) == {*names(of)} - {"format"}
 
@@ -189,6 +215,15 @@ def test_patience_ends(unwell: Any, white: Path) -> None:
     service = unwell((503, {"retry-after": "61"}, BUSY))
     with Client(service.url) as client, pytest.raises(Problem, match="overloaded"):
         client.classify(white)
+    begun = b'{"begun": {}}\n'
+    service = unwell((503, again, BUSY), (200, {}, begun), (200, {}, BUSY + b"\n"), (200, {}, b""))
+    with Client(service.url) as client:
+        with pytest.raises(Unreachable, match="a line that is none of a timeline's"):
+            list(client.timeline(white))
+        with pytest.raises(Problem, match="come back"):
+            list(client.timeline(white))
+        with pytest.raises(Unreachable, match="ended before the video did"):
+            list(client.timeline(white))
     service = unwell((503, again, BUSY))
     with Client(service.url) as client, pytest.raises(Problem):
         client.classify(_Pipe(b"read once"))
@@ -231,6 +266,11 @@ def test_a_bundle_in_this_process_answers_as_the_service(
         assert model.embed(white).embedding == client.embed(white).embedding
         assert model.explain(white).explanation == client.explain(white).explanation
         assert model.draw(white).startswith(b"\x89PNG")
+        asked = {"window": 0.5, "stride": 0.25}
+        assert kinds(model.timeline(white, **asked)) == kinds(client.timeline(white, **asked))
+        with pytest.raises(Problem, match="window must be"):
+            next(model.timeline(white, window=0))
+        assert kinds([next(model.timeline(white, window=0.5))]) == ["Begun"]
         with pytest.raises(Problem, match="sparsity must be") as refused:
             model.classify(white, sparsity=2)
         assert refused.value.code == "invalid_parameter"
