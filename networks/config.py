@@ -18,6 +18,10 @@ class Architecture(StrEnum):
     VJEPA2 = "vjepa2"
 
 
+# Fifty times what the largest published view has: more is a slip of the keyboard, or hostile.
+_MOST_TOKENS = 2**20
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """One published network.
@@ -88,6 +92,11 @@ class NetworkConfig:
             )
         if self.size % self.patch:
             raise ValueError(f"size {self.size} is not a multiple of the patch, {self.patch}")
+        if self.tokens > _MOST_TOKENS:
+            raise ValueError(
+                f"{self.frames} frames of {self.size} pixels are {self.tokens} tokens; a view has "
+                f"at most {_MOST_TOKENS}"
+            )
         for heads in (self.heads, self.pooler_heads):
             if heads and self.width % heads:
                 raise ValueError(f"width {self.width} does not divide into {heads} heads")

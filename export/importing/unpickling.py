@@ -127,14 +127,19 @@ def read(file: IO[bytes]) -> Any:
     except MemoryError:
         raise NoWeights("asks for more memory than weights of its size need") from None
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
+        # Only the first sentence: those after it are advice for programmers.
+        text = " ".join(str(error).split()).partition(". ")[0][:200]
         raise NoWeights(f"cannot be read as weights ({text or type(error).__name__})") from None
 
 
 def _why(text: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)", text)
     if found is None:
-        return f"cannot be read as weights ({' '.join(text.split())[:200]})"
+        # Not torch's own words, which advise to read the file without this protection.
+        return (
+            "cannot be read as weights: it is a pickle of something else than tensors and plain "
+            "data, or damaged; nothing of it was run"
+        )
     return (
         f"names {found[1]}, which is neither a tensor nor plain data; nothing of it was run. Ask "
         "its authors for safetensors"

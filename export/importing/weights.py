@@ -86,6 +86,8 @@ def open_weights(paths: tuple[Path, ...], *, pickled: bool) -> Iterator[Weights]
     Raises:
         ImportRefused: a file cannot be read, or asks for more than tensors and plain data.
     """
+    for path in paths:
+        _check_content(path)
     if not pickled:
         yield Weights([(path, path.name) for path in paths], None)
         return
@@ -96,6 +98,27 @@ def open_weights(paths: tuple[Path, ...], *, pickled: bool) -> Iterator[Weights]
             confined.add(_unpickle(path, out))
             files.append((out, path.name))
         yield Weights(files, ", ".join(sorted(confined)))
+
+
+def _check_content(path: Path) -> None:
+    """Refuse what downloads leave in the place of weights.
+
+    Raises:
+        ImportRefused: it is a pointer or a page, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise ImportRefused(f"{path}: cannot be opened ({error.strerror})") from None
+    if beginning.startswith(b"version https://git-lfs"):
+        raise ImportRefused(
+            f"{path.name}: is a pointer of Git LFS, not the weights; `git lfs pull` fetches them"
+        )
+    if beginning.startswith((b"<!doctype", b"<html")):
+        raise ImportRefused(
+            f"{path.name}: is a page of HTML, which a download was answered with, not weights"
+        )
 
 
 def _unpickle(path: Path, out: Path) -> str:

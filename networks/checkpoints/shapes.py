@@ -1,6 +1,7 @@
 """What the formats infer in the same way: named sizes, labels, what the pixels are to be."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,18 @@ def whole_number(settings: Mapping[str, Any], name: str) -> int:
     return value
 
 
+def norm_eps(settings: Mapping[str, Any], otherwise: float) -> float:
+    """``layer_norm_eps``, or ``otherwise`` where nothing is stated.
+
+    Raises:
+        CheckpointError: it is no number that a norm can have.
+    """
+    value = settings.get("layer_norm_eps", otherwise)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise CheckpointError(f"config.json: layer_norm_eps must lie in (0, 1), got {value!r}")
+    return float(value)
+
+
 def agree(settings: Mapping[str, Any], name: str, found: int) -> None:
     """Refuse a setting that says something else than the shapes.
 
@@ -110,6 +123,9 @@ def _stated(settings: Mapping[str, Any]) -> tuple[str, ...] | None:
         raise CheckpointError("config.json: the keys of id2label are not row numbers") from None
     if numbers != list(range(len(names))):
         raise CheckpointError("config.json: id2label does not number its classes from 0 on")
+    for key, name in table.items():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise CheckpointError(f"config.json: id2label names class {key} {name!r}")
     if all(name == f"LABEL_{row}" for row, name in enumerate(names)):
         return None
     if len(set(names)) != len(names):
@@ -135,7 +151,9 @@ def shown_as(config: NetworkConfig, given: Given) -> NetworkConfig:
 
 
 def _three(value: Any, name: str) -> tuple[float, ...]:
-    numbers = isinstance(value, Sequence) and all(isinstance(part, (int, float)) for part in value)
+    numbers = isinstance(value, Sequence) and all(
+        isinstance(part, (int, float)) and math.isfinite(part) for part in value
+    )
     if not numbers or len(value) != 3 or (name == "image_std" and min(value) <= 0):
         raise CheckpointError(f"preprocessor_config.json: {name} is not three numbers: {value!r}")
     return tuple(float(part) for part in value)

@@ -16,6 +16,7 @@ from networks.checkpoints.shapes import (
     heads_of,
     labels_of,
     named,
+    norm_eps,
     norm_slots,
     shown_as,
     whole_number,
@@ -77,7 +78,7 @@ class VideoMAETransformersFormat(PublishedFormat):
             for field, name in (("frames", "num_frames"), ("size", "image_size"))
             if name in settings
         }
-        eps = settings.get("layer_norm_eps", 1e-12)
+        eps = norm_eps(settings, 1e-12)
         config = named(
             "videomae", width, depth, patch=patch, tubelet=tubelet, heads=heads_of(given, width),
             mlp_width=mlp, video_width=width, norm_eps=eps, pooler_eps=1e-5,

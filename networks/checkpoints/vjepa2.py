@@ -11,6 +11,7 @@ from networks.checkpoints.shapes import (
     heads_of,
     labels_of,
     named,
+    norm_eps,
     shown_as,
     whole_number,
 )
@@ -53,7 +54,7 @@ class VJepa2Format(PublishedFormat):
             for field, name in (("frames", "frames_per_clip"), ("size", "crop_size"))
             if name in settings
         }
-        heads, eps = _heads(given, width), settings.get("layer_norm_eps", 1e-6)
+        heads, eps = _heads(given, width), norm_eps(settings, 1e-6)
         config = named(
             "vjepa2", width, depth, patch=patch, tubelet=tubelet, heads=heads,
             mlp_width=given.shape("encoder.layer.0.mlp.fc1.weight", 2)[0], video_width=width,

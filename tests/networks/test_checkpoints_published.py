@@ -254,3 +254,23 @@ def test_one_sentence_says_which_key_does_not_fit(shapes: Shapes, problem: str) 
     with pytest.raises(CheckpointError) as caught:
         found.translate({})
     assert str(caught.value) == problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"id2label": {"0": None}}, "names class 0 None"),
+        ({"id2label": {"0": " "}}, "names class 0 ' '"),
+        ({"id2label": {"0": "a\n"}}, "names class 0 'a"),
+        ({"layer_norm_eps": "tiny"}, "layer_norm_eps must lie in .0, 1., got 'tiny'"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps must lie"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict, text: str) -> None:
+    with pytest.raises(CheckpointError, match=text):
+        recognise(vjepa2(classes=1), settings)
+
+
+def test_a_mean_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="image_mean is not three numbers"):
+        recognise(HUB, {}, {"image_mean": [float("nan"), 0.5, 0.5]})

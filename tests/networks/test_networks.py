@@ -156,6 +156,7 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"frames": 5}, "do not divide into tubelets of 2"),
         ({"size": 225}, "size 225 is not a multiple of the patch"),
         ({"depth": 0}, "depth must be at least 1"),
+        ({"size": 16 * 10**6}, "8000000000000 tokens; a view has at most 1048576"),
         ({"stride": None}, "dense sampling, and only that, has a stride"),
         ({"depth": "many"}, "not usable"),
     ],

@@ -143,6 +143,33 @@ def test_what_is_no_pickle_of_weights_is_refused(content: bytes) -> None:
         unpickling.read(io.BytesIO(content))
 
 
+def test_what_torch_advises_against_its_protection_is_not_repeated() -> None:
+    with pytest.raises(unpickling.NoWeights) as caught:
+        unpickling.read(io.BytesIO(b"no pickle at all"))
+    assert "weights_only" not in str(caught.value)
+    assert "nothing of it was run" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a pointer of Git"),
+        ("\n<!DOCTYPE html><html>not found</html>", "a page of HTML"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_what_a_download_leaves_in_their_place_is_named(
+    name: str, content: str, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with (
+        pytest.raises(ImportRefused, match=f"{name}: is {text}"),
+        open_weights((path,), pickled=name.endswith("bin")),
+    ):
+        pass
+
+
 def test_tensors_of_many_times_their_file_are_refused() -> None:
     file = io.BytesIO()
     torch.save({"w": torch.zeros(1).expand(200_000_000)}, file)
