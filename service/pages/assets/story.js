@@ -50,9 +50,12 @@ function storyOfClip({used, degraded, reason}, {asked, reached}) {
     "asked for.";
 }
 
+// Added to, a negative zero is none.
+const tenths = (value) => (Math.round(10 * value) / 10 + 0).toFixed(1);
+
 function storyOfLoss({used, degraded, reason}, {asked, sparsity, points: lost, low, high, clips}) {
-  const measured = `At ${sparsity}, ${lost.toFixed(1)} points of top-1 were lost on ${clips} ` +
-    `held-out clips (95 %: ${low.toFixed(1)} to ${high.toFixed(1)}), and ${asked} are allowed`;
+  const measured = `At ${sparsity}, ${tenths(lost)} points of top-1 were lost on ${clips} ` +
+    `held-out clips (95 %: ${tenths(low)} to ${tenths(high)}), and ${asked} are allowed`;
   return degraded ? `${measured}; ${used} was used, because ${WHY_SPARSER[reason]}.` :
     `${measured}: ${used} was used.`;
 }

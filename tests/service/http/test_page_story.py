@@ -114,6 +114,10 @@ BOUND = "Looks may become as dense as a sparsity of 0.7. "
         ),
         (sparsity(None, 0.9) | loss(1.2), f"{LOST}: 0.9 was used."),
         (
+            sparsity(None, 0.9) | {"loss": loss(0.04)["loss"] | {"low": -0.04, "high": 0.04}},
+            LOST.replace("1.2", "0.0").replace("-0.4 to 2.8", "0.0 to 0.0") + ": 0.9 was used.",
+        ),
+        (
             sparsity(None, 0.95, "tokens") | loss(1.2),
             f"{LOST}; 0.95 was used, because too many tokens were under way.",
         ),
