@@ -88,7 +88,9 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     service uses. Exit code: 0 all classified, 1 some were not, 2 wrong usage.
     """
     from lookwhen.ask import classify_files
+    from lookwhen.checking import check_options
     from lookwhen.settings import settings_of
+    from service.sparsity.parameters import Parameters, SweepParameters
 
     url, bundle, as_json = options.pop("url"), options.pop("bundle"), options.pop("as_json")
     key = options.pop("key")
@@ -102,29 +104,11 @@ def classify(files: tuple[str, ...], **options: Any) -> None:
     }
     if sweep is not None:
         query["sparsities"] = sweep
-    _check_parameters(query, sweep=sweep is not None)
+    if sweep is None:
+        check_options(Parameters, query)
+    else:
+        check_options(SweepParameters, query, spelled={"sparsities": "sweep"}, beside="--sweep")
     settings = None if url else settings_of(bundle=bundle)
     asked: Asked = "sweep" if sweep is not None else "classify"
     paths = [Path(file) for file in files]
     sys.exit(classify_files(paths, asked, query, url, key, settings, as_json))
-
-
-def _check_parameters(query: dict[str, str], *, sweep: bool) -> None:
-    """Tell a mistake in an option from a file that cannot be classified."""
-    from service.errors import ContradictoryParameters, InvalidParameter, UnknownParameter
-    from service.sparsity import parameters, reading
-
-    kind = parameters.SweepParameters if sweep else parameters.Parameters
-    try:
-        # How many are too many is for the pipeline, here or at the service, to say.
-        anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
-        reading.read(reading.bounded(kind, anything), query.items())
-    except UnknownParameter as error:
-        option = str(error.members["field"]).replace("_", "-")
-        raise click.UsageError(f"--{option} does not go with --sweep") from None
-    except ContradictoryParameters as error:
-        raise click.UsageError(error.detail) from None
-    except InvalidParameter as error:
-        field = str(error.members["field"])
-        option = "sweep" if field == "sparsities" else field.replace("_", "-")
-        raise click.UsageError("--" + error.detail.replace(field, option, 1)) from None

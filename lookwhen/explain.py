@@ -41,7 +41,9 @@ def explain(clip: str, out: Path, bundle: Path | None, **options: str | None) ->
     A film is the clip itself with what was dropped dimmed, a picture has the frames that were
     sampled of it. Exit code: 0 written, 1 not, 2 wrong usage.
     """
+    from lookwhen.checking import check_options
     from lookwhen.settings import settings_of
+    from service.sparsity.parameters import ExplainParameters
 
     if out.suffix.lower() not in _FORMATS:
         raise click.UsageError(f"-o takes a file that ends in {', '.join(_FORMATS)}, not {out}")
@@ -49,23 +51,8 @@ def explain(clip: str, out: Path, bundle: Path | None, **options: str | None) ->
     query["format"] = _FORMATS[out.suffix.lower()]
     if "," in query.get("sparsity", ""):
         query["sparsities"] = query.pop("sparsity")
-    _check(query)
+    check_options(ExplainParameters, query, spelled={"sparsities": "sparsity"})
     sys.exit(_explain(Path(clip), out, query, settings_of(bundle=bundle)))
-
-
-def _check(query: dict[str, str]) -> None:
-    """Tell a mistake in an option from a file that cannot be explained."""
-    from service.errors import InvalidParameter, RequestError
-    from service.sparsity import parameters, reading
-
-    anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
-    try:
-        kind = reading.bounded(parameters.ExplainParameters, anything)
-        reading.read(kind, query.items())
-    except RequestError as error:
-        option = error.detail.replace("sparsities must", "sparsity must", 1)
-        invalid = isinstance(error, InvalidParameter)
-        raise click.UsageError(f"--{option}" if invalid else option) from None
 
 
 def _explain(clip: Path, out: Path, query: dict[str, str], settings: "Settings") -> int:

@@ -68,7 +68,9 @@ def similar(
     in groups; the first of each is the one to keep. Exit code: 0 all looked at, 1 some were not,
     2 wrong usage.
     """
+    from lookwhen.checking import check_options
     from lookwhen.settings import settings_of
+    from service.sparsity.parameters import EmbedParameters
     from video.files import VIDEO_SUFFIXES, videos_below
 
     if url and bundle:
@@ -80,6 +82,7 @@ def similar(
         raise click.UsageError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)})")
     given = {"sparsity": sparsity, "views": views}
     query = {name: text for name, text in given.items() if text is not None}
+    check_options(EmbedParameters, query)
     settings = None if url else settings_of(bundle=bundle)
     sought = None if clip is None else Path(clip)
     sys.exit(_similar(files, sought, most, above, surplus, query, url, key, settings, as_json))

@@ -37,27 +37,15 @@ def timeline(video: str, out: Path | None, bundle: Path | None, **options: str |
 
     The file is read where it lies. Exit code: 0 gone through to its end, 1 not, 2 wrong usage.
     """
+    from lookwhen.checking import check_options
     from lookwhen.settings import settings_of
+    from service.sparsity.timeline_parameters import TimelineParameters
 
     if out is not None and out.suffix.lower() not in (".json", ".ndjson"):
         raise click.UsageError(f"-o takes a file that ends in .json or .ndjson, not {out}")
     query = {name: text for name, text in options.items() if text is not None}
-    _check(query)
+    check_options(TimelineParameters, query)
     sys.exit(_run(Path(video), out, query, settings_of(bundle=bundle)))
-
-
-def _check(query: dict[str, str]) -> None:
-    """Tell a mistake in an option from a file that cannot be gone through."""
-    from service.errors import InvalidParameter, RequestError
-    from service.sparsity import parameters, reading
-    from service.sparsity.timeline_parameters import TimelineParameters
-
-    anything = parameters.Bounds(max_views=1_000_000, max_top=1_000_000)
-    try:
-        reading.read(reading.bounded(TimelineParameters, anything), query.items())
-    except RequestError as error:
-        invalid = isinstance(error, InvalidParameter)
-        raise click.UsageError(f"--{error.detail}" if invalid else error.detail) from None
 
 
 def _run(video: Path, out: Path | None, query: dict[str, str], settings: "Settings") -> int:

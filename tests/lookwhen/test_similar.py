@@ -44,3 +44,10 @@ def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, arguments: list[str], w
     done = CliRunner().invoke(similar, [str(tmp_path), *arguments])
     assert done.exit_code == 2
     assert words in done.output
+
+
+def test_a_mistake_in_a_parameter_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    done = CliRunner().invoke(similar, [str(tmp_path), "--sparsity", "2"])
+    assert done.exit_code == 2
+    assert "--sparsity must be a number from 0 to 0.99, or auto" in done.output
