@@ -295,6 +295,38 @@ def odd_clips(result: Result) -> str:
     return "\n\n".join([where(result), table])
 
 
+def timeline(result: Result) -> str:
+    """What a timeline finds at each stride and threshold, and what a longer video takes."""
+    found = markdown(
+        ["stride s", "threshold", "F1", "right", "found", "there", "windows", "tokens"],
+        (
+            [
+                f"{row['stride']:g}",
+                f"{row['threshold']:g}",
+                f"{row['f1']:.2f}",
+                *(str(row[name]) for name in ("right", "found", "there", "windows", "tokens")),
+            ]
+            for row in result["accuracy"]
+        ),
+    )
+    grown = markdown(
+        ["minutes of video", "MB", "windows", "s", "s of video a second", "peak MB"],
+        (
+            [
+                f"{row['minutes']:g}",
+                f"{row['bytes'] / 1e6:.1f}",
+                str(row["windows"]),
+                f"{row['wall_seconds']:.0f}",
+                f"{row['seconds_of_video_a_second']:.1f}",
+                f"{row['peak_mb']:.0f}",
+            ]
+            for row in result["growth"]
+        ),
+    )
+    said = f"{result['clips']} clips, pauses of {result['pauses']} videos, tIoU {result['tiou']}."
+    return "\n\n".join([f"{where(result)} {said}", found, grown])
+
+
 def models(result: Result) -> str:
     """Time of a view and published accuracy of each system."""
     rows = [
@@ -360,6 +392,7 @@ TABLES: dict[str, Callable[[Result], str]] = {
     "overhead": overhead,
     "growth": growth,
     "targets": targets,
+    "timeline": timeline,
 }
 
 

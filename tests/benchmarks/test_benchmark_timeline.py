@@ -1,0 +1,48 @@
+"""How a timeline is held against the truth, and that its benchmark runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.timeline import Spoken, main, score
+
+THERE = [Spoken("up", 1, 3), Spoken("down", 5, 7), Spoken("up", 9, 11)]
+
+
+def test_what_is_found_as_it_is_scores_one() -> None:
+    found = score(THERE, THERE)
+    assert (found.right, found.found, found.there, found.f1) == (3, 3, 3, 1.0)
+    assert score([], THERE).f1 == 0.0
+    assert score([], []).f1 == 0.0
+
+
+def test_half_of_both_together_is_enough_and_less_is_not() -> None:
+    assert score([Spoken("up", 1, 2)], THERE).right == 1
+    assert score([Spoken("up", 1, 1.9)], THERE).right == 0
+    assert score([Spoken("up", 0, 5.1)], THERE).right == 0
+    assert score([Spoken("down", 1, 3)], THERE).right == 0, "another label"
+
+
+def test_each_is_matched_once() -> None:
+    twice = [Spoken("up", 1, 3), Spoken("up", 1.1, 3)]
+    found = score(twice, THERE)
+    assert (found.right, found.found, found.f1) == (1, 2, pytest.approx(0.4))
+
+
+@pytest.mark.long
+def test_it_joins_goes_through_and_writes(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, [str(tmp_path)])
+    assert done.exit_code == 2
+    assert "has no videos" in done.output
+    from training.moving_things.sample import sample
+
+    CliRunner().invoke(sample, [str(tmp_path / "other.mp4"), "--seed", "3"])
+    out = tmp_path / "out.json"
+    arguments = [str(tmp_path), "--clips", "2", "--minutes", "2", "--strides", "1"]
+    done = CliRunner().invoke(main, [*arguments, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    assert [row["there"] for row in result["accuracy"]] == [2, 2]
+    assert result["growth"][0]["peak_mb"] > 100
