@@ -1,11 +1,10 @@
 """From the windows of a long video to segments: what happens from when to when. Pure arithmetic.
 
-A window speaks for the time that is nearer to its middle than to its neighbours' (its cell). Where
-windows overlap, several looked at that time. A label is there while the mean of their scores
-reaches its threshold, and each run of such cells is a segment.
+A window speaks for the time that is nearer to its middle than to its neighbours' (its cell): there
+an action that it shows fills most of it. A label is there while its score reaches its threshold,
+and each run of such cells is a segment.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,15 +114,10 @@ class Merger:
 
     Attributes:
         presence: says which labels are there.
-        reach: how many windows before and behind a cell look at its middle as well: their scores
-            count for it. It is answered so many cells later.
     """
 
     presence: Presence
-    reach: int = 0
-    _near: deque[Cell] = field(default_factory=deque)
     _edge: float | None = None
-    _behind: int = 0  # cells in `_near` that have been answered
     _runs: dict[int, _Run] = field(default_factory=dict)
 
     def add(self, cell: Cell) -> list[Segment]:
@@ -132,37 +126,19 @@ class Merger:
         if self._edge is not None and cell.start > self._edge + _HAIR:
             closed += self.finish()  # nobody looked in between
         self._edge = cell.end
-        self._near.append(cell)
-        if len(self._near) - self._behind > self.reach:
-            closed += self._answer_next()
+        there = [] if cell.unknown else self.presence.labels(cell.scores)
+        gone = [label for label in self._runs if label not in there]
+        closed += [self._runs.pop(label).close(label) for label in gone]
+        for label in there:
+            run = self._runs.setdefault(label, _Run(cell.start, cell.first))
+            run.add(cell, float(cell.scores[label]))
         return _in_order(closed)
 
     def finish(self) -> list[Segment]:
         """No more cells come, or none for a while."""
-        closed: list[Segment] = []
-        while len(self._near) > self._behind:
-            closed += self._answer_next()
-        self._near.clear()
-        self._behind = 0
-        closed += [run.close(label) for label, run in self._runs.items()]
+        closed = [run.close(label) for label, run in self._runs.items()]
         self._runs.clear()
         return _in_order(closed)
-
-    def _answer_next(self) -> list[Segment]:
-        cell = self._near[self._behind]
-        first = max(0, self._behind - self.reach)
-        looked = list(self._near)[first : self._behind + self.reach + 1]
-        scores = np.mean([near.scores for near in looked], axis=0)
-        there = [] if cell.unknown else self.presence.labels(scores)
-        self._behind += 1
-        if self._behind > self.reach:
-            self._near.popleft()
-            self._behind -= 1
-        gone = [label for label in self._runs if label not in there]
-        for label in there:
-            run = self._runs.setdefault(label, _Run(cell.start, cell.first))
-            run.add(cell, float(scores[label]))
-        return [self._runs.pop(label).close(label) for label in gone]
 
 
 def _in_order(segments: list[Segment]) -> list[Segment]:

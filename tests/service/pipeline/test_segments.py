@@ -103,22 +103,6 @@ def test_a_segment_is_closed_with_the_first_cell_that_is_not_in_it(cells: list[C
         assert running <= 1
 
 
-def test_scores_of_overlapping_windows_are_averaged() -> None:
-    scores = [0.9, 0.4, 0.9, 0.1, 0.1]
-    cells = [
-        Cell(n, n + 1, n * RATE, (n + 1) * RATE, np.array([score, 0.0, 0.0]))
-        for n, score in enumerate(scores)
-    ]
-    presence = Presence.of(SIGMOID, CLASSES, 0.5, 0.5)
-    alone = Merger(presence)
-    assert [s.end for cell in cells for s in alone.add(cell)] == [1, 3]
-    merger = Merger(presence, reach=1)
-    found = [segment for cell in cells for segment in merger.add(cell)] + merger.finish()
-    # (0.9 + 0.4) / 2, (0.9 + 0.4 + 0.9) / 3, (0.4 + 0.9 + 0.1) / 3, ...
-    assert [(segment.start, segment.end) for segment in found] == [(0, 2)]
-    assert found[0].score == pytest.approx((0.65 + 2.2 / 3) / 2)
-
-
 @functools.cache
 def built_in() -> Manifest:
     return read_bundle(default_bundle_path()).manifest
