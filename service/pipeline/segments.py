@@ -2,9 +2,20 @@
 
 A window speaks for the time that is nearer to its middle than to its neighbours' (its cell): there
 an action that it shows fills most of it. A label is there while its score reaches its threshold,
-and each run of such cells is a segment.
+and each run of such cells is a segment. Two things that windows do not see well are made up for,
+our choice because of what benchmarks/timeline.py measures:
+
+- A window that shows half of one action and half of another often takes both for a third. Where
+  labels exclude each other, a window has no say when a more certain one with another label shares
+  at least half of its time.
+- A model knows nothing shorter than its windows, and of an action as long as a window one window
+  alone may be certain. So a run that is shorter than a window grows to the length of one, into
+  neighbouring cells that have no label, those with its label's better scores first.
 """
 
+import math
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,29 +66,6 @@ class Segment:
     last_frame: int
 
 
-@dataclass(slots=True)
-class _Run:
-    """A segment that is not closed."""
-
-    start: float
-    first: int
-    end: float = 0.0
-    last: int = 0
-    scored: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, cell: Cell, score: float) -> None:
-        self.end, self.last = cell.end, cell.last
-        self.scored += score * (cell.end - cell.start)
-        self.seconds += cell.end - cell.start
-
-    def close(self, label: int) -> Segment:
-        last_frame = max(0, self.last - 1)
-        first_frame = min(self.first, last_frame)
-        score = min(1.0, self.scored / self.seconds) if self.seconds > 0 else 0.0
-        return Segment(label, score, self.start, self.end, first_frame, last_frame)
-
-
 @dataclass(frozen=True, slots=True)
 class Presence:
     """Which labels a cell's scores say are there.
@@ -109,36 +97,189 @@ class Presence:
 
 
 @dataclass(slots=True)
+class _Place:
+    """A cell among its neighbours.
+
+    Attributes:
+        voted: labels that its scores say are there.
+        there: those of them that have a say; of no meaning before it is ``settled``.
+        given: labels whose runs grew into it.
+    """
+
+    cell: Cell
+    voted: list[int]
+    there: list[int] = field(default_factory=list)
+    given: list[int] = field(default_factory=list)
+    settled: bool = False
+
+    def taken(self, label: int, *, alone: bool) -> bool:
+        """Whether no run of this label may grow into it; ``alone`` where labels exclude others."""
+        if alone:
+            return bool(self.there or self.given)
+        return label in self.there or label in self.given
+
+
+@dataclass(slots=True)
+class _Run:
+    """Consecutive cells with a label.
+
+    Attributes:
+        left: the cells before it, nearest first, as many as it may grow into.
+        right: those behind it that have come since it ended.
+    """
+
+    label: int
+    start: float
+    first: int
+    left: list[_Place]
+    end: float = 0.0
+    last: int = 0
+    scored: float = 0.0
+    seconds: float = 0.0
+    ended: bool = False
+    right: list[_Place] = field(default_factory=list)
+
+    def add(self, cell: Cell) -> None:
+        length = cell.end - cell.start
+        self.end, self.last = cell.end, cell.last
+        self.scored += float(cell.scores[self.label]) * length
+        self.seconds += length
+
+    def grow(self, window: float, *, alone: bool) -> None:
+        """Take free neighbours until it is as long as a window."""
+        left, right = iter(self.left), iter(self.right)
+        before, after = self._free(left, alone), self._free(right, alone)
+        while self.end - self.start < window - _HAIR and (before or after):
+            if after is None or (before is not None and self._score(before) >= self._score(after)):
+                assert before is not None
+                self.start, self.first = before.cell.start, before.cell.first
+                before.given.append(self.label)
+                before = self._free(left, alone)
+            else:
+                self.end, self.last = after.cell.end, after.cell.last
+                after.given.append(self.label)
+                after = self._free(right, alone)
+
+    def _free(self, places: Iterator[_Place], alone: bool) -> _Place | None:
+        """The next, where it may be grown into; behind one that may not, none may."""
+        place = next(places, None)
+        return None if place is None or place.taken(self.label, alone=alone) else place
+
+    def _score(self, place: _Place) -> float:
+        return float(place.cell.scores[self.label])
+
+    def close(self) -> Segment:
+        last_frame = max(0, self.last - 1)
+        first_frame = min(self.first, last_frame)
+        score = min(1.0, self.scored / self.seconds) if self.seconds > 0 else 0.0
+        return Segment(self.label, score, self.start, self.end, first_frame, last_frame)
+
+
 class Merger:
     """Makes segments of cells that come in the order of their times.
 
-    Attributes:
+    A segment comes out at most two windows behind its end, and no more cells are kept than that.
+
+    Args:
         presence: says which labels are there.
+        window: seconds of a window; 0 takes every cell as it is.
+        stride: seconds from one window to the next.
     """
 
-    presence: Presence
-    _edge: float | None = None
-    _runs: dict[int, _Run] = field(default_factory=dict)
+    def __init__(self, presence: Presence, window: float = 0.0, stride: float = 1.0) -> None:
+        self._presence, self._window = presence, window
+        # Labels that exclude each other: windows that share time contradict each other there.
+        self._alone = presence.answer.kind == "softmax"
+        # Windows on each side that share at least half of a window's time.
+        self._near = int(window / 2 / stride + _HAIR) if self._alone else 0
+        # Cells that a run of one grows by, at most, to be as long as a window.
+        self._reach = max(0, math.ceil(window / stride - _HAIR) - 1)
+        self._places: deque[_Place] = deque()
+        self._runs: list[_Run] = []
+
+    @property
+    def kept(self) -> int:
+        """Cells that are kept."""
+        return len(self._places)
 
     def add(self, cell: Cell) -> list[Segment]:
         """Take the next cell; the segments that are closed now, by their beginnings."""
         closed: list[Segment] = []
-        if self._edge is not None and cell.start > self._edge + _HAIR:
+        if self._places and cell.start > self._places[-1].cell.end + _HAIR:
             closed += self.finish()  # nobody looked in between
-        self._edge = cell.end
-        there = [] if cell.unknown else self.presence.labels(cell.scores)
-        gone = [label for label in self._runs if label not in there]
-        closed += [self._runs.pop(label).close(label) for label in gone]
-        for label in there:
-            run = self._runs.setdefault(label, _Run(cell.start, cell.first))
-            run.add(cell, float(cell.scores[label]))
+        voted = [] if cell.unknown else self._presence.labels(cell.scores)
+        self._places.append(_Place(cell, voted))
+        self._settle(len(self._places) - 2 * self._near)
+        closed += self._close()
+        while len(self._places) > 4 * self._near + self._reach + 1 and self._places[0].settled:
+            self._places.popleft()
         return _in_order(closed)
 
     def finish(self) -> list[Segment]:
         """No more cells come, or none for a while."""
-        closed = [run.close(label) for label, run in self._runs.items()]
-        self._runs.clear()
+        self._settle(len(self._places))
+        for run in self._runs:
+            run.ended = True
+        closed = self._close(wait=False)
+        self._places.clear()
         return _in_order(closed)
+
+    def _settle(self, until: int) -> None:
+        """Say which labels the places before ``until`` have, whose neighbours have come."""
+        for number in range(max(0, until)):
+            place = self._places[number]
+            if place.settled:
+                continue
+            place.settled = True
+            if not any(self._is_strong(rival) for rival in self._rivals(number)):
+                place.there = place.voted
+            self._place_in_runs(number, place)
+
+    def _rivals(self, number: int) -> Iterator[int]:
+        """Windows that share half of its time, and are more certain of another label."""
+        for other in range(max(0, number - self._near), number + self._near + 1):
+            if other < len(self._places) and self._beats(other, number):
+                yield other
+
+    def _beats(self, one: int, other: int) -> bool:
+        mine, theirs = self._places[one], self._places[other]
+        if not mine.voted or not theirs.voted or mine.voted == theirs.voted:
+            return False
+        return bool(mine.cell.scores[mine.voted[0]] > theirs.cell.scores[theirs.voted[0]])
+
+    def _is_strong(self, number: int) -> bool:
+        return next(self._rivals(number), None) is None
+
+    def _place_in_runs(self, number: int, place: _Place) -> None:
+        """Let runs end or go on with a place, and begin; the places behind a run are what it may
+        grow into."""
+        going = {run.label: run for run in self._runs if not run.ended}
+        for label, run in going.items():
+            run.ended = label not in place.there
+        for run in self._runs:
+            if run.ended and len(run.right) < self._reach:
+                run.right.append(place)
+        for label in place.there:
+            if label not in going:
+                before = [self._places[n] for n in range(number - 1, -1, -1)][: self._reach]
+                going[label] = _Run(label, place.cell.start, place.cell.first, before)
+                self._runs.append(going[label])
+            going[label].add(place.cell)
+
+    def _close(self, *, wait: bool = True) -> list[Segment]:
+        """Close the runs that ended, and whose neighbours are known."""
+        closed, left = [], []
+        for run in self._runs:
+            if run.ended and (not wait or len(run.right) == self._reach or not self._is_short(run)):
+                run.grow(self._window, alone=self._alone)
+                closed.append(run.close())
+            else:
+                left.append(run)
+        self._runs = left
+        return closed
+
+    def _is_short(self, run: _Run) -> bool:
+        return run.end - run.start < self._window - _HAIR
 
 
 def _in_order(segments: list[Segment]) -> list[Segment]:

@@ -176,7 +176,8 @@ class _Passages:
         presence = Presence.of(
             manifest.answer, len(manifest.labels), self._asked.threshold, DEFAULT_THRESHOLD
         )
-        self._merger, self._presence = Merger(presence), presence
+        self._presence = presence
+        self._merger = Merger(presence, window, self._journey.stride)
         self._tally, self._begun, self._deaths = Tally(), False, 0
         self._drained_since: float | None = None
 
