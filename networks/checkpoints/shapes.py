@@ -49,7 +49,8 @@ def heads_of(given: Given, width: int) -> int:
     if width not in published:
         raise CheckpointError(
             f"how many heads a width of {width} is divided into, the shapes do not tell; "
-            "a config.json beside the file can say it (num_attention_heads)"
+            "num_attention_heads in a config.json says it, where a folder with both files is "
+            "imported"
         )
     return published[width]
 

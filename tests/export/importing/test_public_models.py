@@ -22,6 +22,8 @@ from benchmarks.published_keys import (
     videomae,
     videomae_transformers,
     vjepa2,
+    vjepa2_classifiers,
+    vjepa2_original,
 )
 from lookwhen.importing import import_command
 from networks.checkpoint import load_network
@@ -47,6 +49,8 @@ SOURCES: dict[str, tuple[Shapes, dict[str, Any], str | None, int]] = {
     "facebook/vjepa2-vitl-fpc16-256-ssv2": (vjepa2(32, 1, 128), VJEPA2, "mit", 174),
     "facebook/vjepa2-vitl-fpc32-256-diving48": (
         vjepa2(32, 1, 128, classes=48), VJEPA2, "mit", 48),
+    "vitl.pt": (vjepa2_original(384, 1, 64), {}, None, 174),
+    "vitg-384.pt": (vjepa2_original(384, 1, 64), {}, None, 174),
 }  # fmt: skip
 
 
@@ -57,7 +61,7 @@ def rows() -> Iterator[tuple[str, list[str], str]]:
         yield source, shlex.split(options), licence
 
 
-def lay(folder: Path, source: str, file: str | None) -> None:
+def lay(folder: Path, source: str, file: str | None, classifier: str | None) -> None:
     """Write the source's files as the hub, or the authors' server, has them."""
     shapes, config, licence, _ = SOURCES[source]
     name = source if "/" not in source else f"{source}/{file or 'model.safetensors'}"
@@ -65,12 +69,25 @@ def lay(folder: Path, source: str, file: str | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file(filled(shapes), path)
+    elif classifier is not None:
+        torch.save(nested(filled(shapes)), path)
+        (head,) = nested(filled(vjepa2_classifiers(384, 174, 1), 1)).values()
+        torch.save({"classifiers": [head]}, folder / classifier)
     else:
         torch.save({"model": filled(shapes)}, path)
     if config:
         (path.parent / "config.json").write_text(json.dumps(config))
     if licence is not None:
         (folder / source / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+
+
+def nested(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Tensors as V-JEPA 2's authors save them: a dict for each network."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        network = "classifiers.0" if name.startswith("classifiers.") else name.partition(".")[0]
+        found.setdefault(network, {})[name.removeprefix(f"{network}.")] = tensor
+    return found
 
 
 def test_the_documents_sources_are_those_that_are_tried() -> None:
@@ -85,7 +102,8 @@ def test_a_command_does_what_the_document_says(
     source: str, options: list[str], licence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = options[options.index("--file") + 1] if "--file" in options else None
-    lay(tmp_path, source, file)
+    at = options.index("--classifier") + 1 if "--classifier" in options else None
+    lay(tmp_path, source, file, None if at is None else options[at])
     monkeypatch.chdir(tmp_path)
     # Without OUT: that graphs can be made of every family is tested elsewhere.
     result = CliRunner().invoke(
