@@ -88,6 +88,14 @@ def score(found: Sequence[Spoken], truth: Sequence[Spoken]) -> Score:
     return Score(len(used[0]), len(found), len(truth))
 
 
+def closest_right(looks: Sequence[Spoken], truth: Sequence[Spoken]) -> int:
+    """Of how many true segments the window that lies closest has the label."""
+    return sum(
+        min(looks, key=lambda look: abs(look.start - there.start)).label == there.label
+        for there in truth
+    )
+
+
 def _overlap(one: Spoken, other: Spoken) -> float:
     shared = min(one.end, other.end) - max(one.start, other.start)
     whole = max(one.end, other.end) - min(one.start, other.start)
@@ -143,11 +151,13 @@ class Run:
     """A video that was gone through.
 
     Attributes:
+        looks: the best label of each window.
         peak_mb: the most memory that the service and its decode workers had, shared pages counted
             once for each.
     """
 
     segments: list[Spoken]
+    looks: list[Spoken]
     windows: int
     tokens: int
     video_seconds: float
@@ -174,6 +184,8 @@ def go_through(server: Server, video: Path, query: dict[str, str]) -> Run:
     return Run(
         [Spoken(s["label"], s["start_seconds"], s["end_seconds"])
          for line in lines if (s := line.get("segment")) and s["label"] not in NO_EVENTS],
+        [Spoken(w["labels"][0]["label"], w["start_seconds"], w["end_seconds"])
+         for line in lines if (w := line.get("window"))],
         done["windows"], done["tokens"], done["seconds"], wall, peak,
     )  # fmt: skip
 
@@ -255,7 +267,7 @@ def _accuracy(
     rows = []
     for stride in strides:
         for threshold in ("0.5", "0.7"):
-            query = {"stride": stride, "threshold": threshold, "detail": "segments"}
+            query = {"stride": stride, "threshold": threshold}
             run = go_through(server, video, query)
             held = score(run.segments, truth)
             rows.append(
@@ -264,6 +276,7 @@ def _accuracy(
                     "threshold": float(threshold),
                     "f1": held.f1,
                     **asdict(held),
+                    "closest_right": closest_right(run.looks, truth),
                     "windows": run.windows,
                     "tokens": run.tokens,
                     "video_seconds": run.video_seconds,

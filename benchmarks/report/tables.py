@@ -298,13 +298,24 @@ def odd_clips(result: Result) -> str:
 def timeline(result: Result) -> str:
     """What a timeline finds at each stride and threshold, and what a longer video takes."""
     found = markdown(
-        ["stride s", "threshold", "F1", "right", "found", "there", "windows", "tokens"],
+        [
+            "stride s",
+            "threshold",
+            "F1",
+            "right",
+            "found",
+            "there",
+            "closest window right",
+            "windows",
+            "tokens",
+        ],
         (
             [
                 f"{row['stride']:g}",
                 f"{row['threshold']:g}",
                 f"{row['f1']:.2f}",
-                *(str(row[name]) for name in ("right", "found", "there", "windows", "tokens")),
+                *(str(row[name]) for name in ("right", "found", "there", "closest_right")),
+                *(str(row[name]) for name in ("windows", "tokens")),
             ]
             for row in result["accuracy"]
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.timeline import Spoken, main, score
+from benchmarks.timeline import Spoken, closest_right, main, score
 
 THERE = [Spoken("up", 1, 3), Spoken("down", 5, 7), Spoken("up", 9, 11)]
 
@@ -31,6 +31,13 @@ def test_each_is_matched_once() -> None:
     assert (found.right, found.found, found.f1) == (1, 2, pytest.approx(0.4))
 
 
+def test_the_closest_window_is_what_counts() -> None:
+    looks = [Spoken("up", 0.2, 2.2), Spoken("down", 1.2, 3.2), Spoken("down", 5.3, 7.3)]
+    assert closest_right(looks, THERE[:2]) == 1
+    looks[1] = Spoken("up", 1.2, 3.2)
+    assert closest_right(looks, THERE[:2]) == 2
+
+
 @pytest.mark.long
 def test_it_joins_goes_through_and_writes(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [str(tmp_path)])
@@ -45,4 +52,5 @@ def test_it_joins_goes_through_and_writes(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
     assert [row["there"] for row in result["accuracy"]] == [2, 2]
+    assert all(0 <= row["closest_right"] <= 2 for row in result["accuracy"])
     assert result["growth"][0]["peak_mb"] > 100
