@@ -15,6 +15,8 @@ OWN_ADDRESSES = frozenset(
     {
         "classify",
         "sweep",
+        "embed",
+        "timeline",
         "model",
         "assets",
         "livez",
