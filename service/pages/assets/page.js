@@ -346,7 +346,7 @@ function drawChart() {
 function start() {
   put = picking.listen(take);
   // Below each other, its cells would push all else away.
-  $("sweep-part").open = !matchMedia("(max-width: 34rem)").matches;
+  $("sweep-part").open = !matchMedia("(max-width: 38rem)").matches;
   $("sparsity").addEventListener("input", () => { touched = true; });
   for (const name of ["sparsity", "views", "rule", "loss", "budget", "degrade", "start",
     "end"]) {

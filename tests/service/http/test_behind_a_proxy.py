@@ -159,7 +159,7 @@ def test_people_find_their_way_below_the_prefix(proxy: Nginx, square: Path) -> N
             browser.choose_file("#file", square)
             browser.run("document.getElementById('go').click()")
             browser.wait("!document.getElementById('answer').hidden")
-            command = browser.run("document.getElementById('curl').innerText")
+            command = browser.run("document.getElementById('code').innerText")
             assert f"{proxy.url}/lookwhen/classify" in command
             links = browser.run("[...document.links].map((link) => link.href)")
             assert links

@@ -28,15 +28,8 @@ from service.decoding.replies import decode_reply
 from service.decoding.shared_memory import SharedBlock
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
-from service.sparsity.parameters import (
-    MAX_SWEEP,
-    Bounds,
-    Parameters,
-    SweepParameters,
-    bounded,
-    names,
-    read,
-)
+from service.sparsity.parameters import MAX_SWEEP, Bounds, Parameters, SweepParameters
+from service.sparsity.reading import bounded, names, read
 from video.facts import ClipFacts
 
 pytestmark = pytest.mark.slow
