@@ -25,6 +25,7 @@ PACKAGE = "generated_client"
 # Every parameter alone, with what it documents as needed: each set that is given is one request.
 CLASSIFY: dict[str, list[dict[str, Any]]] = {
     "sparsity": [{"sparsity": value} for value in ("0.9", "0", "auto", 0.9, 0)],
+    "max_loss": [{"max_loss": 2.0}],
     "coverage": [{"coverage": 0.5, "sparsity": "auto"}],
     "budget_ms": [{"budget_ms": 60_000.0}, {"budget_ms": 1}],
     "cascade": [{"cascade": True}, {"cascade": False}],
@@ -32,10 +33,17 @@ CLASSIFY: dict[str, list[dict[str, Any]]] = {
     "max_sparsity": [{"max_sparsity": 0.95}],
     "strict": [{"strict": True}, {"strict": False}],
     "explain": [{"explain": True}],
+    "embedding": [{"embedding": True}],
+    "normalise": [{"normalise": False, "embedding": True}],
+    "encoding": [],  # its values are members of an enumeration that the generator makes
     "top": [{"top": 1}],
     "views": [{"views": "2x1"}],
     "start": [{"start": 0.5}],
     "end": [{"end": 1.5, "start": 0.25}],
+}
+EMBED: dict[str, list[dict[str, Any]]] = {
+    **{name: sets for name, sets in CLASSIFY.items() if name not in ("explain", "embedding")},
+    "normalise": [{"normalise": False}],
 }
 SWEEP: dict[str, list[dict[str, Any]]] = {
     "sparsities": [{"sparsities": "0,0.9"}],
@@ -46,7 +54,11 @@ SWEEP: dict[str, list[dict[str, Any]]] = {
     "end": [{"end": 1.5}],
 }
 EXPLAIN: dict[str, list[dict[str, Any]]] = {
-    **{name: sets for name, sets in CLASSIFY.items() if name != "explain"},
+    **{
+        name: sets
+        for name, sets in CLASSIFY.items()
+        if name not in ("explain", "embedding", "normalise", "encoding")
+    },
     "sparsities": [{"sparsities": "0,0.9"}],
     # Clients read the JSON that the document promises; bytes of a picture come as they are.
     "format": [],
@@ -134,7 +146,8 @@ def test_only_a_file(client: Generated, square: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "table"), [("classify", CLASSIFY), ("sweep", SWEEP), ("explain", EXPLAIN)]
+    ("name", "table"),
+    [("classify", CLASSIFY), ("sweep", SWEEP), ("explain", EXPLAIN), ("embed", EMBED)],
 )
 def test_every_parameter_alone(
     server: Server, client: Generated, square: Path, name: str, table: dict[str, Any]
@@ -143,7 +156,8 @@ def test_every_parameter_alone(
     document = server.client.get("/openapi.json").json()
     operation = document["paths"][f"/{name}"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == set(table)
-    answers = {"classify": "Classification", "sweep": "Sweep", "explain": "Explained"}
+    answers = {"classify": "Classification", "embed": "Classification", "sweep": "Sweep",
+               "explain": "Explained"}  # fmt: skip
     for asked in (asked for sets in table.values() for asked in sets):
         for query, fields in ((asked, {}), ({}, asked), (asked, asked)):
             body = client.form(square, **fields)
