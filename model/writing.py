@@ -1,8 +1,12 @@
 """Files that appear under their name only when they are whole."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OS_ERROR = re.compile(r"I/O error: .*\(os error (\d+)\)")
 
 
 @contextmanager
@@ -28,6 +32,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.chmod(mode)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        # safetensors says in words alone that a disk is full.
+        if code := _OS_ERROR.search(str(error)):
+            number = int(code[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise

@@ -7,6 +7,7 @@ think of it.
 
 import base64
 import codecs
+import errno
 import io
 import os
 import sys
@@ -60,6 +61,13 @@ def _write_anyway(error: UnicodeError) -> tuple[bytes, int]:
 codecs.register_error(_ERRORS, _write_anyway)
 
 
+# What is wrong with a path that somebody typed, or with the disk that it is on.
+_OF_FILES = frozenset({
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+})  # fmt: skip
+
+
 def _main(run: Callable[[], Any]) -> Any:
     """Run a command on streams that take everything, and end quietly when a reader has left."""
     streams = (sys.stdout, sys.stderr)
@@ -92,6 +100,16 @@ class Command(click.Command):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a program: parse, call, and end the process as click does."""
         return _main(lambda: super(Command, self).main(*args, **kwargs))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call it; a file or folder that cannot be used is a sentence, and no traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.filename is None or error.errno not in _OF_FILES:
+                raise
+            name = os.fsencode(error.filename).decode("utf-8", "replace")
+            raise click.ClickException(f"{name}: {error.strerror}") from None
 
 
 class Group(click.Group):

@@ -1,6 +1,7 @@
 """Files are whole, and those whom the umask allows can read them."""
 
 import ast
+import errno
 import os
 import shutil
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from bundle.reader import read_bundle
 from export.pack import write_bundle
@@ -96,6 +98,16 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_the_systems_error(tmp_path: Path) -> None:
+    """safetensors has an error of its own for it, with the system's number in its words."""
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    out = tmp_path / "weights"
+    with pytest.raises(OSError, match="No space left") as raised, whole_file(out):
+        raise SafetensorError(said)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(out))
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_weights_are_written_but_as_a_whole_file() -> None:
     """safetensors makes files that their owner alone may read: each call is inside whole_file."""
     calls = 0
