@@ -1,4 +1,4 @@
-"""What a bundle's two graphs are fed, whatever its tubelets, its selector and its context are."""
+"""The inputs and outputs of a bundle's two graphs, for every kind of bundle."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def selector_feeds(manifest: Manifest, frames: NDArray[np.uint8]) -> Feeds:
 
 
 def selector_outputs(manifest: Manifest) -> tuple[str, ...]:
-    """What the selector gives: scores, and a context where the extractor has a use for one."""
+    """The selector's outputs: the scores, and the context if the extractor takes one."""
     return ("scores", "context") if manifest.geometry.context else ("scores",)
 
 

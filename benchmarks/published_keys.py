@@ -230,6 +230,16 @@ def vjepa2_classifiers(D: int = 1024, classes: int = 174, depth: int = 3, sweep:
     return shapes
 
 
+def nested(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors of V-JEPA 2 as its authors save them: a dict for each network, or classifier."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        network = ".".join(parts[: 2 if parts[0] == "classifiers" else 1])
+        found.setdefault(network, {})[name.removeprefix(f"{network}.")] = tensor
+    return found
+
+
 def _original_block(b: str, D: int, mlp: int) -> Shapes:
     shapes = _norm(f"{b}.norm1", D) | _norm(f"{b}.norm2", D)
     shapes |= _linear(f"{b}.attn.qkv", D, 3 * D) | _linear(f"{b}.attn.proj", D, D)

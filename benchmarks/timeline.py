@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command_line import bundle_option, out_option
+from benchmarks.processes import rss_bytes
 from benchmarks.record import describe_run, write_result
 from benchmarks.served import Server
 from bundle.reader import default_bundle_path
@@ -39,6 +40,7 @@ from training.moving_things.sample import (
     SAMPLE_WIDTH,
 )
 from training.moving_things.scene import sample_scene
+from video.files import videos_below
 
 _TIOU = 0.5
 # What the built-in model says of a pause; everything else of its labels happens.
@@ -46,7 +48,6 @@ NO_EVENTS = ("nothing moves", "only the camera moves")
 EVENTS = tuple(label for label in LABELS if label not in NO_EVENTS)
 _PAUSE_FRAMES = (16, 48)  # one to three seconds
 _MINUTE = 60.0
-_ENDINGS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def score(found: Sequence[Spoken], truth: Sequence[Spoken]) -> Score:
 
 
 def closest_right(looks: Sequence[Spoken], truth: Sequence[Spoken]) -> int:
-    """Of how many true segments the window that lies closest has the label."""
+    """Count the true segments whose closest window has their label."""
     return sum(
         min(looks, key=lambda look: abs(look.start - there.start)).label == there.label
         for there in truth
@@ -195,32 +196,19 @@ class _Memory:
 
     def __init__(self, server: Server) -> None:
         self._pids = [server.process.pid, *server.worker_pids()]
-        self._peak, self._over = 0.0, threading.Event()
+        self._peak, self._over = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):
-            self._peak = max(self._peak, sum(_resident_mb(pid) for pid in self._pids))
+            self._peak = max(self._peak, sum(rss_bytes(pid) for pid in self._pids))
 
     def stop(self) -> float:
         """The peak in MB."""
         self._over.set()
         self._thread.join()
-        return self._peak
-
-
-def _resident_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
-
-
-def videos_below(folder: Path) -> list[Path]:
-    """Files of the folder that are videos by their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS)
+        return self._peak / 2**20
 
 
 @click.command()
@@ -239,7 +227,7 @@ def main(
     out: Path,
 ) -> None:  # fmt: skip
     """Join clips with pauses cut out of PAUSES, and hold what is found against the truth."""
-    sources = videos_below(pauses)
+    sources = sorted(videos_below(pauses))
     if not sources:
         raise click.UsageError(f"{pauses} has no videos")
     with tempfile.TemporaryDirectory() as name:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.reader import BundleError, default_bundle_path, read_bundle
+from lookwhen.client.exchange import key_header
 from service.decoding.descriptors import Room
 from service.errors import BodyTooLarge, ServiceError
 from service.http import responses, schemas
@@ -195,9 +195,7 @@ async def _remote(
     url: str, key: str | None, asked: Asked, query: Mapping[str, str]
 ) -> AsyncIterator[_Ask]:
     address = f"{url.rstrip('/')}/{asked}"
-    # As bytes: what is no key is for the service to say, whatever letters it has.
-    headers = {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
-    async with httpx.AsyncClient(timeout=_TIMEOUT, headers=headers) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT, headers=key_header(key)) as client:
 
         async def ask(path: Path) -> Answer:
             try:

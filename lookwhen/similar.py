@@ -1,21 +1,20 @@
 """``lookwhen similar``: which clips of a folder show the same, by their embeddings."""
 
 import asyncio
+import base64
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from startup.console import Command, json_name
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from service.settings import Settings
 
 # Our choice: by the built-in model a clip has 0.997 with itself at half the size and 0.9996 with a
@@ -93,8 +92,6 @@ def _similar(
     query: Mapping[str, str], url: str | None, key: str | None, settings: "Settings | None",
     as_json: bool,
 ) -> int:  # fmt: skip
-    import numpy as np
-
     from service.pipeline.pipeline import StartError
 
     wanted = [*([] if sought is None else [sought]), *files]
@@ -112,7 +109,7 @@ def _similar(
     if sought is not None:
         nearest = nearest_to(found[sought], vectors, most)
         answer: Any = [{**json_name("file", known[i]), "cosine": cosine} for i, cosine in nearest]
-        lines = [f"{cosine:.4f}  {_text(known[i])}" for i, cosine in nearest]
+        lines = [f"{cosine:.4f}  {known[i]}" for i, cosine in nearest]
     else:
         groups = [group for group in alike(vectors, above) if len(group) > 1]
         answer = [
@@ -122,9 +119,9 @@ def _similar(
         lines = []
         for group in groups:
             if surplus:
-                lines += [_text(known[i]) for i, _ in group[1:]]
+                lines += [str(known[i]) for i, _ in group[1:]]
             else:
-                lines += [f"{cosine:.4f}  {_text(known[i])}" for i, cosine in group] + [""]
+                lines += [f"{cosine:.4f}  {known[i]}" for i, cosine in group] + [""]
         if not groups and not surplus:
             lines = [f"no two of {len(known)} clips are alike (cosine {above:g} or more)"]
     if as_json:
@@ -134,19 +131,11 @@ def _similar(
     return 0 if len(found) == len(set(wanted)) else 1
 
 
-def _text(file: Path) -> str:
-    return os.fsencode(file).decode("utf-8", "replace")
-
-
 async def _embed(
     files: Sequence[Path], query: Mapping[str, str], url: str | None, key: str | None,
     settings: "Settings | None",
-) -> "dict[Path, NDArray[np.float32]]":  # fmt: skip
+) -> dict[Path, NDArray[np.float32]]:  # fmt: skip
     """The embedding of each file that has one, float32 [D] of length 1; else it is said why not."""
-    import base64
-
-    import numpy as np
-
     from lookwhen.ask import FileError, connect
     from training.progress import counted, uncounted
 
@@ -159,7 +148,7 @@ async def _embed(
                 try:
                     answer = await ask(file)
                 except FileError as error:
-                    print(f"lookwhen: {_text(file)}: {error}", file=sys.stderr)
+                    print(f"lookwhen: {file}: {error}", file=sys.stderr)
                 else:
                     numbers = base64.b64decode(answer["embedding"]["base64"])
                     found[file] = np.frombuffer(numbers, "<f4")
@@ -168,18 +157,16 @@ async def _embed(
 
 
 def nearest_to(
-    vector: "NDArray[np.float32]", vectors: "NDArray[np.float32]", most: int
+    vector: NDArray[np.float32], vectors: NDArray[np.float32], most: int
 ) -> list[tuple[int, float]]:
     """The rows of ``vectors`` [n, D] that are nearest to ``vector`` [D], with their cosines, best
     first; all of length 1."""
-    import numpy as np
-
     cosines = vectors @ vector
     order = np.argsort(-cosines, kind="stable")[:most]
     return [(int(i), float(cosines[i])) for i in order]
 
 
-def alike(vectors: "NDArray[np.float32]", above: float) -> list[list[tuple[int, float]]]:
+def alike(vectors: NDArray[np.float32], above: float) -> list[list[tuple[int, float]]]:
     """Rows that are alike in groups, each with its cosine to the group's first.
 
     A row joins the first row that is not in another's group and has at least the cosine ``above``

@@ -108,7 +108,7 @@ class Command(click.Command):
         except OSError as error:
             if error.filename is None or error.errno not in _OF_FILES:
                 raise
-            name = os.fsencode(error.filename).decode("utf-8", "replace")
+            name = os.fsdecode(error.filename)
             raise click.ClickException(f"{name}: {error.strerror}") from None
 
 

@@ -296,7 +296,7 @@ def odd_clips(result: Result) -> str:
 
 
 def timeline(result: Result) -> str:
-    """What a timeline finds at each stride and threshold, and what a longer video takes."""
+    """A timeline's segments at each stride and threshold, and the cost of a longer video."""
     found = markdown(
         [
             "stride s",

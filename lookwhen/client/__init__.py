@@ -1,1 +1,1 @@
-"""What asks about clips from Python: a service over HTTP, or a bundle in this process."""
+"""Clips from Python: a client asks a service over HTTP, a local model answers in this process."""

@@ -19,8 +19,8 @@ from lookwhen.client.exchange import (
     Request,
     Trial,
     answer_of,
+    connected,
     raise_problem,
-    settings_of,
 )
 from lookwhen.client.options import (
     ClassifyOptions,
@@ -47,10 +47,7 @@ class AsyncClient:
         longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
     ) -> None:
         self._patience = Patience(retries, timeout_seconds, longest_wait_seconds)
-        try:
-            self._http = httpx.AsyncClient(**settings_of(url, key, self._patience))
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise Unreachable(f"{url} is no address: {error}") from None
+        self._http = connected(httpx.AsyncClient, url, key, self._patience)
 
     async def classify(self, clip: Clip, **options: Unpack[ClassifyOptions]) -> Classification:
         """Labels of a clip; see ``POST /classify``."""
@@ -65,7 +62,7 @@ class AsyncClient:
         return answer_of(await self._ask("sweep", clip, options), Sweep)
 
     async def explain(self, clip: Clip, **options: Unpack[ExplainOptions]) -> Explained:
-        """What was kept of a clip; see ``POST /explain``."""
+        """Explain which tokens of a clip were kept; see ``POST /explain``."""
         return answer_of(await self._ask("explain", clip, options), Explained)
 
     async def draw(
@@ -74,7 +71,7 @@ class AsyncClient:
         format: Literal["png", "jpeg", "mp4"] = "png",
         **options: Unpack[ExplainOptions],
     ) -> bytes:
-        """What was kept of a clip as a picture or a film: the file's bytes."""
+        """Draw the kept tokens as a picture or a film; returns the file's bytes."""
         response = await self._ask("explain", clip, {**options, "format": format})
         raise_problem(response)
         return response.content
@@ -115,11 +112,11 @@ class AsyncClient:
             await asyncio.sleep(wait or 0.0)
 
     async def model(self) -> Model:
-        """What is served; see ``GET /model``."""
+        """Describe the model that is served; see ``GET /model``."""
         return answer_of(await self._send(lambda: self._http.get("model")), Model)
 
     async def ready(self) -> Health:
-        """Whether it takes clips, and why not; raises Unreachable alone."""
+        """Say whether the service takes clips, and why not; raises Unreachable alone."""
         response = await self._send(lambda: self._http.get("readyz"), 0)
         return Health.model_validate_json(response.content)
 

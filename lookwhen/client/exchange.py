@@ -1,10 +1,10 @@
-"""What a request to a service is and what its answer says, without sending anything."""
+"""Requests to a service and the reading of its answers. Nothing here sends anything."""
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,6 +16,7 @@ from service.http.schemas import Problem as ProblemDocument
 from service.http.timeline_schemas import TimelineLine
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 
 _LINE: TypeAdapter[TimelineLine] = TypeAdapter(TimelineLine)
 
@@ -99,12 +100,21 @@ class Request:
         return {"content-type": "application/octet-stream", **length}
 
 
-def settings_of(url: str, key: str | None, patience: Patience) -> dict[str, Any]:
-    """The arguments of an httpx client."""
-    # As bytes: what is no key is for the service to say, whatever letters it has.
-    headers = {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
+def key_header(key: str | None) -> dict[bytes, bytes]:
+    """The header that shows a key; none where there is no key.
+
+    It is bytes, because the service says what is no key, whatever letters it has.
+    """
+    return {b"authorization": os.fsencode(f"Bearer {key}")} if key else {}
+
+
+def connected(kind: Callable[..., _Http], url: str, key: str | None, patience: Patience) -> _Http:
+    """An httpx client of this kind for a service; raises Unreachable where ``url`` is none."""
     timeout = httpx.Timeout(patience.timeout_seconds, connect=min(10.0, patience.timeout_seconds))
-    return {"base_url": f"{url.rstrip('/')}/", "headers": headers, "timeout": timeout}
+    try:
+        return kind(base_url=f"{url.rstrip('/')}/", headers=key_header(key), timeout=timeout)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Unreachable(f"{url} is no address: {error}") from None
 
 
 def answer_of(response: httpx.Response, kind: type[_Model]) -> _Model:

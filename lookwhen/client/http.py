@@ -19,8 +19,8 @@ from lookwhen.client.exchange import (
     Request,
     Trial,
     answer_of,
+    connected,
     raise_problem,
-    settings_of,
 )
 from lookwhen.client.options import (
     ClassifyOptions,
@@ -62,10 +62,7 @@ class Client:
         longest_wait_seconds: float = LONGEST_WAIT_SECONDS,
     ) -> None:
         self._patience = Patience(retries, timeout_seconds, longest_wait_seconds)
-        try:
-            self._http = httpx.Client(**settings_of(url, key, self._patience))
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise Unreachable(f"{url} is no address: {error}") from None
+        self._http = connected(httpx.Client, url, key, self._patience)
 
     def classify(self, clip: Clip, **options: Unpack[ClassifyOptions]) -> Classification:
         """Labels of a clip; see ``POST /classify``."""
@@ -80,7 +77,7 @@ class Client:
         return answer_of(self._ask("sweep", clip, options), Sweep)
 
     def explain(self, clip: Clip, **options: Unpack[ExplainOptions]) -> Explained:
-        """What was kept of a clip; see ``POST /explain``."""
+        """Explain which tokens of a clip were kept; see ``POST /explain``."""
         return answer_of(self._ask("explain", clip, options), Explained)
 
     def draw(
@@ -89,7 +86,7 @@ class Client:
         format: Literal["png", "jpeg", "mp4"] = "png",
         **options: Unpack[ExplainOptions],
     ) -> bytes:
-        """What was kept of a clip as a picture or a film: the file's bytes."""
+        """Draw the kept tokens as a picture or a film; returns the file's bytes."""
         response = self._ask("explain", clip, {**options, "format": format})
         raise_problem(response)
         return response.content
@@ -129,11 +126,11 @@ class Client:
             time.sleep(wait or 0.0)
 
     def model(self) -> Model:
-        """What is served; see ``GET /model``."""
+        """Describe the model that is served; see ``GET /model``."""
         return answer_of(self._send(lambda: self._http.get("model")), Model)
 
     def ready(self) -> Health:
-        """Whether it takes clips, and why not; raises Unreachable alone."""
+        """Say whether the service takes clips, and why not; raises Unreachable alone."""
         return Health.model_validate_json(self._send(lambda: self._http.get("readyz"), 0).content)
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class LocalModel:
         return self._ask(clip, options, lambda call: self._pipeline.sweep(call, say))
 
     def explain(self, clip: Clip, **options: Unpack[ExplainOptions]) -> Explained:
-        """What was kept of a clip; see ``POST /explain``."""
+        """Explain which tokens of a clip were kept; see ``POST /explain``."""
         say = partial(responses.explained, self._pipeline.manifest)
         return self._ask(clip, options, lambda call: self._pipeline.explain(call, say))
 
@@ -113,7 +113,7 @@ class LocalModel:
         format: Literal["png", "jpeg", "mp4"] = "png",
         **options: Unpack[ExplainOptions],
     ) -> bytes:
-        """What was kept of a clip as a picture or a film: the file's bytes."""
+        """Draw the kept tokens as a picture or a film; returns the file's bytes."""
 
         def say(done: Answered[Any, Any]) -> bytes:
             assert done.drawing is not None  # a format was asked for

@@ -71,10 +71,7 @@ _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/classify",
     response_model=schemas.Classification,
-    responses={
-        **problem_responses(*_NEVER, *_OF_DRAWINGS),
-        **_CLIP_RESPONSES,
-    },
+    responses={**problem_responses(*_NEVER, *_OF_DRAWINGS), **_CLIP_RESPONSES},
     summary="Classify a clip",
     tags=["classification"],
 )
@@ -85,17 +82,15 @@ async def classify(request: Request, response: Response) -> schemas.Classificati
 
     `curl --data-binary @clip.mp4 -H 'Content-Type: video/mp4' 'localhost:8000/classify'`
     """
-    pipeline = _pipeline(request)
-    answer = await _about_a_clip(
-        request,
-        response,
-        partial(pipeline.classify, say=partial(responses.classification, pipeline.manifest)),
-    )
-    _log_classification(request, answer)
-    return answer
+    return await _classification(request, response, _pipeline(request).classify)
 
 
-def _log_classification(request: Request, answer: schemas.Classification) -> None:
+async def _classification(
+    request: Request, response: Response, ask: Callable[..., Awaitable[schemas.Classification]]
+) -> schemas.Classification:
+    """What ``ask`` of the pipeline, a classification, answers about the clip; it is logged."""
+    say = partial(responses.classification, _pipeline(request).manifest)
+    answer = await _about_a_clip(request, response, partial(ask, say=say))
     request.state.log |= {
         "sparsity": answer.sparsity.used,
         "degraded": answer.sparsity.reason,
@@ -103,15 +98,13 @@ def _log_classification(request: Request, answer: schemas.Classification) -> Non
         "views": answer.tokens.views,
         "label": answer.labels[0].label,
     }
+    return answer
 
 
 @router.post(
     "/sweep",
     response_model=schemas.Sweep,
-    responses={
-        **problem_responses(*_NEVER, *_OF_DRAWINGS),
-        **_CLIP_RESPONSES,
-    },
+    responses={**problem_responses(*_NEVER, *_OF_DRAWINGS), **_CLIP_RESPONSES},
     summary="Classify a clip at several sparsities",
     tags=["classification"],
 )
@@ -135,10 +128,7 @@ async def sweep(request: Request, response: Response) -> schemas.Sweep:
 @router.post(
     "/embed",
     response_model=schemas.Classification,
-    responses={
-        **problem_responses(*_NEVER, *_OF_DRAWINGS),
-        **_CLIP_RESPONSES,
-    },
+    responses={**problem_responses(*_NEVER, *_OF_DRAWINGS), **_CLIP_RESPONSES},
     summary="Embed a clip",
     tags=["classification"],
 )
@@ -147,14 +137,7 @@ async def embed(request: Request, response: Response) -> schemas.Classification:
 
     `curl -F file=@clip.mp4 'localhost:8000/embed?sparsity=0.9&encoding=base64'`
     """
-    pipeline = _pipeline(request)
-    answer = await _about_a_clip(
-        request,
-        response,
-        partial(pipeline.embed, say=partial(responses.classification, pipeline.manifest)),
-    )
-    _log_classification(request, answer)
-    return answer
+    return await _classification(request, response, _pipeline(request).embed)
 
 
 _DRAWN: dict[str, Any] = {

@@ -145,11 +145,15 @@ class _Run:
         self.scored += float(cell.scores[self.label]) * length
         self.seconds += length
 
+    def is_short(self, window: float) -> bool:
+        """Whether it is shorter than a window."""
+        return self.end - self.start < window - _HAIR
+
     def grow(self, window: float, *, alone: bool) -> None:
         """Take free neighbours until it is as long as a window."""
         left, right = iter(self.left), iter(self.right)
         before, after = self._free(left, alone), self._free(right, alone)
-        while self.end - self.start < window - _HAIR and (before or after):
+        while self.is_short(window) and (before or after):
             if after is None or (before is not None and self._score(before) >= self._score(after)):
                 assert before is not None
                 self.start, self.first = before.cell.start, before.cell.first
@@ -261,7 +265,8 @@ class Merger:
                 run.right.append(place)
         for label in place.there:
             if label not in going:
-                before = [self._places[n] for n in range(number - 1, -1, -1)][: self._reach]
+                nearest = range(number - 1, max(-1, number - 1 - self._reach), -1)
+                before = [self._places[n] for n in nearest]
                 going[label] = _Run(label, place.cell.start, place.cell.first, before)
                 self._runs.append(going[label])
             going[label].add(place.cell)
@@ -270,16 +275,14 @@ class Merger:
         """Close the runs that ended, and whose neighbours are known."""
         closed, left = [], []
         for run in self._runs:
-            if run.ended and (not wait or len(run.right) == self._reach or not self._is_short(run)):
+            known = not wait or len(run.right) == self._reach
+            if run.ended and (known or not run.is_short(self._window)):
                 run.grow(self._window, alone=self._alone)
                 closed.append(run.close())
             else:
                 left.append(run)
         self._runs = left
         return closed
-
-    def _is_short(self, run: _Run) -> bool:
-        return run.end - run.start < self._window - _HAIR
 
 
 def _in_order(segments: list[Segment]) -> list[Segment]:

@@ -23,6 +23,7 @@ from benchmarks.published_keys import (
     fluxvit,
     internvideo2,
     lookwhen,
+    nested,
     videomae,
     videomae_transformers,
     vjepa2,
@@ -420,25 +421,15 @@ def test_options_that_do_not_go_together(umt: Path) -> None:
         assert why in output
 
 
-def nested(tensors: dict[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
-    """Tensors under ``head.`` as members of a dict of that name."""
-    return {
-        head: {
-            k.removeprefix(f"{head}."): t for k, t in tensors.items() if k.startswith(f"{head}.")
-        }
-        for head in heads
-    }
-
-
 @pytest.mark.slow
 def test_vjepa2s_own_files_become_a_bundle_together(tmp_path: Path) -> None:
     folder = tmp_path / "vjepa2"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"heads": 4}))
-    encoder = nested(filled(vjepa2_original(32, 1, 64)), ("encoder", "target_encoder", "predictor"))
+    encoder = nested(filled(vjepa2_original(32, 1, 64)))
     torch.save({**encoder, "epoch": 90, "opt": {"state": {0: torch.zeros(3)}}}, folder / "vitl.pt")
     head = filled(vjepa2_classifiers(32, 174, 2), 1)
-    (classifier,) = nested(head, ("classifiers.0",)).values()
+    (classifier,) = nested(head).values()
     torch.save({"classifiers": [classifier], "opt": [{}], "epoch": 20}, tmp_path / "ssv2.pt")
     out = tmp_path / "out"
     code, said = run(folder, "--dry-run", "--frames", "4", "--size", "32")

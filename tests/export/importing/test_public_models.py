@@ -19,6 +19,7 @@ from benchmarks.published_keys import (
     Shapes,
     filled,
     internvideo2,
+    nested,
     videomae,
     videomae_transformers,
     vjepa2,
@@ -79,15 +80,6 @@ def lay(folder: Path, source: str, file: str | None, classifier: str | None) -> 
         (path.parent / "config.json").write_text(json.dumps(config))
     if licence is not None:
         (folder / source / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
-
-
-def nested(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Tensors as V-JEPA 2's authors save them: a dict for each network."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        network = "classifiers.0" if name.startswith("classifiers.") else name.partition(".")[0]
-        found.setdefault(network, {})[name.removeprefix(f"{network}.")] = tensor
-    return found
 
 
 def test_the_documents_sources_are_those_that_are_tried() -> None:
