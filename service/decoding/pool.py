@@ -36,6 +36,7 @@ from service.decoding.protocol import (
 )
 from service.decoding.sandbox.confinement import SandboxPolicy
 from service.decoding.shared_memory import SharedBlock
+from service.decoding.worker_source import WorkerSource
 from service.errors import ClipError, DecoderCrashed, DecodeTimeout, InternalError, clip_error
 from video.facts import ClipFacts, ClipLimits, ViewPlan
 
@@ -113,6 +114,7 @@ class DecodePool:
         self._stopping = False
         # The spare ones are not there to use more CPUs: as many clips at a time as workers.
         self._turns = asyncio.Semaphore(limits.workers)
+        self._source = WorkerSource(limits.start_timeout_seconds, limits.sandbox, limits.device)
         self._breaker = CircuitBreaker(
             limits.storm_deaths, limits.storm_window_seconds, limits.storm_calm_seconds
         )
@@ -175,7 +177,9 @@ class DecodePool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
+        await asyncio.gather(
+            self._source.stop(), *(worker.stop() for worker in list(self._workers))
+        )
 
     async def decode(self, clip: SharedBlock, plan: ViewPlan) -> DecodedClip:
         """Decode the frames of a clip that its views need.
@@ -316,12 +320,7 @@ class DecodePool:
                 await worker.stop("recycled")
 
     async def _add(self) -> None:
-        worker = await DecodeProcess.start(
-            self.limits.start_timeout_seconds,
-            self._ended,
-            self.limits.sandbox,
-            self.limits.device,
-        )
+        worker = await self._source.worker(self._ended)
         if (clip_bytes := self.limits.address_space_bytes) is not None:
             worker.cap_memory(clip_bytes + self.limits.recycle_rss_bytes)
         self._workers.add(worker)

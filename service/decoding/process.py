@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Literal, Self
 
 from service.decoding.descriptors import Descriptor
+from service.decoding.forked import ForkedProcess
 from service.decoding.last_words import LastWords
 from service.decoding.protocol import (
     CANCEL,
     MAX_MESSAGE_BYTES,
     Failed,
+    Forked,
+    ForkJob,
     Job,
     ProtocolError,
     Ready,
@@ -31,6 +34,7 @@ from startup.path import child_environment, python_command
 # Why a worker ended; "stopped" is an orderly end, all others make the pool start a new one.
 EndReason = Literal["crashed", "timeout", "abandoned", "protocol", "recycled", "stopped"]
 
+_NO_PROCESS = "a decode process cannot be started: "
 # How long a worker may go on with a clip that nobody wants any more. Killing it at once would let a
 # client that connects and leaves make the service start processes, which costs more than decoding.
 ABANDON_SECONDS = 1.0
@@ -70,14 +74,10 @@ class DecodeProcess:
     def __init__(
         self,
         on_end: Callable[["DecodeProcess"], None],
-        sandbox: SandboxPolicy = "prefer",
-        device: str = "cpu",
+        channel: socket.socket,
+        process: "subprocess.Popen[bytes] | ForkedProcess",
+        last_words: LastWords | None = None,
     ) -> None:
-        """Start the process; it must be on the thread that lives longest.
-
-        The kernel's death signal follows the thread that started the child, and the event loop's
-        thread is the one that lives as long as the service.
-        """
         self.jobs = 0
         self.started = False
         self.replaced = False
@@ -87,55 +87,100 @@ class DecodeProcess:
         self._idle_bytes = 0
         self._on_end = on_end
         self._pending: asyncio.Future[Reply] | None = None
-        self._channel, theirs = socket.socketpair()
+        self._channel, self._process, self._last_words = channel, process, last_words
         self._channel.setblocking(False)
-        with theirs:
-            self._process = subprocess.Popen(
-                python_command("-m", "service.decoding.worker", str(theirs.fileno()),
-                            str(os.getpid()), sandbox, device),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                # Until it is ready: then the worker itself turns it off, see LastWords.
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                # Libraries are not looked for in the service's working directory, either.
-                cwd="/",
-                env=_environment(),
-            )  # fmt: skip
-        assert self._process.stderr is not None
-        self._last_words = LastWords(self._process.stderr)
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
     async def start(
         cls,
         timeout_seconds: float,
-        on_end: Callable[[Self], None],
+        on_end: Callable[["DecodeProcess"], None],
         sandbox: SandboxPolicy = "prefer",
         device: str = "cpu",
+        program: str = "service.decoding.worker",
     ) -> Self:
-        """Start a worker and wait until it is warm.
+        """Start a worker and wait until it is warm; on the thread that lives longest.
+
+        The kernel's death signal follows the thread that started the child, and the event loop's
+        thread is the one that lives as long as the service.
 
         Args:
             timeout_seconds: how long that may take.
             on_end: called when it has ended, for whatever reason.
             sandbox: how it is to be confined; see :mod:`service.decoding.sandbox.confinement`.
             device: torch's name of where it decodes.
+            program: the module that it runs.
 
         Raises:
             WorkerStartError: it could not be started, failed, ended, or took too long.
         """
+        channel, theirs = socket.socketpair()
         try:
-            worker = cls(on_end, sandbox, device)  # type: ignore[arg-type]
+            with theirs:
+                process = subprocess.Popen(
+                    python_command("-m", program, str(theirs.fileno()),
+                                str(os.getpid()), sandbox, device),
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    # Until it is ready: then the worker itself turns it off, see LastWords.
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    # Libraries are not looked for in the service's working directory, either.
+                    cwd="/",
+                    env=_environment(),
+                )  # fmt: skip
         except OSError as error:  # no memory, descriptors or processes left, for the time being
-            reason = error.strerror or type(error).__name__
-            raise WorkerStartError(f"a decode process cannot be started: {reason}") from None
+            channel.close()
+            raise WorkerStartError(_NO_PROCESS + (error.strerror or type(error).__name__)) from None
+        assert process.stderr is not None
+        worker = cls(on_end, channel, process, LastWords(process.stderr))
+        await worker.warmed(timeout_seconds)
+        return worker
+
+    @classmethod
+    async def fork(
+        cls,
+        zygote: "DecodeProcess",
+        timeout_seconds: float,
+        on_end: Callable[["DecodeProcess"], None],
+    ) -> Self:
+        """Fork a worker off a warm process (:mod:`service.decoding.zygote`); see :meth:`warmed`.
+
+        Raises:
+            WorkerStartError: nothing can be started.
+            WorkerLost, WorkerTimeout: the zygote has ended.
+        """
+        channel, theirs = socket.socketpair()
         try:
-            reply = await worker._exchange(None, timeout_seconds)
+            with theirs:
+                reply = await zygote.run(ForkJob(timeout_seconds), [theirs])
+            match reply:
+                case Forked(pid):
+                    return cls(on_end, channel, await _adopted(pid, channel))
+                case Failed(report):
+                    raise WorkerStartError(_NO_PROCESS + report.strip().splitlines()[-1])
+            zygote.kill("protocol")
+            raise WorkerLost
+        except OSError as error:
+            channel.close()
+            raise WorkerStartError(_NO_PROCESS + (error.strerror or type(error).__name__)) from None
+        except BaseException:
+            channel.close()
+            raise
+
+    async def warmed(self, timeout_seconds: float) -> None:
+        """Wait until it is warm and confined.
+
+        Raises:
+            WorkerStartError: it failed, ended, or took too long.
+        """
+        try:
+            reply = await self._exchange(None, timeout_seconds)
             if isinstance(reply, Ready):
-                worker.ready = reply
-                return worker
+                self.ready = reply
+                return
             report = reply.report if isinstance(reply, Failed) else "an unexpected answer"
             if explained := _explain_start(report):
                 raise WorkerStartError(explained)
@@ -144,13 +189,15 @@ class DecodeProcess:
         except WorkerTimeout:
             problem = f"a decode worker was not ready after {timeout_seconds:g} seconds"
         except WorkerLost:
-            problem = f"a decode worker ended before it was ready, {worker._how_it_ended()}"
+            problem = f"a decode worker ended before it was ready, {self._how_it_ended()}"
         finally:
-            if worker.ready is None:
-                worker.kill("stopped")
-                await asyncio.wait({worker._listening})
-            worker._last_words.close()
-        raise WorkerStartError(problem + worker._last_words.quoted())
+            if self.ready is None:
+                self.kill("stopped")
+                await asyncio.wait({self._listening})
+            if self._last_words is not None:
+                self._last_words.close()
+        said = self._last_words.quoted() if self._last_words is not None else ""
+        raise WorkerStartError(problem + said)
 
     @property
     def pid(self) -> int:
@@ -192,7 +239,7 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: Job, blocks: Sequence[Descriptor]) -> Reply:
+    async def run(self, job: Job | ForkJob, blocks: Sequence[Descriptor]) -> Reply:
         """Have the worker do one job, which the blocks belong to; see the job's own description.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see
@@ -214,7 +261,7 @@ class DecodeProcess:
             raise WorkerLost from None
         return await self._exchange(job, job.timeout_seconds)
 
-    async def _exchange(self, job: Job | None, timeout_seconds: float) -> Reply:
+    async def _exchange(self, job: Job | ForkJob | None, timeout_seconds: float) -> Reply:
         self._pending = asyncio.get_running_loop().create_future()
         if not self.alive:
             raise WorkerLost
@@ -272,7 +319,8 @@ class DecodeProcess:
         except subprocess.TimeoutExpired:
             self.kill("crashed")
             await asyncio.to_thread(self._process.wait)
-        self._last_words.close()
+        if self._last_words is not None:
+            self._last_words.close()
         if self.end_reason is None:
             self.end_reason = "crashed"
         if self._pending is not None and not self._pending.done():
@@ -299,6 +347,16 @@ class DecodeProcess:
                     self.started = True
                     continue
                 self._pending.set_result(reply)
+
+
+async def _adopted(pid: int, channel: socket.socket) -> ForkedProcess:
+    try:
+        return ForkedProcess(pid)
+    except OSError:  # no descriptor left: it is told to end, and waited for
+        channel.close()
+        with contextlib.suppress(ChildProcessError):
+            await asyncio.to_thread(os.waitpid, pid, 0)
+        raise
 
 
 def _environment() -> dict[str, str]:

@@ -79,6 +79,13 @@ class PassageJob:
     memory_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ForkJob:
+    """A worker to be forked off a zygote; its end of its socket travels as a descriptor."""
+
+    timeout_seconds: float
+
+
 Job = DecodeJob | FilmJob | PictureJob | PassageJob
 
 # Places of a film are rows of so many float64: see :func:`video.film.encode_film`.
@@ -99,6 +106,14 @@ class Ready:
     sandbox: Sandbox
     films: bool = True  # FFmpeg was built with an encoder of H.264
     kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A zygote has forked off a worker, which is about to get ready."""
+
+    pid: Annotated[int, Interval(ge=2, le=1 << 31)]
+    kind: Literal["forked"] = "forked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +172,14 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-Reply = Ready | Started | Decoded | Passed | Encoded | Refused | Cancelled | Failed
+Reply = Ready | Forked | Started | Decoded | Passed | Encoded | Refused | Cancelled | Failed
 
 CANCEL = b'{"kind":"cancel"}\n'
 
 
-_JOBS: dict[str, type[Job]] = {
+_JOBS: dict[str, type[Job | ForkJob]] = {
     "decode": DecodeJob, "film": FilmJob, "picture": PictureJob, "passage": PassageJob,
+    "fork": ForkJob,
 }  # fmt: skip
 _KINDS = {job: kind for kind, job in _JOBS.items()}
 _PARTS: dict[str, type[ViewPlan | PassagePlan | ClipLimits]] = {
@@ -171,19 +187,19 @@ _PARTS: dict[str, type[ViewPlan | PassagePlan | ClipLimits]] = {
 }  # fmt: skip
 
 
-def encode_job(job: Job) -> bytes:
+def encode_job(job: Job | ForkJob) -> bytes:
     message = {"kind": _KINDS[type(job)], **_values(job)}
     message |= {name: _values(message[name]) for name in _PARTS if name in message}
     return json.dumps(message).encode() + b"\n"
 
 
-def _values(part: Job | ViewPlan | PassagePlan | ClipLimits) -> dict[str, Any]:
+def _values(part: Job | ForkJob | ViewPlan | PassagePlan | ClipLimits) -> dict[str, Any]:
     # Not `asdict`, which copies every value deeply: this is on the way of each clip.
     return {name: getattr(part, name) for name in part.__slots__}
 
 
-def decode_job(line: bytes) -> Job | Literal["cancel"]:
-    """The worker's side; the service is believed."""
+def decode_job(line: bytes) -> Job | ForkJob | Literal["cancel"]:
+    """The worker's side, or the zygote's; the service is believed."""
     message = json.loads(line)
     kind = message.pop("kind")
     if kind == "cancel":

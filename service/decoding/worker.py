@@ -11,15 +11,15 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
+from service.decoding.channel import failure, receive, send
 from service.decoding.demuxer import PROBED_BYTES, Prober
 from service.decoding.protocol import (
     LARGEST_MEASURE,
-    MAX_MESSAGE_BYTES,
     PLACE_VALUES,
     Cancelled,
     Decoded,
@@ -27,6 +27,7 @@ from service.decoding.protocol import (
     Encoded,
     Failed,
     FilmJob,
+    ForkJob,
     Job,
     PassageJob,
     Passed,
@@ -36,7 +37,6 @@ from service.decoding.protocol import (
     Reply,
     Started,
     decode_job,
-    encode_reply,
 )
 from service.decoding.sandbox import confinement
 from service.errors import ClipError
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 WARM_UP_CLIP = Path(__file__).parent / "warm_up.mp4"
 
 _WARM_UP_PLAN = ViewPlan(temporal=1, spatial=1, frames=4, size=32, short_side=32)
-# A clip, what is lit of it, and room for the film.
-_MOST_BLOCKS = 3
 # A damaged clip is searched for frames that do decode for at most this share of the deadline.
 _SEARCH_SHARE = 0.6
 _UNUSABLE = (
@@ -67,34 +65,63 @@ class CannotStart(Exception):
     """The worker cannot do what the settings ask of it; the text says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What the warm-up found: what asks FFmpeg for its demuxers, versions of torchcodec and
+    FFmpeg, and whether that encodes H.264."""
+
+    prober: Prober
+    torchcodec: str
+    ffmpeg: str
+    films: bool
+
+
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     policy, device = cast(confinement.SandboxPolicy, sys.argv[3]), sys.argv[4]
-    # A supervisor's signals reach every process of a service; accepted clips are finished all the
-    # same, and the parent says when to end.
-    for meant_for_the_parent in (
-        signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
-    ):  # fmt: skip
-        signal.signal(meant_for_the_parent, signal.SIG_IGN)
+    leave_signals_to_the_parent()
     confinement.die_with(parent)
     confinement.volunteer()
     with socket.socket(fileno=descriptor) as channel:
         try:
-            prober, torchcodec, ffmpeg, films = _warm_up(device)
-            _fall_silent()
-            sandbox = confinement.confine(policy, descriptors=_descriptors(device))
-            ready = Ready(torchcodec, ffmpeg, sandbox, films)
-        except (confinement.SandboxError, CannotStart) as error:
-            _send(channel, Failed(str(error)))
-            return
+            warm = warm_up(device)
+        except CannotStart as error:
+            send(channel, Failed(str(error)))
         except Exception:
-            _send(channel, _failure())
-            return
-        _send(channel, ready)
-        _serve(channel, device, prober)
+            send(channel, failure())
+        else:
+            fall_silent()
+            work(channel, warm, policy, device)
 
 
-def _fall_silent() -> None:
+def leave_signals_to_the_parent() -> None:
+    """A supervisor's signals reach every process of a service; accepted clips are finished all the
+    same, and the parent says when to end."""
+    for meant_for_the_parent in (
+        signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
+    ):  # fmt: skip
+        signal.signal(meant_for_the_parent, signal.SIG_IGN)
+
+
+def work(
+    channel: socket.socket, warm: Warm, policy: confinement.SandboxPolicy, device: str
+) -> None:
+    """Give up all powers, say so, and take jobs until the channel ends."""
+    try:
+        # No limit yet, but what setting one takes has to be opened before the sandbox closes.
+        confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
+        sandbox = confinement.confine(policy, descriptors=_descriptors(device))
+    except confinement.SandboxError as error:
+        send(channel, Failed(str(error)))
+        return
+    except Exception:
+        send(channel, failure())
+        return
+    send(channel, Ready(warm.torchcodec, warm.ffmpeg, sandbox, warm.films))
+    _serve(channel, device, warm.prober)
+
+
+def fall_silent() -> None:
     """Turn off standard error, which the service has read until now: from here on FFmpeg uses it,
     and quotes clips. What is wrong goes through the socket."""
     with Path(os.devnull).open("wb") as nothing:
@@ -107,12 +134,11 @@ def _descriptors(device: str) -> int:
     return 32 if device == "cpu" else 1024
 
 
-def _warm_up(device: str) -> tuple[Prober, str, str, bool]:
+def warm_up(device: str) -> Warm:
     """Import everything and decode a clip, so that the first real one finds all of it loaded.
 
-    Returns:
-        What asks FFmpeg for its demuxers; versions of torchcodec and FFmpeg; whether it encodes
-        H.264.
+    Raises:
+        CannotStart: this machine does not decode on that device.
     """
     import torch
 
@@ -136,11 +162,9 @@ def _warm_up(device: str) -> tuple[Prober, str, str, bool]:
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
     _warm_passages()
-    # No limit yet, but what setting one takes has to be opened before the sandbox closes.
-    confinement.limit_job(1 << 40 if device == "cpu" else None, cpu_seconds=3600)
     versions = core.get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
-    return prober, torchcodec.__version__, ffmpeg.split()[0][:64], _warm_encoders(clip)
+    return Warm(prober, torchcodec.__version__, ffmpeg.split()[0][:64], _warm_encoders(clip))
 
 
 def _warm_passages() -> None:
@@ -207,21 +231,23 @@ def decode_on(
 
 def _serve(channel: socket.socket, device: str, prober: Prober) -> None:
     while True:
-        line, descriptors = _receive(channel)
+        line, descriptors = receive(channel)
         if not line:
             return  # the service has ended, or wants this worker no more
         try:
             message = decode_job(line)
             if message == "cancel":  # it crossed with the reply
                 continue
-            _send(channel, Started())
+            if isinstance(message, ForkJob):
+                raise TypeError("a worker forks nothing")
+            send(channel, Started())
             reply = _run(message, descriptors, channel, device, prober)
         except Exception:
-            reply = _failure()
+            reply = failure()
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        _send(channel, reply)
+        send(channel, reply)
 
 
 def _run(
@@ -350,28 +376,7 @@ def _room(memory: mmap.mmap, plan: ViewPlan) -> "tuple[Tensor, Tensor]":
     return times, room[plan.times_bytes : plan.block_bytes].reshape(plan.shape)
 
 
-def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """One message and its descriptors; an empty message when the socket has ended."""
-    line, descriptors, _, _ = socket.recv_fds(channel, MAX_MESSAGE_BYTES, _MOST_BLOCKS)
-    while line and not line.endswith(b"\n"):
-        more = channel.recv(MAX_MESSAGE_BYTES)
-        if not more:
-            return b"", descriptors
-        line += more
-    # A cancellation may be glued to the next job; it was for the one before.
-    return line.splitlines(keepends=True)[-1] if line else b"", list(descriptors)
-
-
-def _send(channel: socket.socket, reply: Reply) -> None:
-    try:
-        channel.sendall(encode_reply(reply))
-    except BrokenPipeError:
-        sys.exit(0)
-
-
-def _failure() -> Failed:
-    return Failed(traceback.format_exc()[-6000:])
-
-
 if __name__ == "__main__":
     main()
+    # There is nothing to put in order, which takes Python and torch half a second of CPU.
+    os._exit(0)

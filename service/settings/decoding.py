@@ -24,7 +24,8 @@ class DecodingSettings(SettingsGroup):
 
     decode_workers: int = setting(
         0,
-        "Decode processes; 0 means as many as there are CPUs, up to 4. One takes about 0.4 GB.",
+        "Decode processes; 0 means as many as there are CPUs, up to 4. On Linux they share most of "
+        "their memory, about 0.2 GB; elsewhere each takes as much.",
         ge=0,
         le=256,
     )
@@ -38,8 +39,7 @@ class DecodingSettings(SettingsGroup):
     )
     decode_recycle_jobs: int = setting(
         20_000,
-        "Clips after which a decode process is replaced. Starting one takes seconds of CPU, which "
-        "a loaded service does not have to spare.",
+        "Clips after which a decode process is replaced, by one that knows nothing of them.",
         ge=1,
         le=1_000_000,
     )

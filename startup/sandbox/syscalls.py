@@ -6,6 +6,7 @@ import struct
 from functools import cache
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -33,6 +34,11 @@ def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] |
 def die_with_parent(signal: int) -> None:
     """Have the kernel send ``signal`` to this process when the thread that started it ends."""
     _prctl(_PR_SET_PDEATHSIG, signal)
+
+
+def adopt_orphans() -> None:
+    """From now on descendants whose parent has ended are this process's children."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def no_new_privileges() -> None:

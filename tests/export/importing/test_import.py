@@ -421,7 +421,7 @@ def test_options_that_do_not_go_together(umt: Path) -> None:
         assert why in output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vjepa2s_own_files_become_a_bundle_together(tmp_path: Path) -> None:
     folder = tmp_path / "vjepa2"
     folder.mkdir()

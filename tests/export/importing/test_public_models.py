@@ -86,7 +86,7 @@ def test_the_documents_sources_are_those_that_are_tried() -> None:
     assert {source for source, _, _ in rows()} == set(SOURCES)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("source", "options", "licence"), [*rows()], ids=[source for source, _, _ in rows()]
 )
