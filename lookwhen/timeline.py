@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--window", metavar="S", help="Seconds of a window.  [default: the bundle's]")
 @click.option("--stride", metavar="S", help="Seconds from one window to the next: half of one.")
+@click.option("--cuts", metavar="B", help="false lets windows slide over hard cuts, too.")
 @click.option("--threshold", metavar="P", help="Score from which on a label makes a segment.")
 @click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")
 @click.option("--start", metavar="S", help="Seconds from which on the video is looked at.")
@@ -136,14 +137,16 @@ class _Writer:
     def finish(self) -> None:
         """Write the document, where it is one."""
         if self._out is not None and not self._streams:
-            collected: dict[str, Any] = {"windows": [], "segments": [], "lost": []}
+            collected: dict[str, Any] = {"windows": [], "segments": [], "cuts": [], "lost": []}
             for line in self._lines:
                 ((name, content),) = line.items()
-                plural = {"window": "windows", "segment": "segments", "lost": "lost"}.get(name)
-                if plural is None:
-                    collected[name] = content
+                several = {"window": "windows", "segment": "segments", "cut": "cuts"}.get(
+                    name, name
+                )
+                if several in collected:
+                    collected[several].append(content)
                 else:
-                    collected[plural].append(content)
+                    collected[several] = content
             self._out.write_text(json.dumps(collected, indent=1) + "\n", encoding="utf-8")
 
     def close(self) -> None:

@@ -14,18 +14,19 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from video.codec import core, ops
+from video.cuts import CutFinder
 from video.errors import ClipRefused, DecodingCancelled
 from video.facts import ClipLimits
-from video.framing import Frame, cut_views
+from video.framing import Frame
 from video.meter import Meter
 from video.opening import DECODER_ERRORS, is_memory, refusal, require_memory
 from video.orientation import Orientation, orientation, track_matrices
 from video.passages import PassageFacts, PassagePlan
 from video.reader import stretch_of
+from video.slide import Slide
 from video.walk import ANY_TIME, play
 
 # How far before a passage's beginning a video is entered: the frame that is shown at the beginning
@@ -36,14 +37,14 @@ _USUAL_INTERVAL = 1 / 25
 _MOST_LOST = 4096
 # Larger tables of contents are not searched for a mirror.
 _MOST_MOVIE_BYTES = 64 << 20
-# A window that ends by so little after the video is one of it: durations are rounded.
-_END_SHARE = 0.02
+# So long before it the search for cuts begins, which stand out from what is around them.
+_LEAD_SECONDS = 0.5
 
 
 def decode_passage(
     descriptor: int,
     out: Tensor,
-    marks: Tensor,
+    places: Tensor,
     plan: PassagePlan,
     limits: ClipLimits,
     *,
@@ -55,8 +56,8 @@ def decode_passage(
     Args:
         descriptor: of the file, from which is read.
         out: uint8 [W, T, H, W, 3], written.
-        marks: float64 [W, 4], written: how many of the passage's frames begin before each of a
-            window's edges, see :meth:`PassagePlan.edges_of`; also of windows that are not made.
+        places: float64 [W, 9], written: where each window lies, see
+            :data:`video.passages.PLACE_VALUES`; zeros of those that are not made.
         plan: which windows.
         limits: what a frame, and all decoding for this passage, may be.
         threads: FFmpeg's.
@@ -67,7 +68,7 @@ def decode_passage(
         DecodingCancelled: ``cancelled`` said so.
     """
     try:
-        return _decode(descriptor, out, marks, plan, limits, threads, cancelled)
+        return _decode(descriptor, out, places, plan, limits, threads, cancelled)
     except RuntimeError as error:  # torch's way to say that it got no memory
         if not is_memory(error):
             raise
@@ -77,7 +78,7 @@ def decode_passage(
 def _decode(
     descriptor: int,
     out: Tensor,
-    marks: Tensor,
+    places: Tensor,
     plan: PassagePlan,
     limits: ClipLimits,
     threads: int,
@@ -85,121 +86,51 @@ def _decode(
 ) -> PassageFacts:
     stream = _Stream(descriptor, limits, threads, cancelled)
     zero = stream.first_time() if plan.zero is None else plan.zero
-    wanted = _Wanted(plan)
-    counted = _Counted(plan)
-    most = limits.max_frames_per_second * (1.001 * (plan.end - plan.start + plan.window) + 1)
-    shown: Frame | None = None
-    last = max(plan.end, plan.begin_of(plan.windows - 1) + plan.window)
+    slide, finder = Slide(plan, stream.play, out), CutFinder(plan.cuts)
     end: float | None = None
-    time = lasts = 0.0
-    for frame, seconds in stream.frames(zero, plan.start):
-        time, lasts = frame.time, seconds
-        # What was shown until now is what the windows see at the times before this frame.
-        if shown is not None:
-            wanted.show(shown, time - stream.play, out)
-        counted.frame(time, stream.play)
-        if counted.frames > most:
+    lasts = 0.0
+
+    def show(frame: Frame, cut: bool) -> bool:
+        """Whether that is enough."""
+        nonlocal end
+        if plan.until is not None and frame.time >= plan.until - stream.play:
+            end = plan.until if slide.end(plan.until) else None
+            return True
+        slide.show(frame, cut=cut)
+        seconds = max(0.0, frame.time - plan.origin) + plan.window
+        if slide.frames > limits.max_frames_per_second * (1.001 * seconds + 1):
             raise ClipRefused(
-                "frame_rate_too_high",
-                counted.frames / (plan.end - plan.start + plan.window),
-                limits.max_frames_per_second,
+                "frame_rate_too_high", slide.frames / seconds, limits.max_frames_per_second
             )
-        shown = frame
-        if wanted.done and counted.done and time >= last - stream.play:
+        return slide.is_full
+
+    frame: Frame | None = None
+    for frame, seconds in stream.frames(zero, plan.origin - (_LEAD_SECONDS if plan.cuts else 0)):
+        lasts = seconds
+        if any(show(*known) for known in finder.push(frame)):
             break
     else:
-        if shown is None:
+        if frame is None:
             raise ClipRefused("undecodable")
-        end = time + lasts
-        wanted.show(shown, math.inf, out)
+        if not any(show(*known) for known in finder.finish()):
+            last = frame.time + lasts
+            last = last if plan.until is None else min(last, plan.until)
+            end = last if slide.end(last) else None
+    slide.write_places(places)
     return PassageFacts(
         codec=stream.codec,
         width=stream.width,
         height=stream.height,
         zero=zero,
-        windows=counted.write(marks, end),
-        frames=counted.frames,
+        windows=slide.made,
+        shots=slide.shots,
+        following=slide.following,
+        frames=slide.frames,
         end=end,
         said_seconds=stream.said_seconds,
         rate=stream.rate,
         lost=stream.lost,
     )
-
-
-class _Wanted:
-    """The frames that windows want, in the order of their times."""
-
-    def __init__(self, plan: PassagePlan) -> None:
-        self._plan = plan
-        moments = [
-            (plan.begin_of(window) + plan.window * (place + 0.5) / plan.frames, window, place)
-            for window in range(plan.windows)
-            for place in range(plan.frames)
-        ]
-        self._moments = sorted(moments)
-        self._next = 0
-
-    @property
-    def done(self) -> bool:
-        return self._next == len(self._moments)
-
-    def show(self, frame: Frame, until: float, out: Tensor) -> None:
-        """Write a frame wherever it is what is shown at a time before ``until``."""
-        view: Tensor | None = None
-        while not self.done and self._moments[self._next][0] < until:
-            if view is None:
-                plan = self._plan
-                view = cut_views(frame, plan.size, plan.short_side, 1, plan.framing)[0]
-            _, window, place = self._moments[self._next]
-            out[window, place] = view
-            self._next += 1
-
-
-class _Counted:
-    """How many frames begin before what times; those before the passage count for none."""
-
-    def __init__(self, plan: PassagePlan) -> None:
-        self._plan = plan
-        self.frames = 0
-        self._edges = sorted(
-            (edge, window, side)
-            for window in range(plan.windows)
-            for side, edge in enumerate(plan.edges_of(window))
-        )
-        self._next = 0
-        self._before = [[0.0] * plan.marks_shape[1] for _ in range(plan.windows)]
-        self._seen = 0
-
-    @property
-    def done(self) -> bool:
-        return self._next == len(self._edges)
-
-    def frame(self, time: float, play: float) -> None:
-        """A frame begins."""
-        if time < self._plan.start - play:
-            return
-        self._mark(time + play)
-        self._seen += 1
-        if time < self._plan.end - play:
-            self.frames += 1
-
-    def _mark(self, until: float) -> None:
-        while self._next < len(self._edges) and self._edges[self._next][0] <= until:
-            _, window, side = self._edges[self._next]
-            self._before[window][side] = self._seen
-            self._next += 1
-
-    def write(self, marks: Tensor, end: float | None) -> int:
-        """Write the numbers; returns how many windows lie within the video."""
-        self._mark(math.inf)
-        plan = self._plan
-        windows = plan.windows
-        if end is not None:
-            play = _END_SHARE * plan.window
-            while windows and plan.begin_of(windows - 1) + plan.window > end + play:
-                windows -= 1
-        marks.copy_(torch.tensor(self._before, dtype=torch.float64))
-        return windows
 
 
 class _Stream:

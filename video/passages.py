@@ -1,7 +1,7 @@
 """What is asked of a part of a long video, and what was found in it: plain values, without torch.
 
-A long video is gone through forwards, a passage at a time. A passage has windows at even distances,
-and each window is a view of the model.
+A long video is gone through forwards, a passage at a time. A passage has windows at even distances
+within each shot, and each window is a view of the model.
 """
 
 import math
@@ -21,6 +21,11 @@ _Seconds = Annotated[float, Interval(ge=0.0, le=1e9)]
 _Stamp = Annotated[float, Interval(ge=-1e12, le=1e12)]
 
 
+# Of each window: how many shots of its passage end before it, when it begins, when the time that
+# it speaks for begins and ends, when it ends, and how many frames begin before each of these four.
+PLACE_VALUES = 9
+
+
 @dataclass(frozen=True, slots=True)
 class PassagePlan:
     """Which windows to make of a video, in seconds after its first frame is shown.
@@ -30,8 +35,12 @@ class PassagePlan:
         short_side, framing: as in :class:`video.facts.ViewPlan`.
         start: when the first window begins.
         window: seconds of a window, over which its frames are spread evenly.
-        stride: from the beginning of one window to that of the next.
-        windows: how many, at most: those that the video ends in are not made.
+        stride: from the beginning of one window to that of the next in the same shot.
+        windows: how many, at most.
+        since: when the window before these began, if it lies in the same shot; None where a shot
+            begins with ``start``.
+        until: when the part of the video that is wanted ends; None for its own end.
+        cuts: whether hard cuts part shots, so that no window has one inside.
         zero: the time stamp of the first frame shown, on the stream's own clock; None if that is
             to be found out.
     """
@@ -44,6 +53,9 @@ class PassagePlan:
     window: float
     stride: float
     windows: int
+    since: float | None = None
+    until: float | None = None
+    cuts: bool = True
     zero: float | None = None
 
     @classmethod
@@ -56,6 +68,9 @@ class PassagePlan:
         window: float,
         stride: float,
         windows: int,
+        since: float | None,
+        until: float | None,
+        cuts: bool,
         zero: float | None,
     ) -> "PassagePlan":
         """The windows that a bundle takes."""
@@ -68,49 +83,47 @@ class PassagePlan:
             window=window,
             stride=stride,
             windows=windows,
+            since=since,
+            until=until,
+            cuts=cuts,
             zero=zero,
         )
 
     @property
-    def end(self) -> float:
-        """When the next passage's first window begins."""
-        return self.start + self.windows * self.stride
+    def origin(self) -> float:
+        """From when on frames are counted, and how far back a window may reach: the last one of a
+        shot ends with it, wherever that leaves its beginning."""
+        return self.start if self.since is None else self.since
 
-    def begin_of(self, window: int) -> float:
-        """When a window begins."""
-        return self.start + window * self.stride
+    @property
+    def clear(self) -> float:
+        """Until when it is known that no shot ends."""
+        return self.start if self.since is None else self.since + self.window
 
-    def cell_of(self, window: int) -> tuple[float, float]:
-        """The time that is nearer to a window's middle than to those of its neighbours, and no
-        longer than the window."""
-        middle = self.begin_of(window) + self.window / 2
-        reach = min(self.stride, self.window) / 2
-        return middle - reach, middle + reach
+    @property
+    def reach(self) -> float:
+        """Seconds on each side of a window's middle that it speaks for."""
+        return min(self.stride, self.window) / 2
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """[W, T, H, W, 3]."""
         return self.windows, self.frames, self.size, self.size, 3
 
-    def edges_of(self, window: int) -> tuple[float, float, float, float]:
-        """When a window begins, when its cell begins and ends, and when it ends."""
-        begin = self.begin_of(window)
-        return (begin, *self.cell_of(window), begin + self.window)
+    @property
+    def places_shape(self) -> tuple[int, int]:
+        """[W, 9]: see ``PLACE_VALUES``."""
+        return self.windows, PLACE_VALUES
 
     @property
-    def marks_shape(self) -> tuple[int, int]:
-        """[W, 4]: how many of the passage's frames begin before each of a window's edges."""
-        return self.windows, len(self.edges_of(0))
-
-    @property
-    def marks_bytes(self) -> int:
+    def places_bytes(self) -> int:
         """Of these numbers as float64, which come before the pixels in one block."""
-        return 8 * math.prod(self.marks_shape)
+        return 8 * math.prod(self.places_shape)
 
     @property
     def block_bytes(self) -> int:
         """Of numbers and pixels together."""
-        return self.marks_bytes + math.prod(self.shape)
+        return self.places_bytes + math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +134,11 @@ class PassageFacts:
         codec, width, height: as in :class:`video.facts.ClipFacts`.
         zero: the time stamp of the video's first frame shown.
         windows: how many were made.
-        frames: that begin in the passage, up to the next one's beginning or the video's end.
-        end: when the video ends, in seconds after its first frame is shown; None while it goes on.
+        shots: how many ended in the passage.
+        following: when the next passage's first window begins.
+        frames: that begin between the passage's origin and where decoding ended.
+        end: when the video, or the part of it that is wanted, ends, in seconds after its first
+            frame is shown; None while it goes on.
         said_seconds: how long the header says the video is; 0 where it does not.
         rate: frames per second as the header has it; 0 where it does not say.
         lost: how often no frame came of a packet.
@@ -133,6 +149,8 @@ class PassageFacts:
     height: _Side
     zero: _Stamp
     windows: _Count
+    shots: _Count
+    following: _Seconds
     frames: _Count
     end: _Seconds | None
     said_seconds: _Seconds

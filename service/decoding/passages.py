@@ -13,6 +13,11 @@ from service.errors import DecoderCrashed
 from video.facts import ClipLimits
 from video.passages import PassageFacts, PassagePlan
 
+# By how much a worker's times may be off.
+_HAIR = 1e-3
+# Where in a window's place its edges begin.
+_EDGES, _BEFORE = 1, 5
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DecodedPassage:
@@ -20,20 +25,34 @@ class DecodedPassage:
 
     Attributes:
         frames: uint8 [W, T, H, W, 3], of the windows that there are.
-        marks: int64 [W, 4], see :func:`video.passage.decode_passage`; of all windows of the plan.
+        places: float64 [W, 9], of them; see :data:`video.passages.PLACE_VALUES`.
         facts: what was found out.
         seconds: that a worker had it.
     """
 
     frames: NDArray[np.uint8]
-    marks: NDArray[np.int64]
+    places: NDArray[np.float64]
     facts: PassageFacts
     seconds: float
 
 
-def _sound(facts: PassageFacts, plan: PassagePlan) -> bool:
-    """Whether a video goes on behind a passage, or ends in it."""
-    return facts.windows == plan.windows or (facts.windows < plan.windows and facts.end is not None)
+def _is_sound(facts: PassageFacts, places: NDArray[np.float64], plan: PassagePlan) -> bool:
+    """Whether a worker's word can be true: windows follow each other, each with its edges and
+    counts in order, and a video goes on behind a passage or ends in it."""
+    if facts.end is None and (not facts.windows or facts.following <= plan.origin):
+        return False
+    if facts.windows > plan.windows or not np.isfinite(places).all() or (places < 0).any():
+        return False
+    edges, before = places[:, _EDGES:_BEFORE], places[:, _BEFORE:]
+    return bool(
+        (np.diff(edges) >= -_HAIR).all()
+        and (np.diff(before) >= 0).all()
+        and (np.diff(places, axis=0) >= -_HAIR).all()
+        and (edges[:, :1] >= plan.origin - _HAIR).all()
+        and (edges[:, -1] - edges[:, 0] <= plan.window + _HAIR).all()
+        and (before <= facts.frames).all()
+        and (places[:, 0] <= facts.shots).all()
+    )
 
 
 async def decode_passage(
@@ -63,12 +82,13 @@ async def decode_passage(
             memory_bytes=pool.limits.address_space_bytes,
         )
         worker, reply, seconds = await pool.run(job, (file, room))
-        if not isinstance(reply, Passed) or not _sound(reply.facts, plan):
-            worker.kill("protocol")
-            raise DecoderCrashed
-        content, facts = room.content(), reply.facts
-    marks = content[: plan.marks_bytes].view(np.float64).reshape(plan.marks_shape)
-    # A worker is not believed.
-    counts = np.clip(np.nan_to_num(marks), 0, facts.frames + 1e9).astype(np.int64)
-    frames = content[plan.marks_bytes :].reshape(plan.shape)
-    return DecodedPassage(frames[: facts.windows], counts, facts, seconds)
+        if isinstance(reply, Passed):
+            content, facts = room.content(), reply.facts
+            places = content[: plan.places_bytes].view(np.float64).reshape(plan.places_shape)
+            # A copy: a worker that is not believed may still write.
+            places = places[: facts.windows].copy()
+            if _is_sound(facts, places, plan):
+                frames = content[plan.places_bytes :].reshape(plan.shape)
+                return DecodedPassage(frames[: facts.windows], places, facts, seconds)
+        worker.kill("protocol")
+        raise DecoderCrashed

@@ -174,12 +174,12 @@ def _warm_passages() -> None:
     from video.passage import decode_passage
 
     plan = PassagePlan(2, 32, 32, "crop", start=0.0, window=0.1, stride=0.1, windows=1)
-    out, marks = (
+    out, places = (
         torch.zeros(plan.shape, dtype=torch.uint8),
-        torch.zeros(plan.marks_shape, dtype=torch.float64),
+        torch.zeros(plan.places_shape, dtype=torch.float64),
     )
     with WARM_UP_CLIP.open("rb") as file:
-        decode_passage(file.fileno(), out, marks, plan, NO_LIMITS)
+        decode_passage(file.fileno(), out, places, plan, NO_LIMITS)
 
 
 def _warm_encoders(clip: "Tensor") -> bool:
@@ -343,11 +343,11 @@ def _pass(
     plan = job.passage
     prober.require_sniffed(os.pread(file, PROBED_BYTES, 0))
     room = _tensor(mmap.mmap(room_descriptor, 0, access=mmap.ACCESS_WRITE))
-    marks = room[: plan.marks_bytes].view(torch.float64).reshape(plan.marks_shape)
-    out = room[plan.marks_bytes : plan.block_bytes].reshape(plan.shape)
+    places = room[: plan.places_bytes].view(torch.float64).reshape(plan.places_shape)
+    out = room[plan.places_bytes : plan.block_bytes].reshape(plan.shape)
     return Passed(
         decode_passage(
-            file, out, marks, plan, job.limits, threads=job.ffmpeg_threads, cancelled=cancelled
+            file, out, places, plan, job.limits, threads=job.ffmpeg_threads, cancelled=cancelled
         )
     )
 

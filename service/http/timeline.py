@@ -23,6 +23,7 @@ from service.http.timeline_schemas import NDJSON
 from service.observability.timing import Trace
 from service.pipeline.findings import (
     Begun,
+    CutFound,
     Done,
     Event,
     SegmentFound,
@@ -55,9 +56,9 @@ _NEVER = ("not_found", "method_not_allowed", "client_disconnected", "too_much_en
 )
 async def timeline(request: Request) -> Response:
     """Send a video as to `/classify`. Each line of the answer is a JSON document with one member:
-    `begun`, then a `window` for each and a `segment` as soon as it has ended, and `done` at the
-    end. A problem document in the place of `done` says why the video is not gone through to its
-    end.
+    `begun`, then a `window` for each, a `cut` where a shot begins, a `segment` as soon as it has
+    ended, and `done` at the end. A problem document in the place of `done` says why the video is
+    not gone through to its end.
 
     `curl -N -F file=@long.mp4 'localhost:8000/timeline?threshold=0.6'`
     """
@@ -75,6 +76,9 @@ class LineWriter:
         match event:
             case Begun():
                 return self._begun(event)
+            case CutFound():
+                cut = schemas.CutAnswer(seconds=_seconds(event.start), frame=event.frame)
+                return schemas.CutLine(cut=cut)
             case WindowFound():
                 return self._window(asked.top, event) if asked.detail == "windows" else None
             case SegmentFound():
@@ -140,6 +144,7 @@ class LineWriter:
             done=schemas.DoneAnswer(
                 windows=tally.windows,
                 segments=tally.segments,
+                cuts=tally.cuts,
                 lost_windows=tally.lost_windows,
                 lost_packets=tally.lost_packets,
                 seconds=_seconds(tally.seconds),

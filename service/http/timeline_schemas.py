@@ -34,6 +34,13 @@ class BegunAnswer(ResponsePart):
     request_id: str = Field(examples=["9f86d081884c4d65a2feaa0c55ad015a"])
 
 
+class CutAnswer(ResponsePart):
+    """A hard cut: a shot begins from one frame to the next."""
+
+    seconds: float = Field(ge=0, description="when the shot begins", examples=[12.48])
+    frame: int = Field(description="its first frame, counted from 0", examples=[312])
+
+
 class WindowAnswer(ResponsePart):
     start_seconds: _Seconds
     end_seconds: _Seconds
@@ -72,6 +79,7 @@ class DoneAnswer(ResponsePart):
 
     windows: int = Field(description="windows that were answered", examples=[7199])
     segments: int = Field(examples=[41])
+    cuts: int = Field(description="hard cuts that were found", examples=[0])
     lost_windows: int = Field(examples=[0])
     lost_packets: int = Field(
         description="packets of which no frame came; above 0 means that the file is damaged",
@@ -95,6 +103,10 @@ class BegunLine(ResponsePart):
     begun: BegunAnswer
 
 
+class CutLine(ResponsePart):
+    cut: CutAnswer
+
+
 class WindowLine(ResponsePart):
     window: WindowAnswer
 
@@ -111,4 +123,4 @@ class DoneLine(ResponsePart):
     done: DoneAnswer
 
 
-TimelineLine = BegunLine | WindowLine | SegmentLine | LostLine | DoneLine | Problem
+TimelineLine = BegunLine | CutLine | WindowLine | SegmentLine | LostLine | DoneLine | Problem

@@ -23,6 +23,14 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class CutFound:
+    """A shot begins from one frame to the next; ``frame`` is its first, counted from 0."""
+
+    start: float
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
 class WindowFound:
     """A window was looked at."""
 
@@ -59,6 +67,7 @@ class Tally:
     lost_windows: int = 0
     lost_packets: int = 0
     segments: int = 0
+    cuts: int = 0
     tokens: int = 0
     macs: int = 0
     seconds: float = 0.0
@@ -73,4 +82,4 @@ class Done:
     tally: Tally
 
 
-Event = Begun | WindowFound | SegmentFound | WindowsLost | Done
+Event = Begun | CutFound | WindowFound | SegmentFound | WindowsLost | Done

@@ -22,9 +22,6 @@ _MOST_WINDOW_BYTES = 48 << 20
 _MOST_WINDOWS = 64
 # Of a frame's rate that nobody has told.
 _USUAL_RATE = 25.0
-# What is left of a video behind the last whole window is a window if it is half of one.
-_LEAST_SHARE = 0.5
-_TOLERANCE = 0.02
 
 
 def usual_window(manifest: Manifest, spread_seconds: float) -> float:
@@ -40,12 +37,21 @@ def usual_window(manifest: Manifest, spread_seconds: float) -> float:
 @dataclass(frozen=True, slots=True)
 class WindowPlace:
     """Where a window lies, and the time that it speaks for: in seconds after the video's first
-    frame is shown, and in frames that begin before."""
+    frame is shown, and in frames that begin before.
+
+    Attributes:
+        shot: the number of its shot; those of shots that follow each other differ.
+        cut: whether it is the first of a shot that begins with a cut.
+        first_frame: of its shot, if it is the first there.
+    """
 
     start: float
     end: float
     cell: tuple[float, float]
     frames: tuple[int, int]
+    shot: int
+    cut: bool
+    first_frame: int
 
 
 @dataclass(slots=True)
@@ -55,10 +61,10 @@ class Journey:
     Attributes:
         window, stride: seconds.
         span: the part of the video that is gone through.
-        frames: that begin before the next passage.
+        cuts: whether hard cuts part shots.
+        frames: that begin before what the next passage counts from.
         estimated: whether some were estimated, because nobody counted them: those before the span,
             and those of passages that were lost.
-        end: where the video, or the span, ends; None while nobody knows.
         seconds: of the video that were gone through.
     """
 
@@ -67,21 +73,21 @@ class Journey:
     stride: float
     span: Span
     max_seconds: float
+    cuts: bool = True
     frames: int = 0
     estimated: bool = False
-    end: float | None = None
     seconds: float = 0.0
-    made: int = 0
     _zero: float | None = None
     _windows: int = 1
     _next: float = field(init=False)
-    _ended: bool = False  # the video did, before the last passage was full
+    _since: float | None = None
+    _shot: int = 0
+    _fresh: bool = True  # nobody saw what comes before the next window
     _over: bool = False
     _last: WindowPlace | None = None
 
     def __post_init__(self) -> None:
         self._next = self.span.start
-        self.end = self.span.end
 
     @property
     def shown(self) -> int:
@@ -94,48 +100,33 @@ class Journey:
         Raises:
             ClipTooLong: the video goes on beyond what it may have.
         """
-        if self._over:
+        until = self.span.end
+        if self._over or (until is not None and self._since is None and self._next >= until):
             return None
-        window, windows = self.window, self._windows
-        if self.end is not None:
-            whole = 0 if self._ended else self._whole_windows(self.end)
-            if whole < 1:
-                self._over = True
-                window, windows = self.end - self._next, 1
-                if window <= 0 or (self.made and self._covers(self.end)):
-                    return None
-            else:
-                windows = min(windows, whole)
-        if self._next >= self.max_seconds:
-            raise ClipTooLong(self._next, self.max_seconds)
-        windows = min(windows, math.ceil((self.max_seconds - self._next) / self.stride))
-        return PassagePlan.of(
+        most = max(1, math.ceil((self.max_seconds - self._next) / self.stride))
+        plan = PassagePlan.of(
             self.manifest.geometry,
             self.manifest.sampling,
             start=self._next,
-            window=window,
+            window=self.window,
             stride=self.stride,
-            windows=windows,
+            windows=min(self._windows, most),
+            since=self._since,
+            until=until,
+            cuts=self.cuts,
             zero=self._zero,
         )
-
-    def _covers(self, end: float) -> bool:
-        """Whether too little is left for a window that is cut short."""
-        if end - self._next < _LEAST_SHARE * self.window or self._last is None:
-            return True
-        # The last whole window may not have been known to be the last, and speak for its middle.
-        return end - self._last.cell[1] <= _TOLERANCE * self.window
-
-    def _whole_windows(self, end: float) -> int:
-        room = end - self._next - self.window + _TOLERANCE * self.window
-        return 0 if room < 0 else int(room / self.stride) + 1
+        if plan.clear >= self.max_seconds:
+            raise ClipTooLong(plan.clear, self.max_seconds)
+        return plan
 
     def passed(
-        self, plan: PassagePlan, facts: PassageFacts, marks: NDArray[np.int64], seconds: float
+        self, plan: PassagePlan, facts: PassageFacts, places: NDArray[np.float64], seconds: float
     ) -> list[WindowPlace]:
         """A passage was decoded; the places of its windows.
 
         Args:
+            places: float64 [W, 9], see :data:`video.passages.PLACE_VALUES`.
             seconds: that it took.
 
         Raises:
@@ -149,50 +140,45 @@ class Journey:
             self.frames, self.estimated = round(self.span.start * (facts.rate or _USUAL_RATE)), True
         self._zero = facts.zero
         if facts.end is not None:
-            if self.span.start > 0 and facts.end <= self.span.start:
+            if 0 < facts.end <= self.span.start:
                 raise StartBeyondClip(self.span.start, facts.end)
-            self.end = facts.end if self.end is None else min(self.end, facts.end)
-        places = self._places(plan, facts.windows, marks)
-        self.made += facts.windows
-        self._ended = facts.windows < plan.windows
-        if self._ended:
-            self.frames += int(marks[facts.windows, 0])
-        else:
-            self.frames += facts.frames
-        self._next = plan.begin_of(facts.windows)
-        if places:
-            self.seconds = places[-1].end - self.span.start
+            self._over = True
+        found = self._places(places)
+        self._shot += facts.shots
+        self._next, self._since = facts.following, None
+        if len(places):
+            shot, begin, _, _, end, *before = places[-1].tolist()
+            self.seconds = end - self.span.start
+            goes_on = int(shot) == facts.shots
+            self._since = begin if goes_on else None
+            # What the next passage counts from is this window's beginning, or its shot's end.
+            self.frames += int(before[0] if goes_on else before[3])
         self._resize(plan, seconds)
-        return places
+        return found
 
-    def _places(
-        self, plan: PassagePlan, windows: int, marks: NDArray[np.int64]
-    ) -> list[WindowPlace]:
-        places = []
-        for number in range(windows):
-            begin, first, last, end = plan.edges_of(number)
-            before = (self.frames + marks[number]).tolist()
-            cell, frames = [first, last], before[1:3]
-            # The first window speaks for what comes before its middle, the last for what follows.
-            if not self.made and not number:
-                cell[0], frames[0] = begin, before[0]
-            elif plan.window != self.window and self._last is not None:
-                cell[0], frames[0] = self._last.cell[1], self._last.frames[1]
-            if self.end is not None and end >= self.end - _TOLERANCE * self.window:
-                end = min(end, self.end) if self.end > begin else end
-                cell[1], frames[1] = end, before[3]
-            self._last = WindowPlace(begin, end, (cell[0], cell[1]), (frames[0], frames[1]))
-            places.append(self._last)
-        return places
+    def _places(self, places: NDArray[np.float64]) -> list[WindowPlace]:
+        found = []
+        for shot, begin, first, last, end, *before in places.tolist():
+            frames = [self.frames + int(count) for count in before]
+            number = self._shot + int(shot)
+            cut = not self._fresh and self._last is not None and number != self._last.shot
+            self._fresh = False
+            self._last = WindowPlace(
+                begin, end, (first, last), (frames[1], frames[2]), number, cut, frames[0]
+            )
+            found.append(self._last)
+        return found
 
     def lost(self, plan: PassagePlan) -> tuple[float, float]:
         """A passage cannot be decoded, and the next one is gone to; from when to when it was."""
-        rate = self.frames / self._next if self.frames else _USUAL_RATE
-        self.frames += round(rate * plan.windows * self.stride)
+        seconds = plan.windows * self.stride
+        rate = self.frames / plan.origin if self.frames and plan.origin else _USUAL_RATE
+        self.frames += round(rate * (plan.start + seconds - plan.origin))
         self.estimated = True
-        self._next = plan.end
+        self._next, self._since, self._fresh = plan.start + seconds, None, True
+        self._shot += 1
         self._windows = 1
-        return plan.start, plan.begin_of(plan.windows - 1) + plan.window
+        return plan.start, plan.start + seconds - self.stride + plan.window
 
     def _resize(self, plan: PassagePlan, seconds: float) -> None:
         geometry = self.manifest.geometry

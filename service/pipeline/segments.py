@@ -2,8 +2,9 @@
 
 A window speaks for the time that is nearer to its middle than to its neighbours' (its cell): there
 an action that it shows fills most of it. A label is there while its score reaches its threshold,
-and each run of such cells is a segment. Two things that windows do not see well are made up for,
-our choice because of what benchmarks/timeline.py measures:
+and each run of such cells is a segment; where a shot ends, it goes on if the label does. Two things
+that windows do not see well are made up for within a shot, our choice because of what
+benchmarks/timeline.py measures:
 
 - A window that shows half of one action and half of another often takes both for a third. Where
   labels exclude each other, a window has no say when a more certain one with another label shares
@@ -36,6 +37,7 @@ class Cell:
         first, last: how many of the video's frames begin before ``start`` and before ``end``.
         scores: float64 [classes], from 0 to 1.
         unknown: whether they are too low for any answer.
+        shot: its number: windows of different shots show nothing of each other.
     """
 
     start: float
@@ -44,6 +46,7 @@ class Cell:
     last: int
     scores: NDArray[np.float64]
     unknown: bool = False
+    shot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class _Run:
 
     Attributes:
         left: the cells before it, nearest first, as many as it may grow into.
+        shots: that it begins and ends in.
         right: those behind it that have come since it ended.
     """
 
@@ -132,6 +136,7 @@ class _Run:
     start: float
     first: int
     left: list[_Place]
+    shots: tuple[int, int]
     end: float = 0.0
     last: int = 0
     scored: float = 0.0
@@ -142,6 +147,7 @@ class _Run:
     def add(self, cell: Cell) -> None:
         length = cell.end - cell.start
         self.end, self.last = cell.end, cell.last
+        self.shots = self.shots[0], cell.shot
         self.scored += float(cell.scores[self.label]) * length
         self.seconds += length
 
@@ -152,22 +158,24 @@ class _Run:
     def grow(self, window: float, *, alone: bool) -> None:
         """Take free neighbours until it is as long as a window."""
         left, right = iter(self.left), iter(self.right)
-        before, after = self._free(left, alone), self._free(right, alone)
+        before, after = self._free(left, 0, alone), self._free(right, 1, alone)
         while self.is_short(window) and (before or after):
             if after is None or (before is not None and self._score(before) >= self._score(after)):
                 assert before is not None
                 self.start, self.first = before.cell.start, before.cell.first
                 before.given.append(self.label)
-                before = self._free(left, alone)
+                before = self._free(left, 0, alone)
             else:
                 self.end, self.last = after.cell.end, after.cell.last
                 after.given.append(self.label)
-                after = self._free(right, alone)
+                after = self._free(right, 1, alone)
 
-    def _free(self, places: Iterator[_Place], alone: bool) -> _Place | None:
+    def _free(self, places: Iterator[_Place], side: int, alone: bool) -> _Place | None:
         """The next, where it may be grown into; behind one that may not, none may."""
         place = next(places, None)
-        return None if place is None or place.taken(self.label, alone=alone) else place
+        if place is None or place.cell.shot != self.shots[side]:
+            return None
+        return None if place.taken(self.label, alone=alone) else place
 
     def _score(self, place: _Place) -> float:
         return float(place.cell.scores[self.label])
@@ -247,6 +255,8 @@ class Merger:
 
     def _beats(self, one: int, other: int) -> bool:
         mine, theirs = self._places[one], self._places[other]
+        if mine.cell.shot != theirs.cell.shot:
+            return False
         if not mine.voted or not theirs.voted or mine.voted == theirs.voted:
             return False
         return bool(mine.cell.scores[mine.voted[0]] > theirs.cell.scores[theirs.voted[0]])
@@ -267,7 +277,8 @@ class Merger:
             if label not in going:
                 nearest = range(number - 1, max(-1, number - 1 - self._reach), -1)
                 before = [self._places[n] for n in nearest]
-                going[label] = _Run(label, place.cell.start, place.cell.first, before)
+                shots = place.cell.shot, place.cell.shot
+                going[label] = _Run(label, place.cell.start, place.cell.first, before, shots)
                 self._runs.append(going[label])
             going[label].add(place.cell)
 

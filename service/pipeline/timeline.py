@@ -26,6 +26,7 @@ from service.observability.timing import Trace
 from service.pipeline.counting import count_timeline
 from service.pipeline.findings import (
     Begun,
+    CutFound,
     Done,
     Event,
     SegmentFound,
@@ -172,6 +173,7 @@ class _Passages:
             self._asked.stride or window / 2,
             self._asked.span,
             limits.max_video_seconds,
+            self._asked.cuts,
         )
         presence = Presence.of(
             manifest.answer, len(manifest.labels), self._asked.threshold, DEFAULT_THRESHOLD
@@ -240,7 +242,7 @@ class _Passages:
             start, end = self._journey.lost(plan)
             return WindowsLost(start, end, plan.windows, passage.code), []
         self._tally.lost_packets += done.facts.lost
-        return None, self._journey.passed(plan, done.facts, done.marks, done.seconds)
+        return None, self._journey.passed(plan, done.facts, done.places, done.seconds)
 
     async def _look(self, decoded: DecodedPassage, places: list[WindowPlace]) -> None:
         """Select, choose K and extract, each window by the rule that the request asked for."""
@@ -337,10 +339,13 @@ class _Passages:
         tally.windows += 1
         tally.tokens += tokens
         self._way.metrics.timeline_windows.labels("extracted").inc()
+        if place.cut:
+            tally.cuts += 1
+            await self._say(CutFound(place.start, place.first_frame))
         await self._say(
             WindowFound(place.start, place.end, scores, unknown, level.sparsity, tokens)
         )
-        cell = Cell(*place.cell, *place.frames, scores, bool(unknown))
+        cell = Cell(*place.cell, *place.frames, scores, bool(unknown), place.shot)
         await self._say_segments(self._merger.add(cell))
 
     async def _say_segments(self, segments: list[Segment]) -> None:

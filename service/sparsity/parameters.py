@@ -87,7 +87,7 @@ def _each_once(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 _Ratio = Annotated[float, Field(ge=0, le=HIGHEST_SPARSITY), BeforeValidator(number)]
-_Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("true or false"),
+Boolean = Annotated[Literal[True, False], BeforeValidator(_boolean), Accepts("true or false"),
                      WithJsonSchema({"type": "boolean"})]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ Encoding = Literal["list", "base64"]
 
 # Of whatever answers in JSON.
 _Explain = Annotated[
-    _Boolean,
+    Boolean,
     Field(
         description="Say in `explanation` which tokens were kept: when and where in the clip, with "
         "which scores, and how they spread over time. False when it is not given.",
@@ -215,7 +215,7 @@ class ChoiceParameters(ClipParameters):
         "the sparsest when none fits.",
         examples=[50],
     )
-    cascade: _Boolean = Field(
+    cascade: Boolean = Field(
         False,
         description="Start sparse, and look at more tokens while the first two labels are "
         "closer than `margin`; never at more than `sparsity` says. Not with sparsity=auto. False "
@@ -240,7 +240,7 @@ class ChoiceParameters(ClipParameters):
             examples=[0.95],
         )
     )
-    strict: _Boolean = Field(
+    strict: Boolean = Field(
         False,
         description="Be refused rather than served sparser because the service is busy, also where "
         "the service does that by default. A `budget_ms` may still choose a sparser level. False "
@@ -304,7 +304,7 @@ class ChoiceParameters(ClipParameters):
 class EmbedParameters(ChoiceParameters):
     """What may be told to what answers with the clip's embedding."""
 
-    normalise: Annotated[_Boolean | None, Accepts("true or false")] = Field(
+    normalise: Annotated[Boolean | None, Accepts("true or false")] = Field(
         None,
         description="Divide the embedding by its length, so that the product of two is the cosine "
         "between them. True when it is not given.",
@@ -327,7 +327,7 @@ class Parameters(EmbedParameters):
     """What a classification may be told."""
 
     explain: _Explain = False
-    embedding: _Boolean = Field(
+    embedding: Boolean = Field(
         False,
         description="Give in `embedding` the video token of which the labels are made: clips in "
         "which similar things happen have similar ones. False when it is not given.",

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from service.sparsity.parameters import Accepts, ChoiceParameters, number
+from service.sparsity.parameters import Accepts, Boolean, ChoiceParameters, number
 
 SHORTEST_WINDOW, LONGEST_WINDOW = 0.1, 600
 DEFAULT_THRESHOLD = 0.5
@@ -42,6 +42,13 @@ class TimelineParameters(ChoiceParameters):
         "and each label where labels do not exclude each other. When it is not given, "
         f"{DEFAULT_THRESHOLD:g}, or the bundle's own threshold of each label.",
         examples=[DEFAULT_THRESHOLD],
+    )
+    cuts: Boolean = Field(
+        True,
+        description="Look for hard cuts, and place windows within the shots between them: from a "
+        "shot's beginning on, the last one ending with it; a shot that is shorter than a window is "
+        "one. False lets windows slide over cuts. True when it is not given.",
+        examples=[False],
     )
     detail: Annotated[Literal["segments", "windows"], Accepts("segments or windows")] = Field(
         "windows",

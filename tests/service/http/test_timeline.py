@@ -70,13 +70,15 @@ def refused(server: Server, video: Path, **query: object) -> httpx.Response:
 @pytest.mark.parametrize("select", ["null", "select='lt(t,6)+not(mod(n,3))'"])
 def test_it_says_what_happens_when(server: Server, tmp_path: Path, select: str) -> None:
     """Also where frames do not follow each other evenly."""
-    lines = timeline(server, blink(tmp_path / "v.mp4", select), window=1, stride=0.5, sparsity=0.9)
+    lines = timeline(
+        server, blink(tmp_path / "v.mp4", select), window=1, stride=0.5, sparsity=0.9, cuts=False
+    )
     begun, done = lines[0]["begun"], lines[-1]["done"]
     assert (begun["video"]["codec"], begun["window_seconds"], begun["stride_seconds"]) == (
         "h264", 1.0, 0.5,
     )  # fmt: skip
     # 20 seconds, or as long as the last frame is shown.
-    assert done["windows"] == sum("window" in line for line in lines) in (38, 39)
+    assert done["windows"] == sum("window" in line for line in lines) in (39, 40)
     assert (done["lost_windows"], done["lost_packets"], done["frames_estimated"]) == (0, 0, False)
     times = [n / 10 for n in range(200) if select == "null" or n < 60 or n % 3 == 0]
     assert done["frames"] == len(times)
@@ -96,12 +98,32 @@ def test_it_says_what_happens_when(server: Server, tmp_path: Path, select: str) 
         assert before["end_seconds"] <= after["start_seconds"]
 
 
+@pytest.mark.parametrize("select", ["null", "select='lt(t,6)+not(mod(n,3))'"])
+def test_windows_lie_in_shots(server: Server, tmp_path: Path, select: str) -> None:
+    """And so segments end where shots do, by the frame."""
+    lines = timeline(server, blink(tmp_path / "v.mp4", select), window=2, stride=2)
+    times = [n / 10 for n in range(200) if select == "null" or n < 60 or n % 3 == 0]
+    edges = [min(time for time in times if time >= edge) for span in WHITE for edge in span]
+    cuts = [line["cut"] for line in lines if "cut" in line]
+    assert [cut["seconds"] for cut in cuts] == pytest.approx(edges, abs=0.002)
+    assert [times[cut["frame"]] for cut in cuts] == pytest.approx(edges, abs=0.002)
+    assert lines[-1]["done"]["cuts"] == 4
+    bright = [segment for segment in segments(lines) if segment["label"] == "bright"]
+    found = [edge for s in bright for edge in (s["start_seconds"], s["end_seconds"])]
+    assert found == pytest.approx(edges, abs=0.002)
+    looked = [line["window"] for line in lines if "window" in line]
+    for begin, end in itertools.pairwise([0.0, *edges, lines[-1]["done"]["seconds"]]):
+        own = [w for w in looked if begin - 0.01 <= w["start_seconds"] < end - 0.01]
+        assert own[0]["start_seconds"] == pytest.approx(begin, abs=0.002)
+        assert own[-1]["end_seconds"] == pytest.approx(end, abs=0.042)
+
+
 def test_a_part_of_a_video(server: Server, blinking: Path) -> None:
-    lines = timeline(server, blinking, window=1, start=8, end=13.25)
+    lines = timeline(server, blinking, window=1, start=8, end=13.25, cuts=False)
     found = [(line["window"]["start_seconds"], line["window"]["end_seconds"])
              for line in lines if "window" in line]  # fmt: skip
-    # The last is cut short, because the part is.
-    assert found == [*[(8 + n / 2, 9 + n / 2) for n in range(9)], (12.5, 13.25)]
+    # The last one ends with the part.
+    assert found == [*[(8 + n / 2, 9 + n / 2) for n in range(9)], (12.25, 13.25)]
     assert segments(lines)[0]["start_seconds"] == 8.0
     assert segments(lines)[-1]["end_seconds"] == 13.25
     assert lines[-1]["done"]["seconds"] == 5.25
@@ -179,7 +201,7 @@ def test_it_has_limits_of_its_own(
     big = tmp_path / "big.mp4"
     big.write_bytes(endless.read_bytes() + bytes(2))
     problem(refused(server, big), 413, "body_too_large")
-    assert server.metric("lookwhen_timeline_windows_total", fate="extracted") == 19
+    assert server.metric("lookwhen_timeline_windows_total", fate="extracted") == 15
     assert server.metric("lookwhen_timeline_video_seconds_total") == 20
     assert server.metric("lookwhen_timeline_duration_seconds_count") == 1
     assert is_free(server)

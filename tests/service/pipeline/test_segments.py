@@ -1,10 +1,8 @@
-"""Segments of windows, by their properties, and of a journey by what is decoded next."""
+"""Segments of windows, by their properties."""
 
-import functools
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.answers import AnswerFacts
-from bundle.reader import default_bundle_path, read_bundle
-from bundle.sampling import WHOLE, Span
-from bundle.schema import Manifest
-from service.errors import ClipTooLong
-from service.pipeline.journey import Journey, WindowPlace
 from service.pipeline.segments import Cell, Merger, Presence, Segment
-from video.passages import PassageFacts, PassagePlan
 
 CLASSES, RATE = 3, 10
 # A busy machine draws slowly.
@@ -189,119 +181,18 @@ def test_a_segment_comes_out_two_windows_behind_its_end() -> None:
     assert out[0] <= 2.5 + 2 * 2.0
 
 
-@functools.cache
-def built_in() -> Manifest:
-    return read_bundle(default_bundle_path()).manifest
+def shots(*scores: tuple[float, ...], cut: int) -> list[Cell]:
+    """The same, the first ``cut`` of them in one shot and the others in the next."""
+    return [replace(cell, shot=int(n >= cut)) for n, cell in enumerate(evenly(*scores))]
 
 
-class Video:
-    """A video of so many seconds, as a decode worker would tell of it."""
-
-    def __init__(self, seconds: float, said: float = 0.0) -> None:
-        self.seconds, self.said = seconds, said
-
-    def before(self, time: float) -> int:
-        return min(round(self.seconds * RATE), max(0, math.ceil((time - 1e-6) * RATE)))
-
-    def decode(self, plan: PassagePlan) -> tuple[PassageFacts, np.ndarray]:  # type: ignore[type-arg]
-        windows = [n for n in range(plan.windows)
-                   if plan.begin_of(n) + plan.window <= self.seconds + 1e-6]  # fmt: skip
-        last = max(plan.end, plan.begin_of(plan.windows - 1) + plan.window)
-        ended = self.seconds <= last
-        marks = np.array(
-            [[self.before(edge) - self.before(plan.start) for edge in plan.edges_of(number)]
-             for number in range(plan.windows)]
-        )  # fmt: skip
-        frames = self.before(min(plan.end, self.seconds)) - self.before(plan.start)
-        end = self.seconds if ended else None
-        facts = PassageFacts("h264", 64, 64, 0.0, len(windows), frames, end, self.said, RATE, 0)
-        return facts, marks
-
-
-def travel(
-    video: Video, window: float, stride: float, span: Span = WHOLE, took: float = 0.01,
-    lost: float = -1.0,
-) -> tuple[list[WindowPlace], Journey]:  # fmt: skip
-    """All places, where passages that begin at or behind ``lost`` are lost, once."""
-    manifest = built_in()
-    journey = Journey(manifest, window, stride, span, 1000.0)
-    places: list[WindowPlace] = []
-    while (plan := journey.plan()) is not None:
-        if 0 <= lost <= plan.start:
-            lost = -1.0
-            journey.lost(plan)
-            continue
-        facts, marks = video.decode(plan)
-        places += journey.passed(plan, facts, marks, took)
-    return places, journey
-
-
-@PATIENTLY
-@given(
-    st.integers(3, 400).map(lambda n: n / 10), st.sampled_from([0.5, 1.0, 2.0, 3.0]),
-    st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([0.01, 1.5, 9.0]),
-)  # fmt: skip
-def test_cells_cover_a_video_without_gaps(
-    seconds: float, window: float, share: float, took: float
-) -> None:
-    video, stride = Video(seconds), share * window
-    places, journey = travel(video, window, stride, took=took)
-    assert places[0].cell[0] == 0.0
-    for before, after in itertools.pairwise(places):
-        assert before.cell[1] == pytest.approx(after.cell[0])
-        assert before.frames[1] == after.frames[0]
-    for place in places:
-        assert place.frames == (video.before(place.cell[0]), video.before(place.cell[1]))
-        assert place.start <= place.cell[0] <= place.cell[1] <= place.end + 1e-6
-    left = seconds - places[-1].cell[1]
-    assert left <= (0.5 if share == 1.0 else 0.021) * window + 0.11 or len(places) == 0
-    assert journey.seconds <= seconds + 1e-6
-    whole = [place for place in places if place.end - place.start == pytest.approx(window)]
-    assert len(places) - len(whole) <= 1, "one is cut short at most"
-
-
-def test_a_part_of_a_video_ends_where_it_should() -> None:
-    places, journey = travel(Video(60.0), 2.0, 1.0, Span(10.0, 17.5))
-    assert (places[0].start, places[0].frames[0]) == (10.0, 100)
-    assert (places[-1].start, places[-1].end, places[-1].cell[1]) == (16.0, 17.5, 17.5)
-    assert journey.seconds == 7.5
-
-
-def test_what_is_lost_is_gone_round() -> None:
-    places, journey = travel(Video(60.0), 2.0, 1.0, lost=7.0)
-    assert journey.estimated
-    starts = [place.start for place in places]
-    missing = sorted({float(n) for n in range(59)} - set(starts))
-    assert missing == [float(n) for n in range(7, 15)]
-    assert places[-1].frames[1] == 600
-
-
-def test_a_video_that_goes_on_for_too_long_is_ended() -> None:
-    with pytest.raises(ClipTooLong):
-        travel(Video(1200.0), 10.0, 10.0)
-    with pytest.raises(ClipTooLong):
-        travel(Video(10.0, said=2000.0), 2.0, 1.0)
-
-
-def test_passages_grow_while_they_are_quick_and_shrink_when_not() -> None:
-    manifest = built_in()
-    journey, video = Journey(manifest, 2.0, 1.0, Span(), 1e6), Video(500.0)
-    sizes = []
-    for took in (0.1, 0.1, 0.1, 0.1, 8.0, 8.0, 0.1):
-        plan = journey.plan()
-        assert plan is not None
-        sizes.append(plan.windows)
-        journey.passed(plan, *video.decode(plan), took)
-    assert sizes == [1, 2, 4, 8, 16, 4, 1]
-
-
-def test_a_dense_bundle_says_how_long_its_windows_are(tmp_path: Path) -> None:
-    from service.pipeline.journey import usual_window
-
-    manifest = built_in()
-    assert usual_window(manifest, 2.0) == 2.0
-    dense = manifest.sampling.model_copy(update={"kind": "dense", "stride": 4})
-    other = manifest.model_copy(update={"sampling": dense})
-    assert usual_window(other, 2.0) == 16 * 4 / 25
-    plan = PassagePlan(16, 64, 64, "crop", 0.0, 2.0, 3.0, 2)
-    assert replace(plan, windows=1).end == 3.0
+def test_what_lies_beyond_a_cut_is_nobodys() -> None:
+    """A segment goes over a cut where its label does, and windows say nothing of another shot."""
+    seen, less, other = (0.9, 0.1, 0.0), (0.6, 0.1, 0.0), (0.1, 0.8, 0.0)
+    assert spans(shots(NONE, seen, NONE, NONE, cut=2), 2.0) == [(0, 0, 2)]
+    assert spans(shots(NONE, NONE, seen, NONE, cut=2), 2.0) == [(0, 2, 4)]
+    assert spans(shots(NONE, seen, NONE, cut=1), 3.0) == [(0, 1, 3)]
+    assert spans(shots(seen, less, NONE, cut=1), 1.0) == [(0, 0, 2)]
+    # One that is less certain has its say all the same.
+    assert spans(shots(NONE, other, seen, NONE, cut=2), 2.0) == [(1, 0, 2), (0, 2, 4)]
+    assert spans(evenly(NONE, other, seen, NONE), 2.0) == [(0, 1, 3)]
