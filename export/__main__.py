@@ -11,6 +11,7 @@ from bundle.schema import Manifest
 from export.accuracy import AccuracyError, read_accuracy
 from export.bundling import export_bundle
 from export.graphs import FUSED_ATTENTION_OPSET, OPSET
+from export.pack import PlaceTaken, bundle_place
 from export.parity import Check, ParityError
 from export.tuned import export_tuned
 from model.checkpoint import CheckpointError, load_checkpoint
@@ -58,6 +59,7 @@ def main(
     """
     opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
     try:
+        bundle_place(out)
         if holds_network(checkpoint):
             manifest, checks = export_tuned(
                 checkpoint,
@@ -78,7 +80,7 @@ def main(
         CheckpointError,
         ParityError,
         BundleError,
-        FileExistsError,
+        PlaceTaken,
         ValidationError,
     ) as error:
         raise click.ClickException(f"no bundle was written: {error}") from None

@@ -32,7 +32,7 @@ def export_bundle(
     Raises:
         ParityError: the graphs answer otherwise than torch.
         BundleError, ValidationError: the reader refuses what was made.
-        FileExistsError: ``out`` holds something that is no bundle.
+        PlaceTaken: ``out`` holds something that is no bundle.
     """
     selector = selector_to_onnx(model, opset=opset)
     extractor = extractor_to_onnx(model, opset=opset)

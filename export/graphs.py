@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
 from model.classifier import LookWhen
 from model.config import ModelConfig
+from model.writing import whole_file
 from networks.config import NetworkConfig
 from networks.network import VideoNetwork
 from networks.selectors import ClipSelector
@@ -264,7 +265,7 @@ def _attention(
 
 def _move_weights(model: ir.Model, path: Path) -> None:
     """Write a graph's weights to a file, one after the other, and let it name the places."""
-    with path.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
             if tensor is None or tensor.nbytes < _SMALLEST_MOVED or tensor.dtype not in _MOVED:

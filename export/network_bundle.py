@@ -28,6 +28,7 @@ from export.accuracy import DEFAULT_VIEWS
 from export.graphs import OPSET, clip_selector_to_onnx, network_to_onnx
 from export.pack import exported_with, file_digests, macs_of, write_bundle
 from export.parity import Check, check_network
+from model.folders import own_folder
 from networks.learned_selector import LearnedSelector
 from networks.macs import cost
 from networks.network import VideoNetwork
@@ -93,10 +94,10 @@ def export_network(
     else:
         chooser = make_selector(selector, selector_input(network.config), seed=seed)
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    with tempfile.TemporaryDirectory(prefix="lookwhen-export-") as folder:
+    with own_folder(Path(tempfile.gettempdir()), "lookwhen-export-", 0o700) as folder:
         weights = None
         if size > largest_whole_bytes:
-            weights = Path(folder) / EXTRACTOR_WEIGHTS_FILE
+            weights = folder / EXTRACTOR_WEIGHTS_FILE
         extractor = network_to_onnx(network.eval(), opset=opset, weights=weights)
         graph = clip_selector_to_onnx(chooser, opset=opset)
         checks = check_network(network, chooser, graph, extractor, weights)

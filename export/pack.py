@@ -1,17 +1,18 @@
 """Write a bundle directory: graphs, manifest, and nothing else."""
 
+import errno
 import hashlib
 import importlib.metadata
-import secrets
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnxruntime
 import torch
 
 from bundle.answers import AnswerFacts
-from bundle.reader import BundleError, read_bundle
+from bundle.reader import read_bundle
 from bundle.sampling import Framing
 from bundle.schema import (
     EXTRACTOR_FILE,
@@ -32,8 +33,15 @@ from bundle.schema import (
 )
 from export.accuracy import DEFAULT_VIEWS
 from model.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from model.folders import own_folder, put_in_place
 from model.macs import Cost, cost
-from model.writing import whole_file
+from model.writing import named
+
+_COPIED_BYTES = 1 << 24
+
+
+class PlaceTaken(Exception):
+    """No bundle can be written there; the text says what is there."""
 
 
 def manifest_for(
@@ -111,11 +119,41 @@ def _digest(content: bytes | Path) -> FileDigest:
     return FileDigest(sha256=sha256, bytes=content.stat().st_size)
 
 
-def _write(path: Path, content: bytes | Path) -> None:
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        shutil.copyfile(content, path)
+def bundle_place(out: Path) -> Path:
+    """Where a bundle that is written to ``out`` will lie: links are followed.
+
+    To be asked before work begins that takes minutes; :func:`write_bundle` asks once more.
+
+    Raises:
+        PlaceTaken: something that is not a bundle is there, or a file system begins there.
+        OSError: the folder around it cannot be written to.
+    """
+    place = Path(os.path.realpath(out))
+    if place.is_dir():
+        ours = {MANIFEST_FILE, *GRAPH_FILES, *WEIGHTS_FILES.values()}
+        if foreign := sorted({entry.name for entry in place.iterdir()} - ours):
+            raise PlaceTaken(
+                f"{out} holds something other than a bundle ({foreign[0]}); choose another path"
+            )
+        if os.path.ismount(place):
+            raise PlaceTaken(
+                f"{out} is where a file system begins, and a bundle takes its place as a whole "
+                f"folder; choose a path below it, such as {out / 'bundle'}"
+            )
+        if place.samefile(os.curdir):
+            raise PlaceTaken(
+                f"{out} is the working directory, and a bundle takes its place as a whole folder; "
+                "choose a path below it, or another one"
+            )
+    elif place.is_symlink() or place.exists():
+        what = "a link to itself" if place.is_symlink() else "a file"
+        raise PlaceTaken(f"{out} is {what}; choose another path")
+    around = next(folder for folder in place.parents if folder.exists())
+    if not around.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(around))
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(around))
+    return place
 
 
 def write_bundle(
@@ -127,7 +165,8 @@ def write_bundle(
 ) -> None:
     """Write the files, read them back through the reader, then put them in place.
 
-    An existing bundle at ``out`` is replaced only when the new one is whole.
+    An existing bundle at ``out`` is replaced only when the new one is whole, and in one step: a
+    process that is killed leaves one or the other.
 
     Args:
         out: the bundle's directory.
@@ -137,28 +176,18 @@ def write_bundle(
             (:data:`bundle.schema.WEIGHTS_FILES`).
 
     Raises:
-        FileExistsError: ``out`` holds something that is not a bundle.
+        PlaceTaken: ``out`` holds something that is not a bundle.
         BundleError: the reader refuses what was written.
+        OSError: a file cannot be written.
     """
-    out = Path(out)
-    ours = {MANIFEST_FILE, *GRAPH_FILES, *WEIGHTS_FILES.values()}
-    if out.exists() and not (out.is_dir() and {entry.name for entry in out.iterdir()} <= ours):
-        raise FileExistsError(f"{out} holds something other than a bundle; choose another path")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.parent / f".{out.name}-{secrets.token_hex(8)}"
-    fresh.mkdir()
-    try:
-        contents: dict[str, bytes | Path]
-        contents = {SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor, **(weights or {})}
+    contents: dict[str, bytes | Path]
+    contents = {SELECTOR_FILE: selector, EXTRACTOR_FILE: extractor, **(weights or {})}
+
+    def fill(fresh: Path) -> None:
         for name, content in contents.items():
             _write(fresh / name, content)
-        (fresh / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
-        read_bundle(fresh)
-        if out.exists():
-            shutil.rmtree(out)
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+    _put(out, manifest, fill)
 
 
 def replace_manifest(out: Path, manifest: Manifest) -> None:
@@ -166,13 +195,46 @@ def replace_manifest(out: Path, manifest: Manifest) -> None:
 
     Raises:
         BundleError: the reader refuses it; the directory is then what it was.
+        OSError: it cannot be written; likewise.
     """
-    path = Path(out) / MANIFEST_FILE
-    before = path.read_bytes()
-    with whole_file(path) as part:
-        part.write_text(manifest.model_dump_json(indent=2) + "\n")
+    old = bundle_place(out)
+
+    def fill(fresh: Path) -> None:
+        for name in manifest.files:
+            _link(old / name, fresh / name)
+
+    _put(out, manifest, fill)
+
+
+def _put(out: Path, manifest: Manifest, fill: Callable[[Path], None]) -> None:
+    """Fill a folder beside ``out`` with a bundle's files, and let it take the name once it is read.
+
+    Args:
+        fill: writes all files but the manifest into the folder that it is given.
+    """
+    place = bundle_place(out)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with own_folder(place.parent, f".{place.name}-") as fresh:
+        fill(fresh)
+        _write(fresh / MANIFEST_FILE, f"{manifest.model_dump_json(indent=2)}\n".encode())
+        read_bundle(fresh)
+        put_in_place(fresh, bundle_place(out))
+
+
+def _write(path: Path, content: bytes | Path) -> None:
     try:
-        read_bundle(out)
-    except BundleError:
-        path.write_bytes(before)
-        raise
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            with content.open("rb") as source, path.open("xb") as into:
+                shutil.copyfileobj(source, into, _COPIED_BYTES)
+    except OSError as error:
+        raise named(error, path) from None
+
+
+def _link(source: Path, path: Path) -> None:
+    """A second name of a file; a copy where the file system has none."""
+    try:
+        path.hardlink_to(source)
+    except OSError:
+        _write(path, source)

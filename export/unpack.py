@@ -235,7 +235,10 @@ def main(out: Path, bundle: Path | None) -> None:
     The checkpoint is compared with the bundle's graphs before it is written.
     """
     try:
-        read = read_bundle(bundle or default_bundle_path())
+        path = bundle or default_bundle_path()
+        if path.resolve() in out.resolve().parents:
+            raise UnpackError(f"{out} would lie in the bundle, which would then be none")
+        read = read_bundle(path)
         write = _write_network if read.manifest.provenance.network else _write_model
         name, checks = write(read, out)
     except (BundleError, ParityError, UnpackError) as error:

@@ -1,6 +1,6 @@
 """``lookwhen import``: a public checkpoint becomes a bundle."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from export.network_bundle import (
     network_provenance,
     write_network_bundle,
 )
-from export.pack import replace_manifest
+from export.pack import PlaceTaken, bundle_place, replace_manifest
 from export.parity import ParityError
 from networks.checkpoint import save_network
 from networks.checkpoints import Recognised
 from networks.network import VideoNetwork
 from networks.selectors import SELECTORS
 from startup.console import Command
-from training.datasets import DataSetError
+from training.datasets import DataSet, DataSetError
 from training.datasets.lists import read_class_folders, read_list
 from training.evaluation.bundles import measure_bundle
 from training.progress import tracked
@@ -113,9 +113,13 @@ def import_command(source: str, out: Path | None, **options: Any) -> None:
     if options["measure"] is not None and (out is None or options["dry_run"]):
         raise click.UsageError("--measure is for a bundle that is written; name OUT")
     try:
+        if out is not None and not options["dry_run"]:
+            bundle_place(out)
         found = find_checkpoint(source, file=options["file"], revision=options["revision"])
         if options["classifier"] is not None:
             found = with_classifier(found, options["classifier"])
+        if options["checkpoint"] is not None:
+            _check_checkpoint(options["checkpoint"], out, found)
         view = {name: options[name] for name in ("frames", "size")}
         with open_weights(found.weights, pickled=found.pickled) as weights:
             if options["dry_run"]:
@@ -128,7 +132,7 @@ def import_command(source: str, out: Path | None, **options: Any) -> None:
             network = read_network(found, weights, recognised, options["labels"])
         _write(network, recognised, origin, licence, out, options)
     except (
-        BundleError, DataSetError, FileExistsError, ImportRefused, ParityError, ValidationError,
+        BundleError, DataSetError, PlaceTaken, ImportRefused, ParityError, ValidationError,
         ValueError,
     ) as error:  # fmt: skip
         raise click.ClickException(str(error)) from None
@@ -143,6 +147,9 @@ def _write(
     options: dict[str, Any],
 ) -> None:
     config = network.config
+    clips = None
+    if options["measure"] is not None:
+        clips = _labelled(options["measure"], config.labels)
     provenance = network_provenance(
         network, recipe=f"imported, {recognised.title}", data="as published", source=origin
     )
@@ -183,16 +190,41 @@ def _write(
         f"wrote {manifest.name} {manifest.version}, {len(config.labels)} labels, {size:.1f} MB, "
         f"to {out}"
     )
-    if options["measure"] is not None:
-        _measure(out, options["measure"], options["lost_share"])
+    if clips is not None:
+        try:
+            _measure(out, clips, options["lost_share"])
+        except (BundleError, DataSetError, OSError, ValueError) as error:
+            raise click.ClickException(
+                f"the bundle at {out} is whole, and without accuracy: {error}"
+            ) from None
 
 
-def _measure(out: Path, clips: Path, lost_share: float) -> None:
+def _check_checkpoint(path: Path, out: Path | None, found: FoundCheckpoint) -> None:
+    """Refuse to write the network where it does harm.
+
+    Raises:
+        ImportRefused: into the bundle, which would then be none, or over what is imported.
+    """
+    written = path.resolve()
+    if out is not None and bundle_place(out) in (written, *written.parents):
+        raise ImportRefused(f"--checkpoint: {path} would lie in the bundle {out}")
+    if written in (read.resolve() for read in found.weights):
+        raise ImportRefused(f"--checkpoint: {path} is what is imported; choose another path")
+
+
+def _labelled(clips: Path, labels: Sequence[str]) -> DataSet:
+    """Clips whose labels are numbered as a network's classes.
+
+    Raises:
+        DataSetError: they cannot be read, or have other labels.
+    """
+    read = read_class_folders if clips.is_dir() else read_list
+    return read(clips, labels=list(labels))
+
+
+def _measure(out: Path, dataset: DataSet, lost_share: float) -> None:
     """Fill a written bundle's accuracy and rivals from labelled clips."""
     bundle = read_bundle(out)
-    labels = bundle.manifest.labels
-    read = read_class_folders if clips.is_dir() else read_list
-    dataset = read(clips, labels=labels)
 
     def shown(numbers: Iterable[int], total: int) -> Iterable[int]:
         return tracked(numbers, "measuring", total)

@@ -17,6 +17,7 @@ from bundle.reader import BundleError, default_bundle_path, read_bundle
 from bundle.sampling import Framing
 from bundle.schema import AccuracyPoint
 from export.bundling import export_bundle
+from export.pack import PlaceTaken, bundle_place
 from export.parity import ParityError
 from export.unpack import UnpackError, unpack
 from model.checkpoint import save_checkpoint
@@ -131,6 +132,7 @@ def main(
         own = read_own(folder, column=column, test=test, lost_share=lost_share)
         clips, mirroring = with_mirror(own.clips, mirror, flip, _ask())
         out.mkdir(parents=True, exist_ok=True)
+        _check_place(out / "bundle")
         result = train_own(
             replace(own, clips=clips),
             start or _built_in(out / "start.safetensors"),
@@ -190,6 +192,18 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9_.-]+", "_", name.lower()).strip("_.-")[:64] or "own"
 
 
+def _check_place(out: Path) -> None:
+    """Refuse before any training what could not be written after it.
+
+    Raises:
+        click.ClickException: something that is no bundle is there.
+    """
+    try:
+        bundle_place(out)
+    except PlaceTaken as error:
+        raise click.ClickException(str(error)) from None
+
+
 def _export(result: OwnResult, out: Path, name: str, version: str, sparsity: float) -> None:
     accuracy = [
         AccuracyPoint(sparsity=at, top1=found.value, clips=result.clips)
@@ -205,7 +219,7 @@ def _export(result: OwnResult, out: Path, name: str, version: str, sparsity: flo
             default_sparsity=sparsity,
             accuracy=accuracy,
         )
-    except (BundleError, ParityError, FileExistsError, ValidationError) as error:
+    except (BundleError, ParityError, PlaceTaken, ValidationError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from None
     kind = "fine-tuned model" if result.tuned else "linear probe"
     click.echo(f"wrote {manifest.name} {manifest.version} ({kind}) to {out}; serve it with")

@@ -1,11 +1,14 @@
 """Files that appear under their name only when they are whole."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a disk is to blame for, or a limit of it.
+_OF_DISKS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
 _OS_ERROR = re.compile(r"I/O error: .*\(os error (\d+)\)")
 
 
@@ -34,8 +37,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        # safetensors says in words alone that a disk is full.
-        if code := _OS_ERROR.search(str(error)):
-            number = int(code[1])
-            raise OSError(number, os.strerror(number), str(path)) from error
-        raise
+        if (better := named(error, path)) is error:
+            raise
+        raise better from error
+
+
+def named(error: BaseException, path: Path) -> BaseException:
+    """An error of the writing of ``path``, with the path in it where the disk is to blame.
+
+    Python names no file when a disk fills up, and safetensors says so in words alone.
+    """
+    number = None
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OF_DISKS:
+        number = error.errno
+    if code := _OS_ERROR.search(str(error)):
+        number = int(code[1])
+    return error if number is None else OSError(number, os.strerror(number), str(path))

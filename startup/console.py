@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from startup import stopping
+
 # Of a command whose output nobody wanted to the end, as click and rich have it as well.
 _READER_LEFT = 1
 
@@ -63,8 +65,9 @@ codecs.register_error(_ERRORS, _write_anyway)
 
 # What is wrong with a path that somebody typed, or with the disk that it is on.
 _OF_FILES = frozenset({
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
-    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR,
+    errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM,
+    errno.EROFS,
 })  # fmt: skip
 
 
@@ -95,7 +98,10 @@ def _flushed(stream: Any) -> bool:
 
 
 class Command(click.Command):
-    """A command that can print whatever there is; for ``@click.command(cls=Command)``."""
+    """A command that can print whatever there is, and puts away what it began when it is ended.
+
+    For ``@click.command(cls=Command)``.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as a program: parse, call, and end the process as click does."""
@@ -104,7 +110,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Call it; a file or folder that cannot be used is a sentence, and no traceback."""
         try:
-            return super().invoke(ctx)
+            with stopping.putting_away():
+                return super().invoke(ctx)
         except OSError as error:
             if error.filename is None or error.errno not in _OF_FILES:
                 raise

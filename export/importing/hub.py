@@ -1,5 +1,6 @@
 """A repository of a hub, through ``huggingface_hub``: its token, cache, and ``HF_ENDPOINT``."""
 
+import hashlib
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,8 @@ class Repository:
 
     def __init__(self, place: str, revision: str | None) -> None:
         self._place, self._wanted = place, revision
+        # SHA-256 of large files, as the hub states them; of small ones it states none.
+        self._stated: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         """Ask the hub what there is; without a network, what was downloaded before.
@@ -36,7 +39,7 @@ class Repository:
             ImportRefused: no such repository or revision, no access, or no network.
         """
         try:
-            info = HfApi().model_info(self._place, revision=self._wanted)
+            info = HfApi().model_info(self._place, revision=self._wanted, files_metadata=True)
         except GatedRepoError:
             raise ImportRefused(
                 f"{self._place}: is given only to those who accepted its terms on the hub; accept "
@@ -56,7 +59,9 @@ class Repository:
             self._take_cached(error)
             return self
         self.revision = str(info.sha)
-        self.names = frozenset(entry.rfilename for entry in info.siblings or ())
+        entries = info.siblings or ()
+        self.names = frozenset(entry.rfilename for entry in entries)
+        self._stated = {entry.rfilename: entry.lfs.sha256 for entry in entries if entry.lfs}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,15 +99,39 @@ class Repository:
     def fetch(self, name: str) -> Path:
         """Download a file, or find it in the cache.
 
+        The hub's library compares the length of what it downloads; here its SHA-256 is compared,
+        too, and what is wrong in the cache is downloaded once more.
+
         Raises:
-            ImportRefused: it cannot be had.
+            ImportRefused: it cannot be had, or is not what the hub says it is.
         """
+        path = self._download(name)
+        wanted = self._stated.get(name)
+        if wanted is None or _sha256(path) == wanted:
+            return path
+        path.unlink()  # the name, which a new download would leave as it is
+        path = self._download(name, again=True)
+        if (found := _sha256(path)) != wanted:
+            raise ImportRefused(
+                f"{self._place}: what was downloaded as {name} has the SHA-256 {found}, the hub "
+                f"says {wanted}: it was altered on its way"
+            )
+        return path
+
+    def _download(self, name: str, *, again: bool = False) -> Path:
         try:
-            return Path(hf_hub_download(self._place, name, revision=self.revision))
+            return Path(
+                hf_hub_download(self._place, name, revision=self.revision, force_download=again)
+            )
         except Exception as error:  # the hub's own, the disk's, or the HTTP library's
             raise ImportRefused(
                 f"{self._place}: {name} cannot be downloaded ({_short(error)})"
             ) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """From a checkpoint's files to its network: recognised, listed, read."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bundle.schema import Licence, WeightsSource
@@ -39,10 +39,44 @@ def recognise_weights(
     Raises:
         ImportRefused: no format that is known here, or shapes that no network has.
     """
+
+    def recognised(shapes: Mapping[str, tuple[int, ...]]) -> Recognised:
+        return recognise(shapes, found.config, found.preprocessor, frames=frames, size=size)
+
+    if weights.beside:
+        _check_names(found, weights, recognised)
     try:
-        return recognise(weights.shapes, found.config, found.preprocessor, frames=frames, size=size)
+        return recognised(weights.shapes)
     except CheckpointError as error:
-        raise ImportRefused(f"{found.file}: {error}") from None
+        more = ""
+        if weights.beside:
+            names = ", ".join(list(weights.beside)[:3])
+            more = f"; only what lies under `{weights.wrapper}` was looked at, not {names}"
+            more += ", ..." if len(weights.beside) > 3 else ""
+        raise ImportRefused(f"{found.file}: {error}{more}") from None
+
+
+def _check_names(
+    found: FoundCheckpoint,
+    weights: Weights,
+    recognised: Callable[[Mapping[str, tuple[int, ...]]], Recognised],
+) -> None:
+    """Hold what lies beside the weights against the network that both would be together.
+
+    Raises:
+        ImportRefused: some of it would be a part of the network, which would lack it.
+    """
+    try:
+        together = recognised({**weights.beside, **weights.shapes})
+    except CheckpointError:
+        return
+    parts = [row.key for row in together.rows if row.becomes and row.key in weights.beside]
+    if parts:
+        more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+        raise ImportRefused(
+            f"{found.file}: {parts[0]}{more} would be a part of the network, and the rest of it "
+            f"lies under `{weights.wrapper}`: save it with the same beginning of all names"
+        )
 
 
 def read_network(
@@ -85,7 +119,9 @@ def listing(weights: Weights, recognised: Recognised | None) -> Iterator[tuple[s
         becomes = left_out if row.becomes is None else row.becomes
         if row.becomes is not None and row.note:
             becomes += f" ({row.note})"
-        yield row.key, str(list(row.shape)), becomes
+        yield weights.wrapper + row.key, str(list(row.shape)), becomes
+    for key, shape in weights.beside.items():
+        yield key, str(list(shape)), f"left out: beside `{weights.wrapper}`"
 
 
 def family_of(config: NetworkConfig) -> str:

@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 from startup.sandbox.process import close_off, drop_powers
+from startup.sandbox.syscalls import die_with_parent
 
 # What training scripts put beside the weights and is nothing but data. A class here is made without
 # its constructor; none of them runs anything when its attributes are set.
@@ -195,9 +197,11 @@ def write(tensors: dict[str, Tensor], file: IO[bytes], limit: int) -> None:
 
 def main(pickled: str, rewritten: str) -> None:
     """Rewrite the pickle in one descriptor as safetensors in the other; say in JSON how it went."""
+    if sys.platform == "linux":
+        die_with_parent(signal.SIGKILL)
     source, out = int(pickled), int(rewritten)
     said: dict[str, str]
-    with os.fdopen(source, "rb") as file, os.fdopen(out, "wb") as into:
+    with os.fdopen(source, "rb") as file:
         size = os.fstat(source).st_size
         warm_up()
         by = confine(size)
@@ -205,10 +209,13 @@ def main(pickled: str, rewritten: str) -> None:
             tensors = dict(tensors_of(read(file)))
             if not tensors:
                 raise NoWeights("holds no tensors")
-            write(tensors, into, most_bytes(size))
+            with os.fdopen(out, "wb") as into:
+                write(tensors, into, most_bytes(size))
             said = {"confined_by": by}
         except NoWeights as error:
             said = {"error": str(error)}
-        except (MemoryError, OSError, RuntimeError) as error:
+        except OSError as error:  # reading has errors of its own
+            said = {"full": os.strerror(error.errno or 0)}
+        except (MemoryError, RuntimeError) as error:
             said = {"error": f"cannot be read as weights ({type(error).__name__})"}
     print(json.dumps(said), flush=True)
