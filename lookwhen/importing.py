@@ -36,6 +36,8 @@ from training.progress import tracked
 
 # Sentences that `--dry-run` prints of a file with many faults.
 _NAMED = 20
+# Characters in a line of its listing, where that goes to a file; more than any key has.
+_UNFOLDED = 1000
 
 
 @click.command("import", cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -264,7 +266,10 @@ def _show(found: FoundCheckpoint, weights: Weights, view: dict[str, int | None])
         table.add_column(heading, overflow="fold")
     for row in listing(weights, recognised):
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _UNFOLDED  # a list in a file is searched, and sent to others
+    console.print(table)
     if weights.confined_by is not None:
         click.echo(f"read from a pickle, in a process confined by {weights.confined_by}")
     if recognised is None:
