@@ -98,6 +98,7 @@ def _facts(bundle: Bundle) -> Table:
     meant, sampling = manifest.sparsity, manifest.sampling
     size = sum(digest.bytes for digest in manifest.files.values())
     seed = "" if provenance.seed is None else f", seed {provenance.seed}"
+    commit = "" if provenance.commit == "unknown" else f", commit {provenance.commit}"
     tubelet = f"{geometry.tubelet} frames of " if geometry.tubelet > 1 else ""
     for name, text in (
         ("bundle", f"{manifest.name} {manifest.version}"),
@@ -122,7 +123,7 @@ def _facts(bundle: Bundle) -> Table:
         ),
         *_origin(manifest),
         ("parameters", f"{provenance.parameters:,}"),
-        ("recipe", f"{provenance.recipe}{seed}, commit {provenance.commit}"),
+        ("recipe", f"{provenance.recipe}{seed}{commit}"),
         ("data", provenance.data),
         ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels[:40])}"),
     ):

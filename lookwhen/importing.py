@@ -170,6 +170,7 @@ def _write(
             "from a file of its own"
         )
     sparsity = SparsityRange(**{**UNTUNED.model_dump(), "default": options["default_sparsity"]})
+    click.echo("making two graphs, and comparing them with torch: a minute or more")
     with export_network(network, options["selector"], seed=options["seed"]) as graphs:
         manifest = write_network_bundle(
             out,

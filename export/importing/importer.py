@@ -125,9 +125,10 @@ def listing(weights: Weights, recognised: Recognised | None) -> Iterator[tuple[s
 
 
 def family_of(config: NetworkConfig) -> str:
-    """Which publication a network is from: UMT has VideoMAE's architecture."""
-    if config.architecture is Architecture.VIDEOMAE and config.tubelet == 1:
-        return "umt"
+    """Which publication a network is from: UMT and VideoMAEv2 have VideoMAE's architecture."""
+    if config.architecture is Architecture.VIDEOMAE:
+        kinds = (kind for kind in ("umt", "videomaev2") if config.name.startswith(kind))
+        return next(kinds, "videomae")
     return str(config.architecture)
 
 

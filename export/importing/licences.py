@@ -60,6 +60,7 @@ _PLACES = {
 # code's: weights that lie beside it without a word count as unstated.
 _FAMILIES = {
     "videomae": _Publication(_VIDEOMAE, "cc-by-nc-4.0"),
+    "videomaev2": _Publication(_VIDEOMAE_V2, "cc-by-nc-4.0"),
     "umt": _Publication(_UMT, None),
     "internvideo2": _Publication(_INTERNVIDEO2, None),
     "vjepa2": _Publication(_VJEPA2, None),

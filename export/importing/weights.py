@@ -194,6 +194,8 @@ def _unpickle(path: Path, out: Path) -> str:
         # None of this process's variables: among them are keys to hubs.
         passed = {"PATH", "LD_LIBRARY_PATH", "TMPDIR"} & os.environ.keys()
         kept = {name: os.environ[name] for name in passed}
+        # Threads that libraries start when they are imported would be beyond Landlock's reach.
+        kept |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         try:
             done = subprocess.run(
                 command,

@@ -56,8 +56,8 @@ def recognise(
             return read_shapes(published, given, spelled)
     if is_lookwhen(shapes):
         raise CheckpointError(
-            "these are probably LookWhen's own published weights, whose keys are known to nobody "
-            "here: list them (--dry-run), and report the list, so that they can be read"
+            "these are probably LookWhen's own published weights, whose keys are not published: "
+            "what --dry-run lists of them is all that is needed to have them read; please report it"
         )
     if any(key.startswith("classifiers.0.") for key in shapes):
         raise CheckpointError(

@@ -56,6 +56,21 @@ def test_lists(
         assert [entry.span for entry in dataset.entries] == [Frames(0, 30), Frames(0, 9)]
 
 
+def test_names_of_labels_may_hold_spaces_and_commas(tmp_path: Path) -> None:
+    names = ("something", "Holding something", "Lifting it, then something", "7")
+    (tmp_path / "a b").mkdir()
+    for number in range(4):
+        (tmp_path / "a b" / f"{number}.mp4").write_bytes(b"")
+    rows = [
+        "a b/0.mp4 Holding something", "a b/1.mp4, Lifting it, then something",
+        "a b/2.mp4\tsomething", "a b/3.mp4 3",
+    ]  # fmt: skip
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    found = read_list(tmp_path / "list.csv", labels=names)
+    assert [entry.labels for entry in found.entries] == [(1,), (2,), (0,), (3,)]
+    assert all(entry.path.is_file() for entry in found.entries)
+
+
 def test_a_list_with_names_of_labels(tmp_path: Path) -> None:
     clips(tmp_path, "a.mp4")
     file = tmp_path / "list.csv"

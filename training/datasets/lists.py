@@ -1,5 +1,6 @@
 """Data sets of one's own: lists of paths and labels, folders, an index."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,8 @@ def read_list(
     """Read a list such as VideoMAE's and mmaction2's: per row a path, then numbers.
 
     Commas or white space separate. Paths may hold spaces, for the numbers are counted from the
-    end; with several labels, whose number is not known, only where commas separate. Lines that
+    end; with several labels, whose number is not known, only where commas separate. The name of a
+    single label may hold spaces and commas: it is the longest that the row ends with. Lines that
     begin with ``#`` are passed over.
 
     Args:
@@ -99,6 +101,11 @@ def read_names(file: Path) -> tuple[str, ...]:
 def _fields(record: Record, layout: Layout, index: Mapping[str, int]) -> tuple[str, list[int]]:
     """A row's path and its numbers, separated by commas if that makes sense of it, or by spaces."""
     line: str = record.values["line"]
+    if layout == "path label":
+        for place in re.finditer(r"[,\s]", line):
+            path, name = line[: place.start()].strip(), line[place.end() :].strip()
+            if path and name in index and not name.isdecimal():
+                return path, [index[name]]
     count = len(layout.split()) - 1
     for separator in (",", None):
         # From the right: what is left of the numbers is the path, with whatever is in it.

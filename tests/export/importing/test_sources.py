@@ -103,6 +103,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         ("OpenGVLab/InternVideo2-Stage1-1B-224p-f8-K400", "internvideo2", "", "Apache-2.0", True),
         ("facebook/vjepa2-vitl-fpc16-256-ssv2", "vjepa2", "", "MIT", True),
         ("b16.pth", "umt", "", "not stated", None),
+        ("vit_b.pth", "videomaev2", "", "CC-BY-NC-4.0", False),
         ("mine/copy", "videomae", "---\nlicense: apache-2.0\n---\n", "Apache-2.0", True),
         ("mine/copy", "umt", "---\ntags: [a]\nlicense:\n- cc-by-nc-sa-4.0\n---\n",
          "CC-BY-NC-SA-4.0", False),

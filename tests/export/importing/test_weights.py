@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from export.importing import unpickling
 from export.importing.errors import ImportRefused
 from export.importing.weights import open_weights
-from startup.sandbox import seccomp
+from startup.sandbox import landlock, seccomp
 
 ROOT = Path(__file__).parents[3]
 
@@ -73,10 +73,14 @@ def test_a_pickle_gives_its_tensors_to_a_reader_without_secrets(
         return real(*args, **kwargs)
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("export.importing.weights.subprocess.run", spy)
     with open_weights((path,), pickled=True) as found:
         assert_same(found, weights)
         assert found.confined_by is not None
+        # by all that this kernel has: a thread too many would keep Landlock away
+        assert ("landlock" in found.confined_by) == (landlock.interface() > 0)
+        assert ("seccomp" in found.confined_by) == seccomp.supported()
     assert seen
     assert "HF_TOKEN" not in seen
 
