@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--window", metavar="S", help="Seconds of a window.  [default: the bundle's]")
 @click.option("--stride", metavar="S", help="Seconds from one window to the next: half of one.")
+@click.option("--windows", metavar="W", help="auto looks where the selector proposes something.")
 @click.option("--cuts", metavar="B", help="false lets windows slide over hard cuts, too.")
 @click.option("--threshold", metavar="P", help="Score from which on a label makes a segment.")
 @click.option("--sparsity", metavar="S", help="Share of the tokens to drop, 0 to 0.99, or auto.")

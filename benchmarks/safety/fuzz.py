@@ -135,7 +135,8 @@ class Fuzzer:
         if drawn := _DRAWN.get(number % 5):  # no divisor of 4: each in each form of a body
             path, query["format"] = "/explain", drawn
         elif number % 5 == _LONG:
-            path = "/timeline"
+            path, query["windows"] = "/timeline", ("all", "auto")[number % 2]
+            query["cuts"] = ("true", "true", "false")[number % 3]
         for _ in range(_PATIENCE):
             try:
                 if number % 4 == 0:

@@ -71,6 +71,7 @@ class TimelineOptions(TypedDict, total=False):
     strict: bool
     window: float
     stride: float
+    windows: Literal["all", "auto"]
     cuts: bool
     threshold: float
     detail: Literal["segments", "windows"]

@@ -6,6 +6,7 @@ from bundle.tokens import tokens_to_keep
 from service.decoding.pool import DecodePool
 from service.engine import Engine
 from service.http import engine_info, model_schemas, schemas
+from service.pipeline.journey import usual_window
 from service.settings import Settings
 
 # Shown when every sparsity is exact and there is no grid to show.
@@ -35,6 +36,7 @@ def model(
             spatial_views=list(spatial_choices(sampling.framing)),
         ),
         default_views=sampling.default_views,
+        timeline_window_seconds=usual_window(manifest, settings.timeline_window_seconds),
         selector=model_schemas.SelectorAnswer(
             kind=manifest.selector.kind,
             downscale_time=manifest.selector.downscale.time,

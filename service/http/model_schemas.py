@@ -129,6 +129,8 @@ class LimitsAnswer(ResponsePart):
     max_views: int
     max_top_labels: int
     max_explained_tokens: int
+    timeline_max_body_bytes: int
+    timeline_max_video_seconds: float
 
 
 class BatchingAnswer(ResponsePart):
@@ -225,6 +227,9 @@ class Model(ResponsePart):
     geometry: GeometryAnswer
     sampling: SamplingAnswer
     default_views: str
+    timeline_window_seconds: float = Field(
+        description="seconds of a timeline's window where none is asked for", examples=[2.0]
+    )
     selector: SelectorAnswer
     answer: AnswerKindAnswer
     sparsity: SparsityRangeAnswer

@@ -145,6 +145,7 @@ class LineWriter:
                 windows=tally.windows,
                 segments=tally.segments,
                 cuts=tally.cuts,
+                skipped_windows=tally.skipped_windows,
                 lost_windows=tally.lost_windows,
                 lost_packets=tally.lost_packets,
                 seconds=_seconds(tally.seconds),

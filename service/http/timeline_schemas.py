@@ -80,6 +80,11 @@ class DoneAnswer(ResponsePart):
     windows: int = Field(description="windows that were answered", examples=[7199])
     segments: int = Field(examples=[41])
     cuts: int = Field(description="hard cuts that were found", examples=[0])
+    skipped_windows: int = Field(
+        description="windows in which the selector proposed nothing, so that the extractor did not "
+        "look at them; 0 unless `windows` is `auto`",
+        examples=[0],
+    )
     lost_windows: int = Field(examples=[0])
     lost_packets: int = Field(
         description="packets of which no frame came; above 0 means that the file is damaged",

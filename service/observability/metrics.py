@@ -51,7 +51,7 @@ RESTART_REASONS = ("crashed", "timeout", "abandoned", "protocol", "recycled")
 RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 SHORTAGES = get_args(Shortage)
-WINDOW_FATES = ("extracted", "lost")
+WINDOW_FATES = ("extracted", "skipped", "lost")
 # Route templates, the only values of the label `route`.
 ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/model", "/livez",
           "/readyz", "/metrics", "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
@@ -214,7 +214,8 @@ class Metrics:
         )  # fmt: skip
         self.timeline_windows = Counter(
             "lookwhen_timeline_windows",
-            "Windows of long videos: extracted, or lost with their worker.",
+            "Windows of long videos: extracted, skipped where nothing was proposed, or lost with "
+            "their worker.",
             ["fate"], registry=registry,
         )  # fmt: skip
         self.timeline_video = Counter(

@@ -64,6 +64,7 @@ class Tally:
     """All of it, counted."""
 
     windows: int = 0
+    skipped_windows: int = 0
     lost_windows: int = 0
     lost_packets: int = 0
     segments: int = 0

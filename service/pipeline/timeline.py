@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from bundle.schema import Manifest
 from service.admission.admission import Admission
 from service.admission.cost import RequestCost
@@ -36,10 +38,12 @@ from service.pipeline.findings import (
 )
 from service.pipeline.journey import Journey, WindowPlace, usual_window
 from service.pipeline.segments import Cell, Merger, Presence, Segment
+from service.pipeline.spreading import Spread
 from service.pipeline.stages import SelectedViews, Stages, Times
 from service.pipeline.way import Received, recorded, while_wanted
 from service.sparsity.levels import coverage_curve
 from service.sparsity.plan import Plan
+from service.sparsity.proposals import Proposer
 from service.sparsity.rules import Classified, Seen, Situation, classify
 from service.sparsity.timeline_parameters import DEFAULT_THRESHOLD, TimelineParameters
 from video.facts import ClipLimits
@@ -180,6 +184,8 @@ class _Passages:
         )
         self._presence = presence
         self._merger = Merger(presence, window, self._journey.stride)
+        self._spread = Spread(len(manifest.labels))
+        self._proposer = Proposer() if self._asked.proposes else None
         self._tally, self._begun, self._deaths = Tally(), False, 0
         self._drained_since: float | None = None
 
@@ -254,19 +260,31 @@ class _Passages:
             times = Times(self._call.trace, deadline, now + _PATIENCE_SECONDS)
             try:
                 found = await self._way.stages.score(decoded.frames, times)
+                self._tally.macs += len(places) * self._way.manifest.macs.selector
+                chosen: Sequence[int] = range(len(places))
+                if self._proposer is not None:
+                    chosen = np.flatnonzero(self._proposer.choose(found.scores)).tolist()
                 async with asyncio.TaskGroup() as group:
-                    looks = [
-                        group.create_task(self._classify(found, window, reservation, times))
-                        for window in range(len(places))
-                    ]
+                    looks = {
+                        window: group.create_task(self._classify(found, window, reservation, times))
+                        for window in chosen
+                    }
             except OutOfMemory:
                 raise self._way.admission.overloaded("device") from None
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None
-            outcomes = [look.result() for look in looks]
-            reservation.answered(sum(level for _, level in outcomes))
-        for place, (outcome, tokens) in zip(places, outcomes, strict=True):
-            await self._say_window(place, outcome, tokens)
+            outcomes = {window: look.result() for window, look in looks.items()}
+            reservation.answered(sum(tokens for _, tokens in outcomes.values()))
+        for window, place in enumerate(places):
+            if place.cut:
+                self._tally.cuts += 1
+                await self._say(CutFound(place.start, place.first_frame))
+            if window in outcomes:
+                await self._say_window(place, *outcomes[window])
+            else:
+                self._tally.skipped_windows += 1
+                self._way.metrics.timeline_windows.labels("skipped").inc()
+                await self._say_cells(self._spread.skip(place))
 
     async def _classify(
         self, found: SelectedViews, window: int, reservation: Reservation, times: Times
@@ -339,14 +357,17 @@ class _Passages:
         tally.windows += 1
         tally.tokens += tokens
         self._way.metrics.timeline_windows.labels("extracted").inc()
-        if place.cut:
-            tally.cuts += 1
-            await self._say(CutFound(place.start, place.first_frame))
         await self._say(
             WindowFound(place.start, place.end, scores, unknown, level.sparsity, tokens)
         )
-        cell = Cell(*place.cell, *place.frames, scores, bool(unknown), place.shot)
-        await self._say_segments(self._merger.add(cell))
+        await self._say_cells(self._spread.add(place, scores, unknown=bool(unknown)))
+
+    async def _say_cells(self, cells: Sequence[Cell], *, last: bool = False) -> None:
+        """Merge what windows say of their times; after the ``last``, or the last for a while."""
+        for cell in cells:
+            await self._say_segments(self._merger.add(cell))
+        if last:
+            await self._say_segments(self._merger.finish())
 
     async def _say_segments(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -356,11 +377,11 @@ class _Passages:
     async def _say_lost(self, lost: WindowsLost) -> None:
         self._tally.lost_windows += lost.windows
         self._way.metrics.timeline_windows.labels("lost").inc(lost.windows)
-        await self._say_segments(self._merger.finish())
+        await self._say_cells(self._spread.finish(), last=True)
         await self._say(lost)
 
     async def _finish(self) -> None:
-        await self._say_segments(self._merger.finish())
+        await self._say_cells(self._spread.finish(), last=True)
         journey, tally = self._journey, self._tally
         tally.seconds, tally.frames = journey.seconds, journey.shown
         tally.frames_estimated = journey.estimated

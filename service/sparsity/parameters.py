@@ -300,6 +300,11 @@ class ChoiceParameters(ClipParameters):
             return None
         return DEFAULT_MARGIN if self.margin is None else self.margin
 
+    @property
+    def proposes(self) -> bool:
+        """Whether the selector's scores choose what is looked at at all."""
+        return False
+
 
 class EmbedParameters(ChoiceParameters):
     """What may be told to what answers with the clip's embedding."""

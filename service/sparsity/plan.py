@@ -154,13 +154,17 @@ def plan_classification(
         degrade_to: the service's own bound on degrading, None when it degrades nobody unasked.
 
     Raises:
-        InvalidParameter: `auto`, of a selector whose scores do not say what a token is worth;
+        InvalidParameter: `auto`, of a selector whose scores do not say what a token is worth, as a
+            sparsity or for the windows of a timeline;
             ``max_loss``, of a bundle of which nothing was measured.
         ContradictoryParameters: ``max_sparsity`` is denser than what is asked for.
     """
     if asked.sparsity == AUTO and not policy.weighs:
         limit = f"a number from 0 to {HIGHEST_SPARSITY} (auto needs a selector that was trained)"
         raise InvalidParameter("sparsity", AUTO, limit)
+    if asked.proposes and not policy.weighs:
+        limit = "all (auto needs a selector that was trained)"
+        raise InvalidParameter("windows", AUTO, limit)
     rule: RuleName = "fixed"
     if asked.cascade:
         rule = "cascade"

@@ -43,6 +43,13 @@ class TimelineParameters(ChoiceParameters):
         f"{DEFAULT_THRESHOLD:g}, or the bundle's own threshold of each label.",
         examples=[DEFAULT_THRESHOLD],
     )
+    windows: Annotated[Literal["all", "auto"], Accepts("all or auto")] = Field(
+        "all",
+        description="Which windows the extractor looks at. `auto`: those in which the selector's "
+        "scores propose that something happens, at most half of them; the time of others goes to "
+        "windows beside them that saw it. `all` when it is not given.",
+        examples=["auto"],
+    )
     cuts: Boolean = Field(
         True,
         description="Look for hard cuts, and place windows within the shots between them: from a "
@@ -56,3 +63,7 @@ class TimelineParameters(ChoiceParameters):
         "leaves them out. `windows` when it is not given.",
         examples=["segments"],
     )
+
+    @property
+    def proposes(self) -> bool:
+        return self.windows == "auto"

@@ -64,6 +64,14 @@ export function query(model) {
   return parameters.toString();
 }
 
+/** The query of `/timeline`: the same choice for each window, and a line for each. */
+export function queryOfTimeline(model) {
+  const parameters = new URLSearchParams(query(model));
+  for (const name of ["explain", "views", "budget_ms"]) parameters.delete(name);
+  parameters.set("top", 1);
+  return parameters.toString();
+}
+
 /** The query of a single further level. */
 export function queryOfLevel(model, level) {
   return new URLSearchParams([["sparsity", level], ...common(model)]).toString();

@@ -17,10 +17,13 @@ import {ask, key, Problem, Stopped} from "./service.js";
 import * as snippets from "./snippets.js";
 import {story} from "./story.js";
 import {Strip} from "./strip.js";
+import {Timeline} from "./timeline.js";
 import * as work from "./work.js";
 
 // A slider that is being moved asks for nothing yet.
 const REST_MS = 300;
+// What no request about a clip takes, and one for a timeline may.
+const TOO_LONG = new Set(["clip_too_long", "too_many_frames", "body_too_large"]);
 // The browser's picture and the service's are of one shape, but for a rounded pixel.
 const SAME_SHAPE = 0.03;
 
@@ -36,6 +39,14 @@ let put = null;
 
 const overlay = new Overlay($("overlay"));
 const strip = new Strip((seconds) => player.seek(seconds));
+const timeline = new Timeline({
+  seek: (seconds) => player.seek(seconds),
+  query: () => choices.queryOfTimeline(model),
+  failed: (problem, again) => {
+    if (problem.status === 401) askForKey();
+    problems.tell(problem, again);
+  },
+});
 const labels = new Labels();
 const UNPLAYABLE = "This browser cannot play the clip.";
 const player = new Player(drawFrame, () =>
@@ -56,6 +67,7 @@ function standIn(why) {
 function drawFrame(seconds) {
   overlay.draw(seconds);
   strip.at(seconds);
+  timeline.at(seconds);
   if (!selection || !player.playable) return;
   drawSeen($("seen"), player.picture, selection, {seconds, size: model.geometry.size,
     clip: answers.clip, across: player.picture.videoWidth});
@@ -68,6 +80,7 @@ function take(file) {
   answers = level = selection = null;
   overlay.clear();
   strip.clear();
+  timeline.forget();
   labels.clear();
   explained.forget();
   for (const name of ["answer", "sweep-answer", "raw-part", "shown-parts", "seen-figure", "stale"]) {
@@ -105,7 +118,10 @@ async function classify() {
   const unknown = model ? null : await look();
   if (unknown) return unknown.status === 401 ? problems.tell(unknown) : undefined;
   const large = picking.tooLarge(file, model);
-  if (large) return problems.tell(new Problem("The clip is too large", large));
+  if (large) {
+    timeline.offer(file, Infinity, model);
+    return problems.tell(new Problem("The clip is too large", large));
+  }
   run = new AbortController();
   const from = document.activeElement;
   const asked = [choices.manner(), choices.part()];
@@ -184,6 +200,7 @@ function failed(error, again) {
     throw error;
   }
   if (error.status === 401) askForKey();
+  if (TOO_LONG.has(error.code)) timeline.offer(picking.chosenFile(), Infinity, model);
   if (!answers && !player.playable) $("screen-text").textContent = UNPLAYABLE;
   problems.tell(error, again);
 }
@@ -192,6 +209,7 @@ function failed(error, again) {
 function showClip() {
   const {clip} = answers;
   player.lasts(clip.duration_seconds);
+  timeline.offer(picking.chosenFile(), clip.duration_seconds, model);
   for (const name of ["answer", "raw-part", "stage"]) $(name).hidden = false;
   $("sweep-answer").hidden = true;
   explained.forget();

@@ -28,11 +28,41 @@ export const key = () => $("key").value.trim();
  * @returns what was answered: an object, or a Blob
  * @throws {Problem} anything but a good answer; {Stopped}
  */
-export function ask(path, {file = null, blob = false, signal = null, sending = null} = {}) {
+export function ask(path, how = {}) {
+  const {blob = false} = how;
+  return exchange(path, how, "blob", (request) => understood(request, blob));
+}
+
+/**
+ * Ask for an answer of many lines, each a document, which are told while they come.
+ *
+ * @param {string} path
+ * @param {object} how as for `ask`; `line` is told each document
+ * @throws {Problem} also one that comes as a line; {Stopped}
+ */
+export function askLines(path, how) {
+  let read = 0;
+  const good = ({status}) => status >= 200 && status < 300;
+  const take = (request) => {
+    const whole = request.responseText.lastIndexOf("\n") + 1;
+    for (const text of request.responseText.slice(read, whole).split("\n").filter(Boolean)) {
+      const document = JSON.parse(text);
+      if (document.title && document.detail) throw new Problem(document.title, document.detail, document);
+      how.line(document);
+    }
+    read = whole;
+  };
+  return exchange(path, how, "text", async (request) => {
+    if (!good(request)) return understood(request, false);
+    take(request);
+  }, (request) => { if (good(request)) take(request); });
+}
+
+function exchange(path, {file = null, signal = null, sending = null}, type, end, part = null) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(file ? "POST" : "GET", path);
-    request.responseType = "blob";
+    request.responseType = type;
     if (key()) request.setRequestHeader("authorization", `Bearer ${key()}`);
     let sent = 0;
     request.upload.onprogress = ({loaded, total}) => {
@@ -42,7 +72,15 @@ export function ask(path, {file = null, blob = false, signal = null, sending = n
     request.upload.onload = () => sending?.(1);
     request.onerror = () => reject(unreachable(sent));
     request.onabort = () => reject(new Stopped());
-    request.onload = () => understood(request, blob).then((answer) => {
+    request.onprogress = () => {
+      try {
+        if (!signal?.aborted) part?.(request);
+      } catch (error) {
+        reject(error);
+        request.abort();
+      }
+    };
+    request.onload = () => end(request).then((answer) => {
       // Stopped while the answer was being read.
       if (signal?.aborted) throw new Stopped();
       return answer;
@@ -73,7 +111,8 @@ async function understood(request, blob) {
   if (good && blob) return request.response;
   let answer = null;
   try {
-    answer = JSON.parse(await request.response.text());
+    const {response} = request;
+    answer = JSON.parse(typeof response === "string" ? response : await response.text());
   } catch {
     // Said below.
   }

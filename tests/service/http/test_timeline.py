@@ -155,6 +155,22 @@ def test_rules_and_thresholds_are_those_of_a_request(server: Server, blinking: P
     assert sparse < dense / 5
 
 
+def test_only_what_the_selector_proposes_is_looked_at(server: Server, blinking: Path) -> None:
+    every = timeline(server, blinking, window=1)
+    lines = timeline(server, blinking, window=1, windows="auto")
+    done, whole = lines[-1]["done"], every[-1]["done"]
+    assert whole["skipped_windows"] == 0
+    assert done["windows"] + done["skipped_windows"] == whole["windows"]
+    assert 1 <= done["windows"] <= whole["windows"] / 2
+    assert done["windows"] == sum("window" in line for line in lines)
+    assert done["tokens"] <= whole["tokens"] / 2
+    assert done["macs"] < whole["macs"]
+    assert (done["seconds"], done["frames"], done["cuts"]) == (20.0, 200, 4)
+    assert len(segments(lines)) >= 1
+    found = problem(refused(server, blinking, windows="some"), 422, "invalid_parameter")
+    assert (found["field"], found["limit"]) == ("windows", "all or auto")
+
+
 def test_a_form_is_taken_too(server: Server, blinking: Path) -> None:
     with blinking.open("rb") as file:
         response = server.client.post(
