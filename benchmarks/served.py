@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.decoding.protocol import WORKER_NAME
 from startup.path import child_environment, python_command
 
 ROOT = Path(__file__).parents[1]
@@ -130,11 +131,13 @@ class Server:
 
 def _is_worker_of(path: Path, parent: int) -> bool:
     try:
-        status = (path / "stat").read_text().rpartition(")")[2].split()
-        command = (path / "cmdline").read_bytes()
+        name, _, rest = (path / "stat").read_text().rpartition(")")
+        status, command = rest.split(), (path / "cmdline").read_bytes()
     except OSError:
         return False
-    return int(status[1]) == parent and status[0] != "Z" and b"service.decoding.worker" in command
+    # One that was started by itself, or forked off the one that is warm.
+    works = b"service.decoding.worker" in command or name.endswith(f"({WORKER_NAME}")
+    return works and int(status[1]) == parent and status[0] != "Z"
 
 
 def wait_for(check: Callable[[], _T | None], what: str, seconds: float = 60) -> _T:

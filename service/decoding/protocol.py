@@ -21,6 +21,9 @@ SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 # The largest message is a worker's report of why it could not start.
 MAX_MESSAGE_BYTES = 16 * 1024
 
+# Of a worker that was forked, where processes are listed; the system keeps 15 bytes.
+WORKER_NAME = "decode worker"
+
 
 class ProtocolError(Exception):
     """A worker said something it may not say."""

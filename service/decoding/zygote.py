@@ -8,15 +8,25 @@ A worker is nobody's child for a moment and then the service's, which waits for 
 ended, as if it had started it; so no worker's life hangs on the zygote's.
 """
 
+import contextlib
 import gc
 import os
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import cast
 
 from service.decoding.channel import failure, receive, send
-from service.decoding.protocol import Failed, Forked, ForkJob, Ready, Reply, decode_job
+from service.decoding.protocol import (
+    WORKER_NAME,
+    Failed,
+    Forked,
+    ForkJob,
+    Ready,
+    Reply,
+    decode_job,
+)
 from service.decoding.sandbox import confinement
 from service.decoding.worker import Warm, fall_silent, leave_signals_to_the_parent, warm_up, work
 from startup.sandbox.process import threads
@@ -98,6 +108,9 @@ def _become_a_worker(
     descriptor: int, parent: int, warm: Warm, policy: confinement.SandboxPolicy
 ) -> None:
     os.setsid()
+    # As `ps` and `top` show it, because its command line is the zygote's.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(WORKER_NAME, encoding="ascii")
     deadline = time.monotonic() + _ADOPTION_SECONDS
     while os.getppid() != parent and time.monotonic() < deadline:
         time.sleep(0.0005)
