@@ -14,6 +14,7 @@ TRAINING := $(VENV)/.training
 SET_UP := deploy/bootstrap.py deploy/steps.py
 SUPPLY := build/supply
 OPENVINO := build/openvino
+GPU_STUB := build/gpu-stub
 PROJECT := benchmarks bundle export lookwhen model networks service startup training video deploy tests
 
 # Finds a Python that is new enough, and makes or completes the environment with it.
@@ -26,7 +27,7 @@ bootstrap = $(find_python) && \
 run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run training check test test-long test-real lint types coverage pytest fuzz soak drain format lock audit image check-image \
+.PHONY: help run training check test test-long test-real test-gpu-stub lint types coverage pytest fuzz soak drain format lock audit image check-image \
 	check-prometheus openvino \
 	train-default clean
 
@@ -52,6 +53,9 @@ test-long: $(DEVELOPMENT)  ## what takes longer: services that are overloaded, h
 
 test-real: $(DEVELOPMENT)  ## the tests with a browser, nginx, Prometheus, OpenVINO, where they are installed
 	$(run_tests) -m real $(ARGS)
+
+test-gpu-stub: $(DEVELOPMENT) $(GPU_STUB)  ## onnxruntime's build for CUDA on a CUDA without a device; needs gcc
+	$(VENV)/bin/python -m pytest tests/service/engine/test_stub_cuda.py $(ARGS)
 
 lint: $(DEVELOPMENT)  ## ruff: rules and formatting
 	$(VENV)/bin/ruff check $(PROJECT)
@@ -155,7 +159,7 @@ $(SUPPLY): requirements/supply.txt
 
 # In front of the environment's on the path of the processes that are to have it. What it needs,
 # the environment holds.
-$(OPENVINO): requirements/openvino.txt | $(DEVELOPMENT)
+$(OPENVINO) $(GPU_STUB): build/%: requirements/%.txt | $(DEVELOPMENT)
 	@rm -rf $@
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --require-hashes --target $@ \
 		--requirement $<

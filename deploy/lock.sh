@@ -17,10 +17,11 @@ compile() {
 # the largest first: the others take their versions from it
 compile development pyproject.toml --extra cpu --extra train --extra dev "$@"
 compile runtime-cpu pyproject.toml --extra cpu --constraints requirements/development.txt "$@"
-compile runtime-cuda pyproject.toml --extra gpu --constraints requirements/development.txt "$@"
+compile runtime-cuda pyproject.toml --extra gpu-system --constraints requirements/development.txt "$@"
 compile training-cpu pyproject.toml --extra cpu --extra train --extra plots \
     --constraints requirements/development.txt "$@"
 compile bootstrap --group bootstrap "$@"
 compile supply --group supply "$@"
 # alone: it is put in front of an environment that has what it needs
 compile openvino --group openvino --no-deps "$@"
+compile gpu-stub --group gpu-stub --no-deps "$@"

@@ -57,7 +57,7 @@ def _judge_lines(response: httpx.Response) -> Verdict:
     if "done" in lines[-1]:
         return Verdict("ok")
     code = str(lines[-1].get("code"))
-    if code not in all_errors() or code == "internal_error":
+    if code not in all_errors() or code in ("internal_error", "model_failed"):
         return Verdict(code, f"a timeline that ends by {code}")
     return Verdict(code)
 

@@ -7,9 +7,10 @@ from typing import Any
 import onnxruntime as ort
 
 from bundle.schema import WEIGHTS_FILES
+from service.engine import cuda
 from service.engine.errors import EngineError
 from service.engine.jobs import Arrays, Outputs
-from service.engine.options import EngineOptions
+from service.engine.options import CUDA, EngineOptions
 from service.engine.pinned_memory import PinnedMemory, Place, best_allocator
 from service.engine.providers import with_threads
 
@@ -142,15 +143,26 @@ def _session(
             (provider, with_threads(provider, told, threads))
             for provider, told in zip(wanted, provider_options, strict=True)
         ]
+    unwanted: Sequence[str] = ()
+    if CUDA in wanted:
+        cuda.preload()
+        unwanted = cuda.WITHOUT_CUDNN
     try:
-        session = ort.InferenceSession(content.graph, configuration, providers=providers)
+        session = ort.InferenceSession(
+            content.graph, configuration, providers=providers, disabled_optimizers=unwanted,
+            # Else it says on standard output what went wrong, and goes on without the provider.
+            enable_fallback=0,
+        )  # fmt: skip
     except Exception as error:  # onnxruntime's errors share no base but this
+        if CUDA in wanted and (reason := cuda.failure(str(error))):
+            raise EngineError(f"the {name} cannot run on CUDA: {reason}") from None
         raise EngineError(f"onnxruntime cannot load the {name}: {error}") from None
     used = session.get_providers()
     if missing := [provider for provider in wanted if provider not in used]:
         raise EngineError(
             f"LOOKWHEN_EXECUTION_PROVIDERS asks for {', '.join(missing)}, but onnxruntime runs the "
-            f"{name} on {', '.join(used)}: the device or its libraries could not be used"
+            f"{name} on {', '.join(used)}: "
+            + (cuda.why_not() if CUDA in missing else "the device or its libraries cannot be used")
         )
     # onnxruntime keeps the graph's bytes to try other providers, which is refused above. They hold
     # every weight a second time.

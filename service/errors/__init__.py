@@ -52,6 +52,7 @@ message, a path or a traceback.
         ├── OutOfRoom                503 out_of_room
         ├── NotReady                 503 not_ready
         ├── RequestTimeout           504 request_timeout
+        ├── ModelFailed              500 model_failed
         └── InternalError            500 internal_error
 
 Only the standard library is imported here.
@@ -97,6 +98,7 @@ from service.errors.request import (
 from service.errors.tree import all_errors
 from service.errors.unavailable import (
     InternalError,
+    ModelFailed,
     NotReady,
     OutOfRoom,
     Overloaded,
@@ -138,6 +140,7 @@ __all__ = [
     "Member",
     "MethodNotAllowed",
     "MissingFile",
+    "ModelFailed",
     "NoFilms",
     "NoFrameInSpan",
     "NoVideoStream",

@@ -75,6 +75,17 @@ class RequestTimeout(Unavailable):
         )
 
 
+class ModelFailed(Unavailable):
+    status, code, title = 500, "model_failed", "The model gives no numbers for this clip"
+    advice = "Send the clip at another sparsity, and tell the operator: fewer bits may be too few."
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model gives numbers for this clip that are not finite. Another sparsity may do. "
+            "The operator may let it compute in more bits: LOOKWHEN_PRECISION=fp32."
+        )
+
+
 class InternalError(Unavailable):
     status, code, title = 500, "internal_error", "Something went wrong here"
     advice = "Report it with the request id; the logs have the rest."

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from service.decoding.encoding import encode_film, encode_picture
 from service.decoding.pool import DecodePool
 from service.decoding.shared_memory import SharedBlock
 from service.engine import DeadlinePassed, Engine
-from service.errors import NoFilms, RequestTimeout
+from service.errors import ModelFailed, NoFilms, RequestTimeout
 from service.observability.timing import Trace
 from service.pipeline.cache import ByteCache, SingleFlight
 from service.pipeline.drawing import (
@@ -33,6 +34,8 @@ from service.pipeline.drawing import (
 from service.pipeline.explanation import Explanation, Places, explain, places_of
 from service.sparsity.levels import Level, coverage_curve
 from video.facts import ClipFacts, ViewPlan
+
+logger = logging.getLogger(__name__)
 
 CacheUse = Literal["hit", "partial", "miss", "off"]
 
@@ -127,6 +130,17 @@ class SelectedClip(SelectedViews):
         )
 
 
+def _require_finite(graph: str, numbers: NDArray[np.float32]) -> None:
+    """In 16 bits sums may overflow, which no clip at start had to show.
+
+    Raises:
+        ModelFailed: one of the numbers is none.
+    """
+    if not np.isfinite(numbers).all():
+        logger.error("a graph gave numbers that are not finite", extra={"graph": graph})
+        raise ModelFailed
+
+
 class Stages:
     """What the stages of all clips have in common: workers, engine and cache.
 
@@ -217,6 +231,7 @@ class Stages:
 
         Raises:
             RequestTimeout: the deadline passed while they waited.
+            ModelFailed: a score is not finite.
         """
         try:
             selected = await self.engine().select(frames, deadline=times.deadline, due=times.due)
@@ -224,6 +239,7 @@ class Stages:
             raise RequestTimeout(self.timeout_seconds) from None
         times.trace.add("queue", selected.waited)
         times.trace.add("select", selected.ran)
+        _require_finite("selector", selected.scores)
         with times.trace.stage("select"):
             ranking = await asyncio.to_thread(rank, selected.scores)
         return SelectedViews(frames, selected.scores, ranking, selected.context)
@@ -233,6 +249,7 @@ class Stages:
 
         Raises:
             RequestTimeout: the deadline passed while it waited.
+            ModelFailed: a logit is not finite.
         """
         with times.trace.stage("extract"):
             best = selection.ranking[:, :kept]
@@ -249,6 +266,7 @@ class Stages:
             raise RequestTimeout(self.timeout_seconds) from None
         times.trace.add("queue", done.waited)
         times.trace.add("extract", done.ran)
+        _require_finite("extractor", done.logits)
         macs = self.manifest.macs
         spent = (macs.at(kept) - macs.selector) * len(selection.frames)
         return Extraction(done.logits, done.video, done.ran, spent)

@@ -264,7 +264,7 @@ def test_the_locks_agree() -> None:
     ("name", "extras"),
     [
         ("runtime-cpu", ["cpu"]),
-        ("runtime-cuda", ["gpu"]),
+        ("runtime-cuda", ["gpu-system"]),
         ("development", ["cpu", "train", "dev"]),
         ("training-cpu", ["cpu", "train", "plots"]),
     ],

@@ -72,6 +72,7 @@ def write_brightness_bundle(
     path: Path,
     slow: int = 0,
     fails_at: float | None = None,
+    overflows_at: float | None = None,
     labels: Sequence[str] = LABELS,
     variant: Variant = Variant(),
 ) -> Path:
@@ -80,12 +81,13 @@ def write_brightness_bundle(
     ``labels`` are three others, for what is dark, grey and bright.
     ``slow`` is the number of large matrix products that each extraction has besides. An extraction
     of tokens that are brighter than ``fails_at`` on average (0 to 255) reads beyond a tensor, which
-    onnxruntime answers with an exception of its own.
+    onnxruntime answers with an exception of its own; of tokens brighter than ``overflows_at``,
+    gives logits that are no numbers.
     """
     path.mkdir(parents=True, exist_ok=True)
     graphs = {
         SELECTOR_FILE: _selector(variant).SerializeToString(),
-        EXTRACTOR_FILE: _extractor(variant, slow, fails_at).SerializeToString(),
+        EXTRACTOR_FILE: _extractor(variant, slow, fails_at, overflows_at).SerializeToString(),
     }
     for name, graph in graphs.items():
         (path / name).write_bytes(graph)
@@ -152,7 +154,9 @@ def _context(geometry: Geometry) -> list[onnx.ValueInfoProto]:
     return [_value("context", TensorProto.FLOAT, ["B", geometry.context, geometry.width])]
 
 
-def _extractor(variant: Variant, slow: int, fails_at: float | None) -> onnx.ModelProto:
+def _extractor(
+    variant: Variant, slow: int, fails_at: float | None, overflows_at: float | None
+) -> onnx.ModelProto:
     geometry = variant.geometry
     sigmoid = variant.answer is not None and variant.answer.kind == "sigmoid"
     video = helper.make_node("ReduceMean", ["context", "last"], ["video"], keepdims=0)
@@ -196,6 +200,16 @@ def _extractor(variant: Variant, slow: int, fails_at: float | None) -> onnx.Mode
             helper.make_node("Add", ["nothing", "gathered"], ["and_nothing"]),
         ]
         last.input[1] = "and_nothing"
+        nodes.append(last)
+    if overflows_at is not None:
+        constants["overflows_at"] = np.array(overflows_at, np.float32)
+        last = nodes.pop()
+        nodes += [
+            helper.make_node("LessOrEqual", ["brightness", "overflows_at"], ["is_below"]),
+            helper.make_node("Cast", ["is_below"], ["one_below"], to=TensorProto.FLOAT),
+            helper.make_node("Div", ["nothing", "one_below"], ["or_no_number"]),  # 0 / 0
+        ]
+        last.input[1] = "or_no_number"
         nodes.append(last)
     if slow:
         # Starts from the input, so that constant folding cannot do it beforehand.

@@ -83,6 +83,22 @@ def restarts(server: Server) -> float:
     )
 
 
+def test_logits_that_are_no_numbers_are_told_as_such(
+    start_server: StartServer, white: Path, square: Path, tmp_path: Path
+) -> None:
+    """As sums overflow in 16 bits, of some clips alone."""
+    picky = write_brightness_bundle(tmp_path / "picky", overflows_at=250)
+    server = start_server(picky).wait_until_ready()
+    response = server.classify(white)
+    assert (response.status_code, judge(response).code) == (500, "model_failed")
+    assert "LOOKWHEN_PRECISION=fp32" in response.json()["detail"]
+    assert server.client.post("/sweep", content=white.read_bytes()).status_code == 500
+    assert server.classify(square, sparsity=0).json()["labels"][0]["label"] == "dark"
+    server.wait_for_log("a graph gave numbers that are not finite", graph="extractor")
+    assert server.metric("lookwhen_queued_tokens") == 0
+    assert server.stop() == 0
+
+
 def test_an_exception_of_the_engine_fails_its_own_request(
     start_server: StartServer, white: Path, square: Path, tmp_path: Path
 ) -> None:
