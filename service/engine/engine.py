@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.schema import WEIGHTS_FILES
-from bundle.tokens import tokens_to_keep
-from service.engine.calibration import Calibration, Calibrator, extractor_noise
+from bundle.tokens import rank, tokens_to_keep
+from service.engine.calibration import Calibration, Calibrator
 from service.engine.cost import CostModel, Fit, StageName
 from service.engine.cpus import available_cpus
 from service.engine.errors import EngineError, OutOfMemory
@@ -28,7 +28,14 @@ from service.engine.graphs import (
 )
 from service.engine.jobs import Arrays, Outputs
 from service.engine.options import CPU, CUDA, OPENVINO, TENSORRT, EngineOptions
-from service.engine.precision import check_precision, to_half, to_half_apart, to_int8
+from service.engine.precision import (
+    check_precision,
+    check_selection,
+    moving_square,
+    to_half,
+    to_half_apart,
+    to_int8,
+)
 from service.engine.providers import converts, provider_options
 from service.engine.runs import Observer, Stage
 from service.engine.scheduler import Device, Scheduler
@@ -113,7 +120,7 @@ class Engine:
         self.selector = self._graph("selector", selector, selected)
         self.extractor = self._graph("extractor", extractor, EXTRACTOR_OUTPUTS)
         if self.precision != "fp32":
-            self._check_precision(extractor)
+            self._check_precision(selector, extractor)
         self.providers = self.extractor.providers
         self.calibration: Calibration | None = None
         self._rows: dict[StageName, dict[int, int]] = {"select": {}, "extract": {}}
@@ -294,11 +301,31 @@ class Engine:
         told = provider_options(options, name, self.geometry, self._usual, self._downscale)
         return Graph(name, content, outputs, options, self.threads, told, self.shared_threads)
 
-    def _check_precision(self, extractor: Content) -> None:
-        """Raise EngineError if so few bits are too few for this network."""
+    def _check_precision(self, selector: Content, extractor: Content) -> None:
+        """Raise EngineError if so few bits are too few for this network.
+
+        Both graphs look at something that moves before a still picture: noise, of which no token
+        stands out, would not show whether the selector still ranks what it should.
+        """
         single = dataclasses.replace(self.options, execution_providers=(CPU,))
+        frames = moving_square(self.geometry)
+        feeds: Arrays = {
+            "clip_small": downscale(frames, self._downscale.time, self._downscale.space)
+        }
+        reference = Graph("selector", selector, self.selector.outputs, single, self.threads)
+        found = check_selection(self.selector, reference, feeds, self._usual)
+        positions = np.sort(rank(found[0])[:, : self._usual], axis=1)
+        feeds = {
+            "patches": gather_patches(
+                frames, positions, self.geometry.patch, self.geometry.tubelet
+            ),
+            "positions": positions,
+            "lengths": np.array([positions.shape[1]], np.int64),
+        }
+        if self.geometry.context:
+            feeds["context"] = found[1]
         reference = Graph("extractor", extractor, EXTRACTOR_OUTPUTS, single, self.threads)
-        check_precision(self.extractor, reference, extractor_noise(self.geometry, [self._usual]))
+        check_precision(self.extractor, reference, feeds)
 
     def _scheduler(self, stage: StageName, graph: Graph, observer: Observer | None) -> Scheduler:
         dense = self._selector_tokens if stage == "select" else self.geometry.tokens

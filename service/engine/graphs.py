@@ -39,6 +39,7 @@ class Graph:
     are two of them; one when both would have as many threads.
 
     Attributes:
+        outputs: names of what a run gives.
         providers: the execution providers really used.
         arenas: onnxruntime's names of the arenas that keep memory between runs; empty for none.
         place: gives memory to put an input of this thread's next run into; None where any will do.
@@ -66,7 +67,7 @@ class Graph:
         Raises:
             EngineError: a provider is not installed, or onnxruntime silently took another one.
         """
-        self._outputs = list(outputs)
+        self.outputs = tuple(outputs)
         given = Content(content) if isinstance(content, bytes) else content
         self._alone = _session(name, given, options, threads, provider_options)
         self._shared = self._alone
@@ -101,7 +102,7 @@ class Graph:
             extractor: logits float32 [B, classes], video float32 [B, D].
         """
         session = self._shared if shared else self._alone
-        return tuple(session.run(self._outputs, feeds, options))
+        return tuple(session.run(self.outputs, feeds, options))
 
 
 def check_installed(wanted: Sequence[str]) -> None:

@@ -184,7 +184,7 @@ def test_a_provider_that_is_silently_replaced(
     monkeypatch.setattr(
         ort,
         "InferenceSession",
-        lambda graph, options, providers: session(graph, options, ["CPUExecutionProvider"]),
+        lambda graph, options, **_: session(graph, options, ["CPUExecutionProvider"]),
     )
     options = EngineOptions(("CUDAExecutionProvider",))
     with pytest.raises(EngineError, match="runs the selector on CPUExecutionProvider"):
