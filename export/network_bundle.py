@@ -29,6 +29,7 @@ from export.graphs import OPSET, clip_selector_to_onnx, network_to_onnx
 from export.pack import exported_with, file_digests, macs_of, write_bundle
 from export.parity import Check, check_network
 from model.folders import own_folder
+from networks.config import NetworkConfig
 from networks.learned_selector import LearnedSelector
 from networks.macs import cost
 from networks.network import VideoNetwork
@@ -39,6 +40,21 @@ from networks.selectors import ClipSelector, downscaling, make_selector, selecto
 UNTUNED = SparsityRange(lowest=0.0, highest=0.6, default=0.3, basis="untuned")
 # After a tuning with several K, 4 points less at a quarter of the tokens (the same table).
 TUNED = SparsityRange(lowest=0.0, highest=0.85, default=0.5, basis="tuned")
+
+
+def known_range(config: NetworkConfig) -> SparsityRange:
+    """For which sparsities a published network is known to be good, before anybody tuned it.
+
+    A dense checkpoint's are those of :data:`UNTUNED`. FluxViT was trained with several numbers of
+    tokens: its range is between the least and the most of them.
+    """
+    shares = [kept / config.tokens for kept in config.budgets if kept <= config.tokens]
+    if not shares or min(shares) == 1:
+        return UNTUNED
+    lowest, highest = 1 - max(shares), 1 - min(shares)
+    default = min(max(UNTUNED.default, lowest), highest)
+    return SparsityRange(lowest=lowest, highest=highest, default=default, basis="trained")
+
 
 # Graphs below protobuf's 2 GiB are whole. Weights are nearly all of a graph; the rest fits between.
 LARGEST_WHOLE_BYTES = 2_000_000_000

@@ -10,14 +10,15 @@ from export.accuracy import read_accuracy
 from export.graphs import OPSET
 from export.network_bundle import (
     TUNED,
-    UNTUNED,
     export_network,
+    known_range,
     network_provenance,
     write_network_bundle,
 )
 from export.parity import Check
 from model.checkpoint import CheckpointError
 from networks.checkpoint import load_network, load_selector
+from networks.config import NetworkConfig
 from networks.lite import LiteSelector
 from networks.macs import cost
 from networks.selectors import make_selector, selector_input
@@ -79,7 +80,7 @@ def export_tuned(
             graphs,
             name=name or network.config.name,
             version=version,
-            sparsity=_range(facts, default_sparsity),
+            sparsity=_range(network.config, facts, default_sparsity),
             provenance=network_provenance(
                 network,
                 recipe=str(facts.get("name", "unknown")),
@@ -103,10 +104,10 @@ def first_said(facts: Mapping[str, Any], key: str) -> Any:
     return facts[key]
 
 
-def _range(facts: Mapping[str, Any], default: float | None) -> SparsityRange:
+def _range(config: NetworkConfig, facts: Mapping[str, Any], default: float | None) -> SparsityRange:
     tuned = facts.get("sparsities")
     if not tuned:
-        known = UNTUNED
+        known = known_range(config)
     else:
         highest = max(float(sparsity) for sparsity in tuned)
         known = SparsityRange(

@@ -19,6 +19,7 @@ from export.importing.weights import Weights, open_weights
 from export.network_bundle import (
     UNTUNED,
     export_network,
+    known_range,
     network_provenance,
     write_network_bundle,
 )
@@ -67,9 +68,7 @@ _UNFOLDED = 1000
 @click.option(
     "--default-sparsity",
     type=click.FloatRange(0, 1, max_open=True),
-    default=UNTUNED.default,
-    show_default=True,
-    help="Sparsity of a request that names none.",
+    help=f"Sparsity of a request that names none.  [default: {UNTUNED.default:g}]",
 )
 @click.option("--revision", help="Branch, tag or commit of the hub's repository.")
 @click.option("--file", help="Which file of a folder or repository has the weights.")
@@ -169,7 +168,9 @@ def _write(
             "--checkpoint FILE writes it for training a head, and --classifier FILE takes a head "
             "from a file of its own"
         )
-    sparsity = SparsityRange(**{**UNTUNED.model_dump(), "default": options["default_sparsity"]})
+    known = known_range(config)
+    if (default := options["default_sparsity"]) is not None:
+        known = SparsityRange(**{**known.model_dump(), "default": default})
     click.echo("making two graphs, and comparing them with torch: a minute or more")
     with export_network(network, options["selector"], seed=options["seed"]) as graphs:
         manifest = write_network_bundle(
@@ -179,7 +180,7 @@ def _write(
             graphs,
             name=options["name"] or config.name,
             version=options["version"],
-            sparsity=sparsity,
+            sparsity=known,
             provenance=provenance,
             licence=licence,
         )

@@ -14,6 +14,7 @@ from export.network_bundle import (
     UNTUNED,
     NetworkGraphs,
     export_network,
+    known_range,
     network_provenance,
     write_network_bundle,
 )
@@ -91,6 +92,14 @@ def test_a_bundle_says_what_it_is(
     with pytest.raises(BundleError):
         replace_manifest(tmp_path / "out", manifest.model_copy(update={"labels": ["a", "b"]}))
     assert read_bundle(tmp_path / "out").manifest.accuracy == [point]
+
+
+def test_what_a_network_is_known_for() -> None:
+    assert known_range(TINY_UMT) == UNTUNED
+    flux = known_range(get_network_config("fluxvit_b14"))
+    assert flux.model_dump() == {
+        "lowest": 0.25, "highest": 0.75, "default": 0.3, "basis": "trained",
+    }  # fmt: skip
 
 
 def test_altered_weights_and_scores_are_refused(

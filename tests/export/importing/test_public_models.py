@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from benchmarks.published_keys import (
     Shapes,
     filled,
+    fluxvit,
     internvideo2,
     nested,
     videomae,
@@ -50,6 +51,7 @@ SOURCES: dict[str, tuple[Shapes, dict[str, Any], str | None, int]] = {
     "facebook/vjepa2-vitl-fpc16-256-ssv2": (vjepa2(32, 1, 128), VJEPA2, "mit", 174),
     "facebook/vjepa2-vitl-fpc32-256-diving48": (
         vjepa2(32, 1, 128, classes=48), VJEPA2, "mit", 48),
+    "fluxvit_b14.pth": (fluxvit(384, 1, classes=400), {}, None, 400),
     "vitl.pt": (vjepa2_original(384, 1, 64), {}, None, 174),
     "vitg-384.pt": (vjepa2_original(384, 1, 64), {}, None, 174),
 }  # fmt: skip
