@@ -4,10 +4,12 @@ Fresh rendered clips in which something happens are joined with pauses of other 
 them, which is cut out of the videos in the folder PAUSES. Where nothing of the kind happens the
 model says that nothing moves, or that the camera does: those segments are left out. A service goes
 through the joined video, and its segments are held against the truth: F1 at a temporal intersection
-over union of at least 0.5, of segments of the same label. Then a video of two minutes and the same
-repeated are gone through for memory and cost.
+over union of at least 0.5, of segments of the same label; with windows that slide over cuts, with
+windows within shots, and with those alone that the selector proposes. Then a video of two minutes
+and the same repeated are gone through for memory and cost.
 """
 
+import itertools
 import json
 import subprocess
 import tempfile
@@ -46,6 +48,12 @@ _TIOU = 0.5
 # What the built-in model says of a pause; everything else of its labels happens.
 NO_EVENTS = ("nothing moves", "only the camera moves")
 EVENTS = tuple(label for label in LABELS if label not in NO_EVENTS)
+# What is compared, as parameters.
+WAYS = {
+    "over cuts": {"cuts": "false"},
+    "within shots": {"cuts": "true"},
+    "proposed": {"cuts": "true", "windows": "auto"},
+}
 _PAUSE_FRAMES = (16, 48)  # one to three seconds
 _MINUTE = 60.0
 
@@ -91,10 +99,8 @@ def score(found: Sequence[Spoken], truth: Sequence[Spoken]) -> Score:
 
 def closest_right(looks: Sequence[Spoken], truth: Sequence[Spoken]) -> int:
     """Count the true segments whose closest window has their label."""
-    return sum(
-        min(looks, key=lambda look: abs(look.start - there.start)).label == there.label
-        for there in truth
-    )
+    nearest = [min(looks, key=lambda look: abs(look.start - there.start)) for there in truth]
+    return sum(look.label == there.label for look, there in zip(nearest, truth, strict=True))
 
 
 def _overlap(one: Spoken, other: Spoken) -> float:
@@ -160,6 +166,7 @@ class Run:
     segments: list[Spoken]
     looks: list[Spoken]
     windows: int
+    skipped: int
     tokens: int
     video_seconds: float
     wall_seconds: float
@@ -187,7 +194,7 @@ def go_through(server: Server, video: Path, query: dict[str, str]) -> Run:
          for line in lines if (s := line.get("segment")) and s["label"] not in NO_EVENTS],
         [Spoken(w["labels"][0]["label"], w["start_seconds"], w["end_seconds"])
          for line in lines if (w := line.get("window"))],
-        done["windows"], done["tokens"], done["seconds"], wall, peak,
+        done["windows"], done["skipped_windows"], done["tokens"], done["seconds"], wall, peak,
     )  # fmt: skip
 
 
@@ -220,11 +227,12 @@ class _Memory:
     help="Length of the long video.",
 )  # fmt: skip
 @click.option("--strides", default="1,0.5", show_default=True, help="Seconds, separated by commas.")
+@click.option("--thresholds", default="0.5,0.9", show_default=True, help="Separated by commas.")
 @bundle_option()
 @out_option("timeline")
 def main(
-    pauses: Path, clips: int, seed: int, minutes: float, strides: str, bundle: Path | None,
-    out: Path,
+    pauses: Path, clips: int, seed: int, minutes: float, strides: str, thresholds: str,
+    bundle: Path | None, out: Path,
 ) -> None:  # fmt: skip
     """Join clips with pauses cut out of PAUSES, and hold what is found against the truth."""
     sources = sorted(videos_below(pauses))
@@ -236,7 +244,7 @@ def main(
         server = Server(bundle or default_bundle_path(), folder / "log")
         try:
             server.wait_until_ready()
-            found = _accuracy(server, video, truth, [text.strip() for text in strides.split(",")])
+            found = _accuracy(server, video, truth, strides.split(","), thresholds.split(","))
             grown = _growth(server, folder, video, minutes)
         finally:
             server.stop()
@@ -250,27 +258,32 @@ def main(
 
 
 def _accuracy(
-    server: Server, video: Path, truth: Sequence[Spoken], strides: Sequence[str]
+    server: Server,
+    video: Path,
+    truth: Sequence[Spoken],
+    strides: Sequence[str],
+    thresholds: Sequence[str],
 ) -> list[dict[str, Any]]:
     rows = []
-    for stride in strides:
-        for threshold in ("0.5", "0.7"):
-            query = {"stride": stride, "threshold": threshold}
-            run = go_through(server, video, query)
-            held = score(run.segments, truth)
-            rows.append(
-                {
-                    "stride": float(stride),
-                    "threshold": float(threshold),
-                    "f1": held.f1,
-                    **asdict(held),
-                    "closest_right": closest_right(run.looks, truth),
-                    "windows": run.windows,
-                    "tokens": run.tokens,
-                    "video_seconds": run.video_seconds,
-                    "wall_seconds": run.wall_seconds,
-                }
-            )
+    for (way, more), stride, threshold in itertools.product(WAYS.items(), strides, thresholds):
+        query = {"stride": stride.strip(), "threshold": threshold.strip(), **more}
+        run = go_through(server, video, query)
+        held = score(run.segments, truth)
+        rows.append(
+            {
+                "way": way,
+                "stride": float(stride),
+                "threshold": float(threshold),
+                "f1": held.f1,
+                **asdict(held),
+                "closest_right": closest_right(run.looks, truth),
+                "windows": run.windows,
+                "skipped": run.skipped,
+                "tokens": run.tokens,
+                "video_seconds": run.video_seconds,
+                "wall_seconds": run.wall_seconds,
+            }
+        )
     return rows
 
 
@@ -299,7 +312,9 @@ def _show(result: dict[str, Any]) -> None:
     for title, rows in (("accuracy", result["accuracy"]), ("growth", result["growth"])):
         table = Table(*rows[0], title=title)
         for row in rows:
-            table.add_row(*(f"{value:.4g}" for value in row.values()))
+            table.add_row(
+                *(text if isinstance(text, str) else f"{text:.4g}" for text in row.values())
+            )
         console.print(table)
 
 

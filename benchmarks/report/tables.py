@@ -296,9 +296,10 @@ def odd_clips(result: Result) -> str:
 
 
 def timeline(result: Result) -> str:
-    """A timeline's segments at each stride and threshold, and the cost of a longer video."""
+    """A timeline's segments at each way, stride and threshold, and the cost of a longer video."""
     found = markdown(
         [
+            "windows lie",
             "stride s",
             "threshold",
             "F1",
@@ -311,6 +312,7 @@ def timeline(result: Result) -> str:
         ],
         (
             [
+                row["way"],
                 f"{row['stride']:g}",
                 f"{row['threshold']:g}",
                 f"{row['f1']:.2f}",

@@ -51,6 +51,7 @@ def test_it_joins_goes_through_and_writes(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
-    assert [row["there"] for row in result["accuracy"]] == [2, 2]
+    assert [row["there"] for row in result["accuracy"]] == [2] * 6
+    assert [row["skipped"] > 0 for row in result["accuracy"]] == [False] * 4 + [True] * 2
     assert all(0 <= row["closest_right"] <= 2 for row in result["accuracy"])
     assert result["growth"][0]["peak_mb"] > 100
