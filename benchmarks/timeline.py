@@ -2,7 +2,8 @@
 
 Fresh rendered clips in which something happens are joined with pauses of other footage between
 them, which is cut out of the videos in the folder PAUSES. Where nothing of the kind happens the
-model says that nothing moves, or that the camera does: those segments are left out. A service goes
+model says that nothing moves, or that the camera does: those segments are left out. With --index
+the clips are those of a CSV file, and --bundle has their labels. A service goes
 through the joined video, and its segments are held against the truth: F1 at a temporal intersection
 over union of at least 0.5, of segments of the same label; with windows that slide over cuts, with
 windows within shots, and with those alone that the selector proposes. Then a video of two minutes
@@ -11,7 +12,6 @@ and the same repeated are gone through for memory and cost.
 
 import itertools
 import json
-import subprocess
 import tempfile
 import threading
 import time
@@ -31,40 +31,18 @@ from benchmarks.command_line import bundle_option, out_option
 from benchmarks.processes import rss_bytes
 from benchmarks.record import describe_run, write_result
 from benchmarks.served import Server
+from benchmarks.splicing import NO_EVENTS, Spoken, ffmpeg, fitted, join, listed, rendered
 from bundle.reader import default_bundle_path
-from training.moving_things.encode import encode
-from training.moving_things.labels import LABELS
-from training.moving_things.render import render
-from training.moving_things.sample import (
-    SAMPLE_FPS,
-    SAMPLE_FRAMES,
-    SAMPLE_HEIGHT,
-    SAMPLE_WIDTH,
-)
-from training.moving_things.scene import sample_scene
 from video.files import videos_below
 
 _TIOU = 0.5
-# What the built-in model says of a pause; everything else of its labels happens.
-NO_EVENTS = ("nothing moves", "only the camera moves")
-EVENTS = tuple(label for label in LABELS if label not in NO_EVENTS)
 # What is compared, as parameters.
 WAYS = {
     "over cuts": {"cuts": "false"},
     "within shots": {"cuts": "true"},
     "proposed": {"cuts": "true", "windows": "auto"},
 }
-_PAUSE_FRAMES = (16, 48)  # one to three seconds
 _MINUTE = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """A segment: what, from when to when in seconds."""
-
-    label: str
-    start: float
-    end: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,50 +87,6 @@ def _overlap(one: Spoken, other: Spoken) -> float:
     return max(0.0, shared) / whole if whole > 0 else 0.0
 
 
-def join(folder: Path, pauses: Sequence[Path], clips: int, seed: int) -> tuple[Path, list[Spoken]]:
-    """A video of rendered clips with pauses between them, and what happens in it."""
-    rng = np.random.default_rng(seed)
-    pieces, truth, frame = [], list[Spoken](), 0
-    for number in range(clips):
-        pause = int(rng.integers(*_PAUSE_FRAMES))
-        source = pauses[int(rng.integers(len(pauses)))]
-        pieces.append(_pause(folder / f"pause{number}.mp4", source, pause))
-        frame += pause
-        label = EVENTS[int(rng.integers(len(EVENTS)))]
-        scene = sample_scene(
-            label, rng, frames=SAMPLE_FRAMES, fps=SAMPLE_FPS, aspect=SAMPLE_WIDTH / SAMPLE_HEIGHT
-        )
-        piece = folder / f"clip{number}.mp4"
-        piece.write_bytes(encode(render(scene, SAMPLE_HEIGHT).frames, SAMPLE_FPS, crf=23))
-        pieces.append(piece)
-        truth.append(Spoken(label, frame / SAMPLE_FPS, (frame + SAMPLE_FRAMES) / SAMPLE_FPS))
-        frame += SAMPLE_FRAMES
-    listed = folder / "pieces.txt"
-    listed.write_text("".join(f"file '{piece}'\n" for piece in pieces))
-    out = folder / "joined.mp4"
-    _ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-an", "-r", f"{SAMPLE_FPS:g}",
-            "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", out)  # fmt: skip
-    return out, truth
-
-
-def _pause(out: Path, source: Path, frames: int) -> Path:
-    """The first frames of a video, from its beginning again where it is too short."""
-    fit = (
-        f"fps={SAMPLE_FPS:g},scale={SAMPLE_WIDTH}:{SAMPLE_HEIGHT}:"
-        f"force_original_aspect_ratio=increase,crop={SAMPLE_WIDTH}:{SAMPLE_HEIGHT},setsar=1"
-    )
-    _ffmpeg("-stream_loop", "-1", "-i", source, "-an", "-vf", fit, "-frames:v", str(frames),
-            "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", out)  # fmt: skip
-    return out
-
-
-def _ffmpeg(*arguments: str | Path) -> None:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"ffmpeg: {done.stderr.strip() or done.returncode}")
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A video that was gone through.
@@ -173,8 +107,10 @@ class Run:
     peak_mb: float
 
 
-def go_through(server: Server, video: Path, query: dict[str, str]) -> Run:
-    """Have a service go through a video."""
+def go_through(
+    server: Server, video: Path, query: dict[str, str], nothing: Sequence[str] = NO_EVENTS
+) -> Run:
+    """Have a service go through a video; segments that say ``nothing`` are left out."""
     watching = _Memory(server)
     began = time.monotonic()
     with (
@@ -191,7 +127,7 @@ def go_through(server: Server, video: Path, query: dict[str, str]) -> Run:
     done = lines[-1]["done"]
     return Run(
         [Spoken(s["label"], s["start_seconds"], s["end_seconds"])
-         for line in lines if (s := line.get("segment")) and s["label"] not in NO_EVENTS],
+         for line in lines if (s := line.get("segment")) and s["label"] not in nothing],
         [Spoken(w["labels"][0]["label"], w["start_seconds"], w["end_seconds"])
          for line in lines if (w := line.get("window"))],
         done["windows"], done["skipped_windows"], done["tokens"], done["seconds"], wall, peak,
@@ -228,29 +164,56 @@ class _Memory:
 )  # fmt: skip
 @click.option("--strides", default="1,0.5", show_default=True, help="Seconds, separated by commas.")
 @click.option("--thresholds", default="0.5,0.9", show_default=True, help="Separated by commas.")
+@click.option(
+    "--index",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV file of clips with the columns path and label, in the place of rendered ones.",
+)
+@click.option(
+    "--where", multiple=True, metavar="COLUMN=VALUE", help="Clips of INDEX that are taken."
+)
+@click.option(
+    "--nothing",
+    multiple=True,
+    default=NO_EVENTS,
+    show_default=True,
+    help="Labels that say that nothing happens.",
+)
 @bundle_option()
 @out_option("timeline")
 def main(
     pauses: Path, clips: int, seed: int, minutes: float, strides: str, thresholds: str,
-    bundle: Path | None, out: Path,
+    index: Path | None, where: tuple[str, ...], nothing: tuple[str, ...], bundle: Path | None,
+    out: Path,
 ) -> None:  # fmt: skip
     """Join clips with pauses cut out of PAUSES, and hold what is found against the truth."""
     sources = sorted(videos_below(pauses))
     if not sources:
         raise click.UsageError(f"{pauses} has no videos")
+    found_there = None
+    if index is not None:
+        if any("=" not in text for text in where):
+            raise click.UsageError("--where takes COLUMN=VALUE")
+        found_there = listed(index, dict(text.split("=", 1) for text in where), nothing)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        video, truth = join(folder, sources, clips, seed)
+        folder, rng = Path(name), np.random.default_rng(seed)
+        pieces = rendered(folder, clips, rng)
+        if found_there is not None:
+            pieces = fitted(folder, found_there, clips, rng)
+        video, truth = join(folder, sources, pieces, rng)
         server = Server(bundle or default_bundle_path(), folder / "log")
         try:
             server.wait_until_ready()
-            found = _accuracy(server, video, truth, strides.split(","), thresholds.split(","))
+            found = _accuracy(
+                server, video, truth, strides.split(","), thresholds.split(","), nothing
+            )
             grown = _growth(server, folder, video, minutes)
         finally:
             server.stop()
     result = {
         **describe_run(torch.device("cpu")),
-        "clips": clips, "seed": seed, "pauses": len(sources), "tiou": _TIOU,
+        "clips": len(truth), "real": index is not None, "seed": seed,
+        "pauses": len(sources), "tiou": _TIOU,
         "accuracy": found, "growth": grown,
     }  # fmt: skip
     write_result(out, result)
@@ -263,11 +226,12 @@ def _accuracy(
     truth: Sequence[Spoken],
     strides: Sequence[str],
     thresholds: Sequence[str],
+    nothing: Sequence[str],
 ) -> list[dict[str, Any]]:
     rows = []
     for (way, more), stride, threshold in itertools.product(WAYS.items(), strides, thresholds):
         query = {"stride": stride.strip(), "threshold": threshold.strip(), **more}
-        run = go_through(server, video, query)
+        run = go_through(server, video, query, nothing)
         held = score(run.segments, truth)
         rows.append(
             {
@@ -292,7 +256,7 @@ def _growth(server: Server, folder: Path, video: Path, minutes: float) -> list[d
     rows = []
     for length in (2.0, minutes):
         long = folder / "long.mp4"
-        _ffmpeg("-stream_loop", "-1", "-i", video, "-t", str(_MINUTE * length), "-c", "copy", long)
+        ffmpeg("-stream_loop", "-1", "-i", video, "-t", str(_MINUTE * length), "-c", "copy", long)
         run = go_through(server, long, {"detail": "segments"})
         rows.append(
             {

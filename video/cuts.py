@@ -16,13 +16,12 @@ A dissolve or a fade is none.
 from collections import deque
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from video.framing import Frame
 
-# A picture is sampled at so many points, and these are averaged to its small picture.
+# A picture is sampled at about so many points, and these are averaged to its small picture.
 _POINTS, _MEAN = (72, 128), 8
 # Of 255.
 _FLOOR = 12.0
@@ -98,13 +97,14 @@ class CutFinder:
 
 def small_picture(pixels: Tensor) -> Tensor:
     """A frame, uint8 [1, 3, H, W], as a picture of few pixels: float32 [1, 3, h, w]."""
-    rows, columns = (
-        torch.linspace(0, side - 1, min(side, points)).round().long()
+    down, across = (
+        max(1, side // points) for side, points in zip(pixels.shape[-2:], _POINTS, strict=True)
+    )
+    height, width = (
+        max(1, min(side, points) // _MEAN)
         for side, points in zip(pixels.shape[-2:], _POINTS, strict=True)
     )
-    points = pixels[:, :, rows][:, :, :, columns].float()
-    height, width = (max(1, side // _MEAN) for side in points.shape[-2:])
-    return F.adaptive_avg_pool2d(points, (height, width))
+    return F.adaptive_avg_pool2d(pixels[:, :, ::down, ::across].float(), (height, width))
 
 
 def _difference(one: Tensor, other: Tensor) -> float:

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.timeline import Spoken, closest_right, main, score
+from benchmarks.splicing import Spoken, listed
+from benchmarks.timeline import closest_right, main, score
 
 THERE = [Spoken("up", 1, 3), Spoken("down", 5, 7), Spoken("up", 9, 11)]
 
@@ -36,6 +38,34 @@ def test_the_closest_window_is_what_counts() -> None:
     assert closest_right(looks, THERE[:2]) == 1
     looks[1] = Spoken("up", 1.2, 3.2)
     assert closest_right(looks, THERE[:2]) == 2
+
+
+def test_clips_of_an_index_are_chosen_by_its_columns(tmp_path: Path) -> None:
+    index = tmp_path / "index.csv"
+    index.write_text("path,label,fold\na/1.mp4,run,0\na/2.mp4,run,1\nb/3.mp4,rest,0\n")
+    assert listed(index, {"fold": "0"}, ["rest"]) == [(tmp_path / "a/1.mp4", "run")]
+    assert len(listed(index, {}, [])) == 3
+    with pytest.raises(click.UsageError, match="has no column split"):
+        listed(index, {"split": "test"}, [])
+    with pytest.raises(click.UsageError, match="has no clip of which that is true"):
+        listed(index, {"fold": "7"}, [])
+
+
+@pytest.mark.long
+def test_it_joins_real_clips(tmp_path: Path) -> None:
+    from training.moving_things.sample import sample
+
+    for number in range(3):
+        CliRunner().invoke(sample, [str(tmp_path / f"{number}.mp4"), "--seed", str(number)])
+    index = tmp_path / "index.csv"
+    index.write_text("path,label\n0.mp4,falling\n1.mp4,moving left\n2.mp4,nothing moves\n")
+    out = tmp_path / "out.json"
+    arguments = ["--index", str(index), "--minutes", "2", "--strides", "1", "--thresholds", "0.5"]
+    done = CliRunner().invoke(main, [str(tmp_path), *arguments, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    assert (result["real"], result["clips"]) == (True, 2)
+    assert [row["there"] for row in result["accuracy"]] == [2] * 3
 
 
 @pytest.mark.long
