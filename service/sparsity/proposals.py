@@ -2,8 +2,9 @@
 
 A selector puts its mass on few tokens where something of its own happens, and spreads it where all
 of the picture moves, or nothing does. So a window is proposed when its scores are as concentrated
-as those of the middle window of this video so far, and of those that are, the most concentrated
-ones up to half of all windows: what all of a video costs is bounded by that, whatever it shows.
+as those of the middle one of this video's windows so far, and no more than half of all are: what
+all of a video costs is bounded by that, whatever it shows. What is proposed depends on the windows
+before it alone, and not on how many of them are scored together.
 
 Our choice. benchmarks/timeline.py measures it; of the entropy of the scores' softmax, the share of
 the mass in the best tokens, and the spread of the scores over time and place, entropy told windows
@@ -42,12 +43,11 @@ class Proposer:
 
         Of all windows so far no more than half are, or one.
         """
-        found = concentration(scores)
-        self._known.extend(found.tolist())
-        self._seen += len(found)
-        room = max(1, int(SHARE * self._seen)) - self._proposed
-        best = np.argsort(-found, kind="stable")[:room]
-        chosen = np.zeros(len(found), bool)
-        chosen[best] = found[best] >= np.median(self._known)
-        self._proposed += int(chosen.sum())
+        chosen = np.zeros(len(scores), bool)
+        for window, found in enumerate(concentration(scores).tolist()):
+            self._known.append(found)
+            self._seen += 1
+            room = self._proposed < max(1, int(SHARE * self._seen))
+            chosen[window] = room and found >= np.median(self._known)
+            self._proposed += int(chosen[window])
         return chosen

@@ -28,8 +28,10 @@ def test_concentration_is_the_negative_entropy_of_the_softmax() -> None:
     assert concentration(scores(0.0, 3.0) + 1000) == pytest.approx(found[:2])
 
 
-def test_the_most_concentrated_half_is_proposed() -> None:
-    assert Proposer().choose(scores(1, 9, 2, 8)).tolist() == [False, True, False, True]
+def test_what_is_more_concentrated_than_before_is_proposed() -> None:
+    assert Proposer().choose(scores(5, 1, 2, 9, 1, 8)).tolist() == [
+        True, False, False, True, False, True,
+    ]  # fmt: skip
     assert Proposer().choose(scores(3.0)).tolist() == [True], "of one, one"
     proposer = Proposer()
     assert proposer.choose(scores(*range(10, 20))).sum() == 5
@@ -46,3 +48,11 @@ def test_no_more_than_half_ever_is(passages: list[list[float]]) -> None:
         assert chosen.shape == (len(peaks),)
         seen, proposed = seen + len(peaks), proposed + int(chosen.sum())
         assert 1 <= proposed <= max(1, seen // 2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 20, width=32), min_size=1, max_size=40), st.integers(1, 9))
+def test_the_passages_in_which_they_come_do_not_matter(peaks: list[float], size: int) -> None:
+    proposer, every = Proposer(), scores(*peaks)
+    parts = [proposer.choose(every[n : n + size]) for n in range(0, len(peaks), size)]
+    assert np.concatenate(parts).tolist() == Proposer().choose(every).tolist()
