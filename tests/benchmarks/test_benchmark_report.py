@@ -263,7 +263,7 @@ def test_a_page_without_a_place_or_a_result_of_another_form_is_refused() -> None
         fill(text, PAGES["benchmarks"], {"network": {"runs": []}}, "plots")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_fills_the_page_and_draws(tmp_path: Path) -> None:
     results, docs = tmp_path / "results", tmp_path / "docs"
     results.mkdir()

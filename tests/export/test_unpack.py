@@ -76,6 +76,7 @@ def test_a_shape_without_a_name_is_refused(
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.long
 def test_graphs_of_another_arrangement_are_refused(tiny_bundle: Path, model: LookWhen) -> None:
     """Weights that are all alike share one constant, so there are fewer of them."""
     read = read_bundle(tiny_bundle)

@@ -22,6 +22,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_a_file_is_written_and_its_answer_printed(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     done = lookwhen("explain", clip, "-o", out, "--sparsity", "0.9,0.95")

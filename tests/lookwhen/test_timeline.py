@@ -56,7 +56,7 @@ def test_a_mistake_is_told_in_a_sentence(video: Path, arguments: list[str], word
     assert words in done.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     done = lookwhen("timeline", tmp_path / "nothing.mp4")
     assert done.returncode == 1

@@ -9,6 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+# A background job and `nohup` ignore signals, and so do all processes that they start.
+HEEDS = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 # Prints a line, and waits inside of something that has to be put away.
 WAITS = """
 import contextlib, pathlib, sys, time
@@ -48,7 +54,7 @@ wait()
 def test_a_signal_ends_a_command_in_order(number: int, status: int, tmp_path: Path) -> None:
     path = tmp_path / "begun"
     with subprocess.Popen(
-        [sys.executable, "-c", WAITS, str(path)],
+        [sys.executable, "-c", HEEDS + WAITS, str(path)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -102,7 +102,7 @@ def add(root: Path, file: str, where: str | None, text: str) -> None:
     path.write_text(source[:place] + text + source[place:])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_contributing_adds_is_added_as_it_says(
     tmp_path: Path,
 ) -> None:

@@ -346,7 +346,7 @@ def test_the_map_is_learnt_from_the_change_in_pixels(
     assert np.array_equal(batch.change[1].numpy(), wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_the_command_line_to_a_bundle(start: Path, clips: Path, tmp_path: Path) -> None:
     line = [str(start), str(tmp_path / "run"), "folders", str(clips), "--workers", "0"]
     turns = ["--epochs", "1", "--batch", "4", "--validation", "0.25", "--learning-rate", "1e-3"]

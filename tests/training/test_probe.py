@@ -107,6 +107,7 @@ def test_standardising_takes_constant_features_out() -> None:
     torch.testing.assert_close(scaled(features * 1000), found(features), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", [MultiLabel(3), VerbNoun(2, 3)])
 def test_probes_of_other_tasks(task: MultiLabel | VerbNoun) -> None:
     rng = np.random.default_rng(1)
@@ -208,6 +209,7 @@ def test_clips_that_cannot_be_read_are_left_out(
         extract(model, data, out, (0.9,), weights="w", device=CPU, batch=2, lost_share=0.4)
 
 
+@pytest.mark.long
 def test_shuffled_labels_of_real_clips_are_not_learnt(
     clips: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def _peak_rss_bytes(pid: int) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+@pytest.mark.long
 def test_a_killed_worker_fails_its_own_clip_alone(tmp_path: Path, long_clip: Path) -> None:
     short = clips.pattern(tmp_path / "short.mp4", *H264)
     slow = ViewPlan(temporal=12, spatial=1, frames=16, size=64, short_side=64)

@@ -88,6 +88,7 @@ def test_forked_workers_share_memory_and_are_confined_children() -> None:
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_a_zygote_that_ends_takes_no_worker_along_and_is_replaced() -> None:
     async def check() -> None:
         async with source() as workers:
@@ -123,6 +124,7 @@ def test_nobody_is_left_of_a_worker_whose_caller_went_away() -> None:
     asyncio.run(check())
 
 
+@pytest.mark.long
 def test_where_nothing_can_be_forked_workers_are_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,7 @@ def test_a_network_that_does_not_fit_into_sixteen_bits(bundle: Bundle) -> None:
         Engine(broken, EngineOptions(intra_op_threads=1, precision="fp16"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_engine_in_eight_bits_answers_nearly_the_same(bundle: Bundle) -> None:
     options = EngineOptions(intra_op_threads=1, precision="int8", batching="always")
     single = Engine(bundle, dataclasses.replace(options, precision="fp32"))

@@ -199,6 +199,7 @@ def test_mistakes_are_told(server: Server, blinking: Path, tmp_path: Path) -> No
     assert is_free(server)
 
 
+@pytest.mark.long
 def test_it_has_limits_of_its_own(
     start_server: StartServer, blinking: Path, endless: Path, tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def unnamed_files(pids: list[int], folder: Path) -> Iterator[str]:
                 yield target
 
 
+@pytest.mark.long
 def test_who_leaves_takes_everything_along(
     start_server: StartServer, endless: Path, blinking: Path, tmp_path: Path
 ) -> None:

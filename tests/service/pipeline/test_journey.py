@@ -22,7 +22,7 @@ from video.slide import Slide
 
 RATE = 10
 # A busy machine draws slowly.
-PATIENTLY = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+PATIENTLY = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 
 
 @functools.cache
@@ -88,6 +88,7 @@ def travel(
     st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([0.01, 1.5, 9.0]),
     st.frozensets(st.integers(3, 300), max_size=6),
 )  # fmt: skip
+@pytest.mark.slow
 def test_cells_cover_a_video_without_gaps_and_windows_lie_in_shots(
     seconds: float, window: float, share: float, took: float, cuts: frozenset[int]
 ) -> None:
@@ -151,6 +152,7 @@ def test_what_is_lost_is_gone_round() -> None:
     assert [place.start for place in places if place.cut] == [25.0], "what was not seen is no cut"
 
 
+@pytest.mark.slow
 def test_a_video_that_goes_on_for_too_long_is_ended() -> None:
     with pytest.raises(ClipTooLong):
         travel(Video(1200.0), 10.0, 10.0)

@@ -75,6 +75,7 @@ def run(
     return train(recipe, clips, out, processes=alone, running=Running(save_every=2), start=start)
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
