@@ -115,7 +115,7 @@ class DecodeProcess:
         Raises:
             WorkerStartError: it could not be started, failed, ended, or took too long.
         """
-        channel, theirs = socket.socketpair()
+        channel, theirs = _socket_pair()
         try:
             with theirs:
                 process = subprocess.Popen(
@@ -133,7 +133,7 @@ class DecodeProcess:
                 )  # fmt: skip
         except OSError as error:  # no memory, descriptors or processes left, for the time being
             channel.close()
-            raise WorkerStartError(_NO_PROCESS + (error.strerror or type(error).__name__)) from None
+            raise _no_process(error) from None
         assert process.stderr is not None
         worker = cls(on_end, channel, process, LastWords(process.stderr))
         await worker.warmed(timeout_seconds)
@@ -152,7 +152,7 @@ class DecodeProcess:
             WorkerStartError: nothing can be started.
             WorkerLost, WorkerTimeout: the zygote has ended.
         """
-        channel, theirs = socket.socketpair()
+        channel, theirs = _socket_pair()
         try:
             with theirs:
                 reply = await zygote.run(ForkJob(timeout_seconds), [theirs])
@@ -165,7 +165,7 @@ class DecodeProcess:
             raise WorkerLost
         except OSError as error:
             channel.close()
-            raise WorkerStartError(_NO_PROCESS + (error.strerror or type(error).__name__)) from None
+            raise _no_process(error) from None
         except BaseException:
             channel.close()
             raise
@@ -347,6 +347,17 @@ class DecodeProcess:
                     self.started = True
                     continue
                 self._pending.set_result(reply)
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair()
+    except OSError as error:
+        raise _no_process(error) from None
+
+
+def _no_process(error: OSError) -> WorkerStartError:
+    return WorkerStartError(_NO_PROCESS + (error.strerror or type(error).__name__))
 
 
 async def _adopted(pid: int, channel: socket.socket) -> ForkedProcess:

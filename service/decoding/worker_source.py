@@ -91,9 +91,11 @@ class WorkerSource:
                     self._timeout_seconds, lambda zygote: None, self._sandbox, program=_ZYGOTE
                 )
             except WorkerStartError as error:
+                if self._zygote is not None:  # one could be had, and will be again
+                    raise
                 # A worker that is started by itself does better, or says for itself what is wrong.
                 logger.info("decode workers are not forked", extra={"reason": str(error)})
-                self._zygote, self._forks = None, False
+                self._forks = False
             return self._zygote
 
 

@@ -8,6 +8,7 @@ like show something that is no command. Lines `<!-- ... -->` right above a block
 - `<!-- varies: score, timing -->`: members of a JSON answer of which only the type is compared.
 - `<!-- varies: numbers -->`: of printed text, everything but the numbers is compared.
 - `<!-- run with: this as that -->`: what a test replaces in it, so that it ends soon.
+- `<!-- lane: long -->`: its commands are left out where the rest is run in a faster lane.
 """
 
 import re
@@ -35,7 +36,7 @@ REASONS = {
     "fill in your own names",
 }
 
-_MARK = re.compile(r"<!-- (not run|varies|run with): (.+?) -->")
+_MARK = re.compile(r"<!-- (not run|varies|run with|lane): (.+?) -->")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Block:
     @property
     def is_run(self) -> bool:
         return "not run" not in self.marks
+
+    @property
+    def is_long(self) -> bool:
+        return self.marks.get("lane") == "long"
 
     @property
     def varies(self) -> set[str]:

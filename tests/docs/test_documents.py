@@ -11,16 +11,19 @@ from scenarios import PREPARED, Scenario, compare_json, compare_text
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
-# What README shows is in the lane that everybody runs; of these, each takes long.
+# What README shows is in the lane that everybody runs, but for what it marks; of these, each takes
+# long.
 LONG = {
     "docs/commands.md", "docs/datasets.md", "docs/http.md", "docs/operating-safely.md",
     "docs/python.md", "docs/training.md", "docs/tutorial.md",
 }  # fmt: skip
 RUN = [
-    pytest.param(name, marks=pytest.mark.long if name in LONG else ())
+    pytest.param(name, everything, marks=pytest.mark.long if everything or name in LONG else (),
+                 id=f"{name}{' whole' if everything else ''}")
     for name in NAMES
-    if any(block.is_run and block.language in {"sh", "console", "python"}
-           for block in blocks(ROOT / name))
+    for everything in (False, True)
+    if any(block.is_run and block.is_long == everything
+           and block.language in {"sh", "console", "python"} for block in blocks(ROOT / name))
 ]  # fmt: skip
 
 
@@ -42,14 +45,16 @@ def test_commands_in_running_text_exist(document: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("document", RUN)
-def test_what_a_document_shows_is_what_happens(document: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("document", "everything"), RUN)
+def test_what_a_document_shows_is_what_happens(
+    document: str, everything: bool, tmp_path: Path
+) -> None:
     if document in PREPARED:
         PREPARED[document](tmp_path)
     scenario = Scenario(tmp_path)
     try:
         for block in blocks(ROOT / document):
-            if block.is_run:
+            if block.is_run and (everything or not block.is_long):
                 try:
                     scenario.run(block)
                 except AssertionError as error:

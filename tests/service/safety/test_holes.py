@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from service.decoding import worker
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
+    WORKER_NAME,
     DecodeJob,
     ProtocolError,
     Refused,
@@ -117,29 +119,56 @@ def test_a_clip_may_exceed_a_limit_by_any_amount(monkeypatch: pytest.MonkeyPatch
     assert decode_reply(encode_reply(reply)) == Refused("too_many_pixels", 1e18, 1)
 
 
+def refusing(real: Callable[..., Any], code: int) -> tuple[Callable[..., Any], Iterator[bool]]:
+    """A function that fails twice as a call of the system does; what is left of its refusals."""
+    refusals = iter([True, True])
+
+    def refused(*arguments: Any, **options: Any) -> Any:
+        if next(refusals, False):
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **options)
+
+    return refused, refusals
+
+
+@pytest.mark.parametrize("lacking", ["processes", "descriptors"])
 def test_a_lack_of_processes_costs_no_worker_for_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lacking: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EAGAIN from fork ended the only task that would have tried again: 1 worker - 1 = none."""
     clip = clips.pattern(tmp_path / "clip.mp4", "-c:v", "libx264", seconds=1)
-    real, refusals = subprocess.Popen, iter([True, True])
-
-    def popen(*arguments: Any, **options: Any) -> Any:
-        if next(refusals, False):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return real(*arguments, **options)
 
     async def check() -> None:
         async with pool_of() as (pool, restarts):
-            monkeypatch.setattr(subprocess, "Popen", popen)
+            if lacking == "processes":
+                # What workers are forked off has to be started anew, too.
+                os.kill(zygote(), signal.SIGKILL)
+                popen, refusals = refusing(subprocess.Popen, errno.EAGAIN)
+                monkeypatch.setattr(subprocess, "Popen", popen)
+            else:
+                pair, refusals = refusing(socket.socketpair, errno.EMFILE)
+                monkeypatch.setattr(socket, "socketpair", pair)
             os.kill(pool.pids[0], signal.SIGKILL)
             while not pool.live or restarts != ["crashed"]:
                 await asyncio.sleep(0.05)
             _, facts = await decode_in(pool, clip)
             assert facts.frames == 10
             assert next(refusals, None) is None, "it was refused twice before"
+            zygote()  # there is one again
 
     asyncio.run(asyncio.wait_for(check(), 120))
+
+
+def zygote() -> int:
+    """The process that this one's decode workers are forked off."""
+    own = os.getpid()
+    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+    (found,) = (
+        int(pid) for pid in children
+        if b"service.decoding.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        and Path(f"/proc/{pid}/comm").read_text().strip() != WORKER_NAME
+    )  # fmt: skip
+    return found
 
 
 def test_a_block_that_cannot_be_shared_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
