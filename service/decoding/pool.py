@@ -177,9 +177,8 @@ class DecodePool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(
-            self._source.stop(), *(worker.stop() for worker in list(self._workers))
-        )
+        await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
+        await self._source.stop()
 
     async def decode(self, clip: SharedBlock, plan: ViewPlan) -> DecodedClip:
         """Decode the frames of a clip that its views need.

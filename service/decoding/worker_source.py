@@ -34,7 +34,8 @@ class WorkerSource:
     def __init__(self, timeout_seconds: float, sandbox: SandboxPolicy, device: str) -> None:
         self._timeout_seconds, self._sandbox, self._device = timeout_seconds, sandbox, device
         # What a driver keeps does not survive a fork.
-        self._forks = device == "cpu" and _can_adopt()
+        self._forks = device == "cpu"
+        self._adopts = False
         self._zygote: DecodeProcess | None = None
         self._warming, self._forking = asyncio.Lock(), asyncio.Lock()
 
@@ -64,9 +65,13 @@ class WorkerSource:
         return await DecodeProcess.start(self._timeout_seconds, on_end, self._sandbox, self._device)
 
     async def stop(self) -> None:
-        """End the process that workers are forked off; they live on."""
+        """End the process that workers are forked off. They live on, and have to have ended before
+        where this process is to wait for them."""
         async with self._warming:
             self._forks = False
+            if self._adopts:
+                _adoption.end()
+                self._adopts = False
             if self._zygote is not None:
                 await self._zygote.stop()
                 self._zygote = None
@@ -86,6 +91,10 @@ class WorkerSource:
         async with self._warming:
             if not self._forks or (self._zygote is not None and self._zygote.alive):
                 return self._zygote
+            self._adopts = self._adopts or _adoption.begin()
+            if not self._adopts:
+                self._forks = False
+                return None
             try:
                 self._zygote = await DecodeProcess.start(
                     self._timeout_seconds, lambda zygote: None, self._sandbox, program=_ZYGOTE
@@ -99,13 +108,33 @@ class WorkerSource:
             return self._zygote
 
 
-def _can_adopt() -> bool:
-    """Become the parent of one's descendants' orphans, and see whether they can be waited for."""
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
-        return False
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-        syscalls.adopt_orphans()
-    except OSError:  # a kernel before 5.3, or a filter that forbids it
-        return False
-    return True
+class _Adoption:
+    """Makes this process the parent of its descendants' orphans as long as somebody needs that.
+
+    A process that embeds the service may have orphans of its own, for which it does not wait.
+    """
+
+    def __init__(self) -> None:
+        self._needed = 0
+        self._before = False
+
+    def begin(self) -> bool:
+        """Whether orphans are adopted and can be waited for; if so, :meth:`end` is to follow."""
+        if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+            return False
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+            if not self._needed:
+                self._before = syscalls.adopt_orphans()
+        except OSError:  # a kernel before 5.3, or a filter that forbids it
+            return False
+        self._needed += 1
+        return True
+
+    def end(self) -> None:
+        self._needed -= 1
+        if not self._needed:
+            syscalls.adopt_orphans(self._before)
+
+
+_adoption = _Adoption()

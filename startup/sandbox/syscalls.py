@@ -7,6 +7,7 @@ from functools import cache
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -36,9 +37,17 @@ def die_with_parent(signal: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal)
 
 
-def adopt_orphans() -> None:
-    """From now on descendants whose parent has ended are this process's children."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(adopts: bool = True) -> bool:
+    """Say whether descendants whose parent has ended become this process's children.
+
+    Returns:
+        What was so before.
+    """
+    before = ctypes.c_int()
+    if _libc().prctl(ctypes.c_int(_PR_GET_CHILD_SUBREAPER), ctypes.byref(before)) != 0:
+        raise _last_error()
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(adopts))
+    return bool(before.value)
 
 
 def no_new_privileges() -> None:

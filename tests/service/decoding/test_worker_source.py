@@ -14,6 +14,7 @@ import pytest
 
 from service.decoding.process import DecodeProcess
 from service.decoding.worker_source import WorkerSource
+from startup.sandbox import syscalls
 
 ROOT = Path(__file__).parents[3]
 STARTED = b"service.decoding.worker"
@@ -81,9 +82,11 @@ def test_forked_workers_share_memory_and_are_confined_children() -> None:
             assert other.alive
             await other.stop()
             assert ended == [one, other]
+            assert syscalls.adopt_orphans(), "the workers' parent"
             assert not running(one.pid)
             assert not running(other.pid)
         assert descriptors() == before
+        assert not syscalls.adopt_orphans(False), "others' orphans are none of its business"
 
     asyncio.run(check())
 
