@@ -141,7 +141,7 @@ train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, 
 		--accuracy runs/tuned/evaluation.json
 
 clean:  ## remove the environment, caches and build results; never runs/
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find $(PROJECT) -name __pycache__ -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml requirements/runtime-cpu.txt $(SET_UP)
