@@ -38,7 +38,7 @@ class ForkedProcess:
         """Block until it has ended, on whatever thread; its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended after so many seconds.
+            subprocess.TimeoutExpired: ``timeout`` seconds have passed.
         """
         with self._lock:
             if self.returncode is not None:

@@ -58,15 +58,17 @@ class WorkerSource:
             except (WorkerLost, WorkerTimeout):
                 logger.warning("decode workers' zygote has ended; another one is started")
             except asyncio.CancelledError:
-                # Whoever was about to be born is ours to bury.
+                # The worker is forked all the same, and nobody else would end it.
                 with contextlib.suppress(WorkerStartError, WorkerLost, WorkerTimeout):
                     await (await forking).stop()
                 raise
         return await DecodeProcess.start(self._timeout_seconds, on_end, self._sandbox, self._device)
 
     async def stop(self) -> None:
-        """End the process that workers are forked off. They live on, and have to have ended before
-        where this process is to wait for them."""
+        """End the process that workers are forked off.
+
+        Call it after the last worker has ended: this process adopts no more.
+        """
         async with self._warming:
             self._forks = False
             if self._adopts:
@@ -119,7 +121,7 @@ class _Adoption:
         self._before = False
 
     def begin(self) -> bool:
-        """Whether orphans are adopted and can be waited for; if so, :meth:`end` is to follow."""
+        """Adopt orphans; whether they can be waited for. If so, call :meth:`end` later."""
         if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
             return False
         try:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import io
 import re
+from functools import cache
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,8 +16,9 @@ _NO_MEMORY = re.compile(r"Failed to allocate memory for requested buffer of size
 _PROVIDER = "libonnxruntime_providers_cuda.so"
 
 
+@cache
 def preload() -> None:
-    """Load CUDA's libraries from site-packages, where there are some; the first time counts.
+    """Load CUDA's libraries from site-packages, where there are some; once in a process.
 
     The packages `nvidia-*` put them where no loader looks. Other places are the loader's own.
     """
@@ -26,7 +28,7 @@ def preload() -> None:
 
 
 def failure(said: str) -> str | None:
-    """What CUDA itself gave as a reason, of what onnxruntime said; None where it gave none."""
+    """The reason that CUDA gave, taken out of an error of onnxruntime's; None: it gave none."""
     if found := _FAILURE.search(said):
         return (
             f"{found[2].strip()} (CUDA's error {found[1]}). See whether nvidia-smi names the "
@@ -41,7 +43,7 @@ def failure(said: str) -> str | None:
 
 
 def why_not() -> str:
-    """What keeps onnxruntime from loading its part for CUDA, as the end of a sentence."""
+    """Why onnxruntime cannot load its part for CUDA; the end of a sentence."""
     provider = Path(ort.__file__).parent / "capi" / _PROVIDER
     try:
         ctypes.CDLL(str(provider), mode=ctypes.RTLD_LOCAL)

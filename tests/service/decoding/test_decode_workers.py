@@ -15,6 +15,7 @@ import pytest
 import service_clips as clips
 import torch
 from decode_pools import H264, MiB, decode_in, pool_of
+from live_processes import is_running
 
 from service.decoding.process import DecodeProcess, WorkerStartError
 from service.decoding.protocol import ProtocolError
@@ -188,16 +189,9 @@ def test_no_worker_outlives_its_parent(sig: int) -> None:
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 5
-    while _is_running(worker):
+    while is_running(worker):
         assert time.monotonic() < deadline, "the worker is an orphan"
         time.sleep(0.05)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_worker_is_confined_and_knows_no_secrets() -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from live_processes import children, command, is_running, zygotes
 
 from service.decoding.process import DecodeProcess
 from service.decoding.worker_source import WorkerSource
@@ -33,21 +34,6 @@ async def source() -> AsyncIterator[WorkerSource]:
         yield made
     finally:
         await made.stop()
-
-
-def children(of: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
-
-
-def command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def private_bytes(pid: int) -> int:
@@ -83,8 +69,8 @@ def test_forked_workers_share_memory_and_are_confined_children() -> None:
             await other.stop()
             assert ended == [one, other]
             assert syscalls.adopt_orphans(), "the workers' parent"
-            assert not running(one.pid)
-            assert not running(other.pid)
+            assert not is_running(one.pid)
+            assert not is_running(other.pid)
         assert descriptors() == before
         assert not syscalls.adopt_orphans(False), "others' orphans are none of its business"
 
@@ -96,7 +82,7 @@ def test_a_zygote_that_ends_takes_no_worker_along_and_is_replaced() -> None:
     async def check() -> None:
         async with source() as workers:
             first = await workers.worker(lambda worker: None)
-            (zygote,) = set(children(os.getpid())) & _zygotes() - {first.pid}
+            (zygote,) = zygotes()
             os.kill(zygote, signal.SIGKILL)
             second = await workers.worker(lambda worker: None)
             assert first.alive
@@ -105,10 +91,6 @@ def test_a_zygote_that_ends_takes_no_worker_along_and_is_replaced() -> None:
                 await worker.stop()
 
     asyncio.run(check())
-
-
-def _zygotes() -> set[int]:
-    return {pid for pid in children(os.getpid()) if ZYGOTE in command(pid)}
 
 
 def test_nobody_is_left_of_a_worker_whose_caller_went_away() -> None:
@@ -143,7 +125,7 @@ def test_where_nothing_can_be_forked_workers_are_started(
         async with source() as workers:
             worker = await workers.worker(lambda worker: None)
             assert STARTED in command(worker.pid)
-            assert not _zygotes()
+            assert not zygotes()
             await worker.stop()
 
     asyncio.run(check())
@@ -169,6 +151,6 @@ def test_neither_zygote_nor_worker_outlives_the_service() -> None:
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 10
-    while any(running(pid) for pid in left):
+    while any(is_running(pid) for pid in left):
         assert time.monotonic() < deadline, "an orphan"
         time.sleep(0.02)

@@ -1,25 +1,15 @@
 """The page for people as axe-core finds it, and what people are told who do not see it."""
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import axe
 import pytest
 from browser import CHROMIUM, Browser
 from service_clips import pattern
 from service_server import Server
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """axe-core's script; the package around it, which asks for another browser, is not imported."""
-    spec = find_spec("axe_playwright_python")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +64,18 @@ def a_problem(page: Browser, server: Server, folder: Path) -> None:
 
 @pytest.mark.parametrize("state", [nothing_yet, an_answer, a_picture_in_place_of_a_clip, a_problem])
 def test_axe_finds_nothing(
-    page: Browser, server: Server, axe: str, tmp_path: Path, state: Callable[..., None]
+    page: Browser, server: Server, tmp_path: Path, state: Callable[..., None]
 ) -> None:
     state(page, server, tmp_path)
-    page.run(axe + "; true")
-    for width in (360, 1280):
-        page.resize(width, 800)
-        for scheme in ("light", "dark"):
-            page.prefer(scheme)
-            # Colours that fade from one scheme to the other are not those of either.
-            page.wait("document.getAnimations().length === 0")
-            found: dict[str, Any] = page.run(
-                "axe.run({resultTypes: ['violations']}).then(({violations, passes}) => "
-                "({passed: passes.length, violations: violations.map(({id, help, nodes}) => "
-                "({id, help, nodes: nodes.map(({html, failureSummary}) => [html.slice(0, 200), "
-                "failureSummary])}))}))"
-            )
-            assert found["violations"] == [], (width, scheme)
-            assert found["passed"] > 20, "axe has looked"
-    page.resize(1280, 800)
+    for width, scheme, found in axe.looks(page):
+        assert found["violations"] == [], (width, scheme)
+        assert found["passed"] > 20, "axe has looked"
 
 
-def test_axe_finds_what_is_wrong(page: Browser, server: Server, axe: str) -> None:
+def test_axe_finds_what_is_wrong(page: Browser, server: Server) -> None:
     """So that finding nothing means something."""
     arrive(page, server)
-    page.run(axe + "; true")
+    page.run(axe.script() + "; true")
     page.run("document.querySelector('label[for=file]').remove()")
     found = page.run("axe.run().then(({violations}) => violations.map(({id}) => id))")
     assert "label" in found

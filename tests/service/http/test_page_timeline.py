@@ -1,10 +1,9 @@
 """The page draws a long clip's timeline: as it comes, by keyboard, and as axe-core finds it."""
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import axe
 import pytest
 import service_clips as clips
 from browser import CHROMIUM, Browser
@@ -149,25 +148,11 @@ def test_what_is_too_long_to_classify_has_one_all_the_same(
 
 
 def test_axe_finds_nothing(page: Browser, server: Server, blinking: Path, tmp_path: Path) -> None:
-    spec = find_spec("axe_playwright_python")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    axe = (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
     draw(page, server, blinking)
-    page.run(axe + "; true")
-    for width in (360, 1280):
-        page.resize(width, 800)
-        for scheme in ("light", "dark"):
-            page.prefer(scheme)
-            page.wait("document.getAnimations().length === 0")
-            found: list[Any] = page.run(
-                "axe.run({resultTypes: ['violations']}).then(({violations}) => violations.map("
-                "({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 200))]))"
-            )
-            assert found == [], (width, scheme)
-            assert page.run("document.documentElement.scrollWidth") <= width
-            page.picture(tmp_path / f"{width}-{scheme}.png")
-    page.resize(1280, 800)
+    for width, scheme, found in axe.looks(page):
+        assert found["violations"] == [], (width, scheme)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        page.picture(tmp_path / f"{width}-{scheme}.png")
     page.prefer("light")
     # What the service refused is told there, too.
     assert not [error for error in page.errors if "exceptionDetails" in error]

@@ -18,12 +18,12 @@ import service_clips as clips
 import torch
 import torchcodec  # noqa: F401, brings FFmpeg's libraries
 from decode_pools import LIMITS, decode_in, pool_of
+from live_processes import zygotes
 
 from service.decoding import worker
 from service.decoding.demuxer import Prober
 from service.decoding.protocol import (
     MAX_MESSAGE_BYTES,
-    WORKER_NAME,
     DecodeJob,
     ProtocolError,
     Refused,
@@ -142,7 +142,8 @@ def test_a_lack_of_processes_costs_no_worker_for_good(
         async with pool_of() as (pool, restarts):
             if lacking == "processes":
                 # What workers are forked off has to be started anew, too.
-                os.kill(zygote(), signal.SIGKILL)
+                (zygote,) = zygotes()
+                os.kill(zygote, signal.SIGKILL)
                 popen, refusals = refusing(subprocess.Popen, errno.EAGAIN)
                 monkeypatch.setattr(subprocess, "Popen", popen)
             else:
@@ -154,21 +155,9 @@ def test_a_lack_of_processes_costs_no_worker_for_good(
             _, facts = await decode_in(pool, clip)
             assert facts.frames == 10
             assert next(refusals, None) is None, "it was refused twice before"
-            zygote()  # there is one again
+            assert len(zygotes()) == 1, "there is one again"
 
     asyncio.run(asyncio.wait_for(check(), 120))
-
-
-def zygote() -> int:
-    """The process that this one's decode workers are forked off."""
-    own = os.getpid()
-    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-    (found,) = (
-        int(pid) for pid in children
-        if b"service.decoding.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and Path(f"/proc/{pid}/comm").read_text().strip() != WORKER_NAME
-    )  # fmt: skip
-    return found
 
 
 def test_a_block_that_cannot_be_shared_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
