@@ -41,7 +41,8 @@ class LookWhen(nn.Module):
         """Classify views.
 
         Args:
-            frames: uint8 [B, T, H, W, 3].
+            frames: uint8 [B, T, H, W, 3]; with a stem also float [B, N, 1280], what the stem says
+                of all their patches.
             clip_small: uint8 [B, T/2, H/2, W/2, 3], ``bundle.geometry.downscale`` of the frames.
             kept: K, tokens that the extractor sees.
             selection: scores [B, N] to select by in place of the selector's own; training starts
@@ -63,7 +64,8 @@ class LookWhen(nn.Module):
         Arguments are those of :meth:`forward`; ``kept`` in the order of the answers.
         """
         scores, context = self.selector(clip_small)
-        patches = patchify(frames, self.config.patch)
+        stored = self.config.stem is not None and frames.is_floating_point()
+        patches = frames if stored else patchify(frames, self.config.patch)
         for k in kept:
             positions = select_top_k(scores if selection is None else selection, k)
             features = self.extractor(gather_tokens(patches, positions), positions, context)

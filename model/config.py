@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from model.efficientnet import EFFICIENTNET_LITE
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -31,6 +33,12 @@ class ModelConfig:
     rope_base: float = 100.0
     layer_scale: float | None = 1e-5
     norm_eps: float = 1e-5
+    # A published convolutional network that embeds each kept patch, in place of one matrix: tokens
+    # then cost far more each, and know far more. Our choice; None is the paper's.
+    stem: str | None = None
+    # Pixels of the selector's own patches. A stem wants large patches, and scores of a downscaled
+    # clip need small ones. None: the extractor's, as in the paper.
+    selector_patch: int | None = None
     # The sparsities of training: one K per step is drawn uniformly from this range.
     lowest_sparsity: float = 0.70
     highest_sparsity: float = 0.95
@@ -39,9 +47,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.frames < 2 or self.frames % 2:
             raise ValueError(f"frames must be even and at least 2, got {self.frames}")
-        if self.size % (2 * self.patch):
+        if self.selector_patch is None:
+            if self.size % (2 * self.patch):
+                raise ValueError(
+                    f"size must be a multiple of twice the patch, got {self.size} and {self.patch}"
+                )
+        else:
+            self._check_selector_patch(self.selector_patch)
+        if self.stem is not None and self.stem not in EFFICIENTNET_LITE:
             raise ValueError(
-                f"size must be a multiple of twice the patch, got {self.size} and {self.patch}"
+                f"no stem {self.stem!r}; known: {', '.join(EFFICIENTNET_LITE)}"
             )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
@@ -58,6 +73,18 @@ class ModelConfig:
                 f"{self.lowest_sparsity} to {self.highest_sparsity}"
             )
 
+    def _check_selector_patch(self, side: int) -> None:
+        if side < 1 or self.size % self.patch or self.size % (2 * side):
+            raise ValueError(
+                "size must be a multiple of the patch and of twice the selector's patch, "
+                f"got {self.size}, {self.patch} and {side}"
+            )
+        if (self.size // side) % (self.size // self.patch):
+            raise ValueError(
+                f"the selector's scores, {self.size // side} on a side, do not divide among "
+                f"{self.size // self.patch} tokens on a side"
+            )
+
     @property
     def grid(self) -> tuple[int, int, int]:
         """(frames, rows, columns) of the extractor's tokens."""
@@ -72,9 +99,12 @@ class ModelConfig:
 
     @property
     def selector_grid(self) -> tuple[int, int, int]:
-        """(frames, rows, columns) of the selector's tokens: half of each."""
-        frames, rows, columns = self.grid
-        return frames // 2, rows // 2, columns // 2
+        """(frames, rows, columns) of the selector's tokens.
+
+        Half of the extractor's each, unless the selector has patches of its own.
+        """
+        side = self.size // 2 // (self.selector_patch or self.patch)
+        return self.frames // 2, side, side
 
     @property
     def selector_tokens(self) -> int:
@@ -89,6 +119,11 @@ class ModelConfig:
     @property
     def patch_values(self) -> int:
         return self.patch * self.patch * 3
+
+    @property
+    def selector_patch_values(self) -> int:
+        side = self.selector_patch or self.patch
+        return side * side * 3
 
     @property
     def head_width(self) -> int:
@@ -112,6 +147,22 @@ CONFIGS: dict[str, ModelConfig] = {
             extractor_depth=6,
             rope=False,
             layer_scale=None,
+        ),
+        # For clips of the real world on few cores: a published network knows what a patch of 64
+        # pixels shows, so that few clips teach the rest. Less than 1 GMAC at a sparsity of 90 %,
+        # and less than 10 MB of half floats.
+        ModelConfig(
+            name="lookwhen_lite64",
+            size=192,
+            patch=64,
+            width=128,
+            heads=4,
+            selector_depth=2,
+            extractor_depth=4,
+            rope=False,
+            layer_scale=None,
+            stem="efficientnet_lite0",
+            selector_patch=16,
         ),
     )
 }

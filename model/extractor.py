@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.layers import AxialRope, Block, PatchEmbedding, PositionEmbedding, initialise
+from model.stem import StemEmbedding
 
 
 class Features(NamedTuple):
@@ -32,7 +33,11 @@ class Extractor(nn.Module):
         super().__init__()
         self.config = config
         _, rows, columns = config.grid
-        self.embedding = PatchEmbedding(config.patch, config.width)
+        self.embedding: PatchEmbedding | StemEmbedding = (
+            PatchEmbedding(config.patch, config.width)
+            if config.stem is None
+            else StemEmbedding(config.stem, config.patch, config.width)
+        )
         # Loud: where and when the kept tokens are says more about an event than what they look
         # like, and a network from scratch whose patches drown that does not find it out for
         # thousands of steps.
@@ -60,7 +65,8 @@ class Extractor(nn.Module):
         """Extract features from kept tokens.
 
         Args:
-            patches: uint8 [B, K, patch*patch*3].
+            patches: uint8 [B, K, patch*patch*3]; with a stem also float [B, K, 1280], what the stem
+                says of them.
             positions: int64 [B, K], each token's place in the view's grid; padding may hold any
                 place of the grid.
             context: [B, P, D], the selector's.

@@ -1,12 +1,16 @@
 """Multiply-accumulates, counted from the configuration.
 
-The paper calls them FLOPs. Counted are all matrix products: patch embeddings, projections, the two
-products of attention, MLPs, heads. Not counted, as usual: norms, activations, softmax, additions.
+The paper calls them FLOPs. Counted are all matrix products: patch embeddings, a stem's convolutions,
+projections, the two products of attention, MLPs, heads. Not counted, as usual: norms, activations, softmax, additions.
 """
 
+import functools
 from dataclasses import dataclass
 
+import torch
+
 from model.config import ModelConfig
+from model.efficientnet import EFFICIENTNET_LITE, POOLED, EfficientNetLite, multiply_accumulates
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,13 @@ def cost(config: ModelConfig) -> Cost:
     token = (4 + 2 * config.mlp_ratio) * D * D  # q, k, v, projection; both layers of the MLP
     pair = 2 * D  # q k^T and its product with v, over all heads
     embed = config.patch_values * D
+    if config.stem is not None:
+        embed = stem_cost(config.stem, config.patch) + POOLED * D
     head = config.mlp_ratio * D * (D + 8)
 
     length = P + n
     selector = config.selector_depth * (token * length + pair * length * length)
-    selector += n * (embed + head)
+    selector += n * (config.selector_patch_values * D + head)
 
     depth = config.extractor_depth
     return Cost(
@@ -48,3 +54,11 @@ def cost(config: ModelConfig) -> Cost:
         per_token=depth * (token + 2 * pair * P) + embed,
         per_token_pair=depth * pair,
     )
+
+
+@functools.cache
+def stem_cost(name: str, side: int) -> int:
+    """Of one patch of ``side`` x ``side`` pixels in the stem of that name."""
+    with torch.device("meta"):  # shapes alone
+        network = EfficientNetLite(EFFICIENTNET_LITE[name]).eval()
+    return multiply_accumulates(network, side)

@@ -14,7 +14,8 @@ from model.layers import (
     patchify,
 )
 
-# Each selector token covers 2 x 2 x 2 tokens of the extractor's grid.
+# Each selector token covers 2 x 2 x 2 tokens of the extractor's grid, or of a finer one where the
+# selector has patches of its own.
 _FINER = 2
 # How loud a frame token's time is beside the class token that it starts as. Loud enough that frame
 # tokens go different ways from the first block on, and quiet enough that the blocks still find the
@@ -37,7 +38,8 @@ class Selector(nn.Module):
         super().__init__()
         self.config = config
         _, rows, columns = config.selector_grid
-        self.embedding = PatchEmbedding(config.patch, config.width)
+        self.patch = config.selector_patch or config.patch
+        self.embedding = PatchEmbedding(self.patch, config.width)
         # Quiet: what makes a token unique is its content.
         self.position = PositionEmbedding(
             config.selector_grid, config.width, space=not config.rope, amplitude=0.5
@@ -66,7 +68,7 @@ class Selector(nn.Module):
             one frame token per selector time step.
         """
         P = self.config.context
-        tokens = self.embedding(patchify(clip_small, self.config.patch))
+        tokens = self.embedding(patchify(clip_small, self.patch))
         tokens = tokens + self.position(self.positions)
         rope = None if self.rope is None else self.rope(self.positions)
         prefix = self.prefix.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
@@ -113,4 +115,9 @@ class Selector(nn.Module):
         """Eight scores per coarse token to one per fine token: [B, n, 8] -> [B, N]."""
         frames, rows, columns = self.config.selector_grid
         x = x.reshape(-1, frames, rows, columns, _FINER, _FINER, _FINER)
-        return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(1)
+        x = x.permute(0, 1, 4, 2, 5, 3, 6)
+        _, wanted, _ = self.config.grid
+        within = rows * _FINER // wanted
+        if within > 1:  # patches of its own, finer than the extractor's: a token gets their mean
+            x = x.reshape(-1, self.config.frames, wanted, within, wanted, within).mean(dim=(3, 5))
+        return x.flatten(1)

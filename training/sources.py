@@ -134,9 +134,12 @@ def open_sources(
     stored = {role: path for role, path in stores.items() if path is not None}
     opened, dataset = open_stores(list(stored.values()), dataset, config)
     sources: dict[str, FeatureSource] = dict(zip(stored, opened, strict=True))
+    asked: dict[tuple[str, str], OnTheFly] = {}  # one teacher of two roles looks once
     for role, given in teachers.items():
         if given is not None and role not in sources:
-            name, weights = given
-            teacher = create_teacher(name, weights).to(device)
-            sources[role] = OnTheFly(teacher, f"{name} {weights_digest(weights)}")
+            if given not in asked:
+                name, weights = given
+                teacher = create_teacher(name, weights).to(device)
+                asked[given] = OnTheFly(teacher, f"{name} {weights_digest(weights)}")
+            sources[role] = asked[given]
     return sources, dataset

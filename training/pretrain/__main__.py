@@ -63,6 +63,12 @@ from training.teachers import TEACHERS
     type=click.Path(dir_okay=False, path_type=Path),
     help="Local video teacher that selector and extractor start from.",
 )
+@click.option(
+    "--stem",
+    metavar="WEIGHTS",
+    help="Weights of the stem, of a configuration that has one: a .pth file, or 'installed' for "
+    "those of the extra teachers.",
+)
 @click.option("--config", type=click.Choice(list(CONFIGS)), help="Shape of the network.")
 @click.option("--seed", type=click.IntRange(0), help="Of weights, order and augmentation.")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Passes over the clips.")
@@ -109,6 +115,7 @@ def main(
     start: Path | None,
     dinov3: Path | None,
     backbone: Path | None,
+    stem: str | None,
     without_target: tuple[str, ...],
     workers: int,
     running: Running,
@@ -137,7 +144,7 @@ def main(
         if given and stored:
             raise click.UsageError(f"--{name} and --{name}-store both say what it tells")
     with errors_for_people():
-        begin = Start(start, dinov3, backbone)
+        begin = Start(start, dinov3, backbone, stem)
     stores = {"image": image_store, "video": video_store}
     clips = functools.cache(
         lambda: _read(source, also, [path for path in stores.values() if path is not None])

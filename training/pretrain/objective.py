@@ -190,13 +190,18 @@ class PreTraining(Objective):
         }
 
     def _said(self, batch: Batch) -> dict[str, Any]:
-        """What each teacher says of the batch, as far as it matters; None where it does not."""
-        return {
-            name: source.features(batch.frames, batch.entry, self.parts[name])
-            if source is not None and self.parts[name]
-            else None
-            for name, source in self.sources.items()
-        }
+        """What each teacher says of the batch, as far as it matters; None where it does not.
+
+        A teacher of both roles is asked once.
+        """
+        said: dict[str, Any] = dict.fromkeys(self.sources)
+        for source in set(self.sources.values()):
+            roles = [role for role, its in self.sources.items() if its is source]
+            parts = set().union(*(self.parts[role] for role in roles))
+            if source is not None and parts:
+                features = source.features(batch.frames, batch.entry, parts)
+                said |= {role: features for role in roles if self.parts[role]}
+        return said
 
     def _selection_target(self, batch: Batch, said: Mapping[str, Any]) -> Tensor:
         teacher = self.recipe.selection_teacher

@@ -111,6 +111,25 @@ RECIPES = {
         levels=7,
         augmentation=Augmentation(area=(0.8, 1.0)),
     ),
+    # Real clips on few cores: the teacher is an image network from the package index in both roles,
+    # and its weights embed the student's patches too.
+    #   lookwhen train pretrain runs/real index CLIPS/index.csv CLIPS --recipe real
+    #     --image efficientnet_lite0 installed --video efficientnet_lite0 installed
+    #     --stem installed
+    "real": PreTrainingRecipe(
+        config="lookwhen_lite64",
+        epochs=10.0,
+        batch=16,
+        learning_rate=1e-3,
+        matrix_learning_rate=2e-3,
+        warm_up=0.05,
+        final_rate=1e-3,
+        targets=ExtractorTargets(patches=False),
+        weights=LossWeights(map=0.5),
+        layer_norm_targets=True,
+        hand_over=(0.1, 0.35),
+        levels=7,
+    ),
     # And from a network that knows such clips already (--start), at lower rates.
     "mini-continued": PreTrainingRecipe(
         config="lookwhen_mini16",

@@ -10,8 +10,10 @@ from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
 from model.config import ModelConfig, get_config
 from model.dinov3 import WeightsError, initialise_from_dinov3
+from model.stem import StemEmbedding
 from training.baselines.dense import DenseViT
 from training.pretrain.recipes import PreTrainingRecipe
+from training.teachers.efficientnet_lite import INSTALLED, load_efficientnet_lite
 from training.teachers.local import load_video_teacher
 from training.teachers.weights import read_weights
 
@@ -20,15 +22,20 @@ from training.teachers.weights import read_weights
 class Start:
     """Where the first weights come from; at most one of these, chance without any.
 
+    A network with a stem starts from a checkpoint or from its stem's published weights, because
+    a stem is frozen and learns nothing.
+
     Attributes:
         checkpoint: a LookWhen's.
         dinov3: DINOv3's, in any of its spellings; selector and extractor start as it.
         backbone: a local video teacher's file; selector and extractor start as it.
+        stem: the stem's weights, a file or ``installed``; all else starts by chance.
     """
 
     checkpoint: Path | None = None
     dinov3: Path | None = None
     backbone: Path | None = None
+    stem: str | None = None
 
     def __post_init__(self) -> None:
         given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
@@ -40,10 +47,13 @@ class Start:
 
         Raises:
             CheckpointError: the checkpoint cannot be read, or is of another shape.
-            TeacherError: no local video teacher.
-            WeightsError: weights of another kind or shape.
+            TeacherError: no local video teacher, or no weights of the stem.
+            WeightsError: weights of another kind or shape, a stem without weights, or weights of
+                a stem for a network that has none.
         """
         wanted = dataclasses.replace(get_config(recipe.config), labels=())
+        if wanted.stem is None and self.stem is not None:
+            raise WeightsError(f"{recipe.config} has no stem that --stem could be the weights of")
         torch.manual_seed(recipe.seed)  # of what none of them has
         if self.checkpoint is not None:
             model, _ = load_checkpoint(self.checkpoint)
@@ -57,6 +67,18 @@ class Start:
             return model
         if self.backbone is not None:
             return from_backbone(wanted, load_video_teacher(self.backbone).network)
+        if wanted.stem is not None:
+            if self.stem is None:
+                raise WeightsError(
+                    f"{recipe.config} has a stem, which learns nothing: --stem {INSTALLED} gives it "
+                    f"the weights of {wanted.stem}, --start those of a checkpoint"
+                )
+            model = LookWhen(wanted)
+            embedding = model.extractor.embedding
+            assert isinstance(embedding, StemEmbedding)
+            teacher = load_efficientnet_lite(wanted.stem, self.stem)
+            embedding.network.load_state_dict(teacher.network.state_dict())
+            return model
         return None
 
 

@@ -15,9 +15,17 @@ def resample_map(values: Tensor, grid: Grid) -> Tensor:
 
 
 def resample_features(features: Tensor, grid: Grid) -> Tensor:
-    """Spread one vector per patch: [B, t, h, w, D] -> [B, N, D], as ``resample_map`` does."""
-    if tuple(features.shape[1:4]) != grid:
+    """Spread one vector per patch: [B, t, h, w, D] -> [B, N, D], as ``resample_map`` does.
+
+    A token that covers several patches gets their mean, because patch centres between which to
+    interpolate would leave most of them out.
+    """
+    given = tuple(features.shape[1:4])
+    if given != grid:
         channels_first = features.movedim(-1, 1)
+        coarser = tuple(min(few, many) for few, many in zip(grid, given, strict=True))
+        if coarser != given:
+            channels_first = F.adaptive_avg_pool3d(channels_first, coarser)
         spread = F.interpolate(channels_first, grid, mode="trilinear", align_corners=False)
         features = spread.movedim(1, -1)
     return features.flatten(1, 3)

@@ -1,8 +1,7 @@
 """EfficientNet-Lite, an image teacher whose published weights the package index holds.
 
-Trained on ImageNet-1k by its authors, converted from TensorFlow by others: top-1 75.1 % (Lite0,
-0.41 GMACs at 224 pixels), 76.7 % (Lite1, 0.63 at 240) and 77.6 % (Lite2, 0.90 at 260), as
-published. The weights' packages are in the extra ``teachers``; a test compares what this module
+The network is :mod:`model.efficientnet`'s; its authors trained it on ImageNet-1k, and others
+converted it from TensorFlow. The weights' packages are in the extra ``teachers``; a test compares what this module
 makes of them with the converter's own code, which is tied to one size of the pictures and needs
 weights as a pickle that may run code.
 
@@ -10,141 +9,32 @@ Shape letters: n frames, D channels, h w rows and columns at a stride of 16 pixe
 """
 
 import importlib.resources
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from model.efficientnet import EFFICIENTNET_LITE, MEAN, POOLED, STD, EfficientNetLite
 from training.teachers.teacher import Teacher, TeacherError, TeacherFeatures, optional_package
 from training.teachers.weights import read_weights
 
 # In place of a file: the weights of the package that the extra brings.
 INSTALLED = "installed"
 
-# (blocks, kernel, stride, expansion, channels) of each stage. Source: EfficientNet, table 1.
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-# The last stage at a stride of 16, whose features are the patches.
-_PATCH_STAGE = 4
-_STEM, _HEAD = 32, 1280
-# Of the published code; pixels are (x - 127) / 128 for bytes x.
-_EPS = 1e-3
-_MEAN, _STD = (127 / 255,) * 3, (128 / 255,) * 3
-
-
-@dataclass(frozen=True, slots=True)
-class EfficientNetLiteShape:
-    """wider, deeper: how much, against the stages of Lite0; size: pixels that it was trained on."""
-
-    wider: float
-    deeper: float
-    size: int
-
-
-EFFICIENTNET_LITE = {
-    "efficientnet_lite0": EfficientNetLiteShape(1.0, 1.0, 224),
-    "efficientnet_lite1": EfficientNetLiteShape(1.0, 1.1, 240),
-    "efficientnet_lite2": EfficientNetLiteShape(1.1, 1.2, 260),
-}
-
-
-class _Convolution(nn.Module):
-    """A convolution and its norm, padded as TensorFlow pads: more behind than before."""
-
-    def __init__(self, into: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-        self.conv = nn.Conv2d(into, out, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out, eps=_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, into, H, W] -> [n, out, ceil(H / stride), ceil(W / stride)]."""
-        rows, columns = (
-            max((math.ceil(side / self.stride) - 1) * self.stride + self.kernel - side, 0)
-            for side in x.shape[-2:]
-        )
-        x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-        result: Tensor = self.norm(self.conv(x))
-        return result
-
-
-class _Block(nn.Module):
-    """An inverted bottleneck: wider, per channel in space, narrower."""
-
-    def __init__(self, into: int, out: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        hidden = into * expansion
-        self.expand = _Convolution(into, hidden, 1) if expansion > 1 else None
-        self.depthwise = _Convolution(hidden, hidden, kernel, stride, groups=hidden)
-        self.project = _Convolution(hidden, out, 1)
-        self.skip = stride == 1 and into == out
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = x if self.expand is None else F.relu6(self.expand(x))
-        out: Tensor = self.project(F.relu6(self.depthwise(inner)))
-        return out + x if self.skip else out
-
-
-class EfficientNetLite(nn.Module):
-    """The network up to its pooled features, for pictures of any size.
-
-    Attributes:
-        patch_width: channels at the stride of 16.
-    """
-
-    def __init__(self, shape: EfficientNetLiteShape) -> None:
-        super().__init__()
-        self.stem = _Convolution(3, _STEM, 3, stride=2)
-        blocks: list[nn.Module] = []
-        into = _STEM
-        for number, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
-            inner = 0 < number < len(_STAGES) - 1  # the outer stages get no deeper
-            out = _eighths(channels * shape.wider)
-            for block in range(math.ceil(repeats * shape.deeper) if inner else repeats):
-                first = block == 0
-                blocks.append(_Block(into, out, kernel, stride if first else 1, expansion))
-                into = out
-            if number == _PATCH_STAGE:
-                self.patch_blocks, self.patch_width = len(blocks), out
-        self.blocks = nn.ModuleList(blocks)
-        self.last = _Convolution(into, _HEAD, 1)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, 3, H, W], normalised -> pooled [n, 1280], patches [n, h, w, D]."""
-        x = F.relu6(self.stem(pixels))
-        patches = x
-        for number, block in enumerate(self.blocks, start=1):
-            x = block(x)
-            if number == self.patch_blocks:
-                patches = x.movedim(1, -1)
-        return F.relu6(self.last(x)).mean(dim=(2, 3)), patches
-
-
-def _eighths(channels: float) -> int:
-    """The nearest multiple of 8 that is not a tenth less."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
 
 class EfficientNetLiteTeacher(Teacher):
-    """Frame by frame: frames (pooled, 1280 wide) and patches of 16 pixels (112 or 120 wide)."""
+    """Frame by frame: frames (pooled, 1280 wide) and patches of 16 pixels (112 or 120 wide).
 
-    width = _HEAD
-    gives = frozenset({"frames", "patches"})
+    Its token of a clip is the mean of its frames', which is how networks for pictures are made to
+    answer for videos.
+    """
+
+    width = POOLED
+    gives = frozenset({"video", "frames", "patches"})
     licence = "Apache License 2.0"
 
     def __init__(self, network: EfficientNetLite, *, frames_per_step: int = 128) -> None:
-        super().__init__(_MEAN, _STD)
+        super().__init__(MEAN, STD)
         self.network = network
         self.frames_per_step = frames_per_step
         self.eval()
@@ -160,8 +50,10 @@ class EfficientNetLiteTeacher(Teacher):
             of_frames, of_patches = self.network(self.normalise(frames))
             pooled.append(of_frames.float())
             patches.append(of_patches.float())
+        per_clip = torch.stack(torch.split(torch.cat(pooled), T))
         return TeacherFeatures(
-            frames=torch.stack(torch.split(torch.cat(pooled), T)),
+            video=per_clip.mean(dim=1),
+            frames=per_clip,
             patches=torch.stack(torch.split(torch.cat(patches), T)),
         )
 

@@ -1,0 +1,53 @@
+"""A published convolutional network that looks at each kept patch, in place of one matrix.
+
+The network sees a patch alone, without its surroundings, so that tokens that are dropped cost
+nothing. Source: our choice. The paper's extractor is a whole published vision transformer; where
+there are few cores and few clips, a small network that knows pictures already is the better start.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model.efficientnet import EFFICIENTNET_LITE, MEAN, POOLED, STD, EfficientNetLite
+
+
+class StemEmbedding(nn.Module):
+    """Raw uint8 patches to tokens, as :class:`model.layers.PatchEmbedding` does.
+
+    The network is frozen, and its norms keep the statistics that they were published with: a few
+    hundred clips would spoil both. So what it says of a patch can be stored, and training from
+    what is stored is the same as training from pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, patch: int, width: int) -> None:
+        """``name``: one of ``EFFICIENTNET_LITE``; ``patch``: pixels on a side."""
+        super().__init__()
+        self.patch = patch
+        self.network = EfficientNetLite(EFFICIENTNET_LITE[name]).eval().requires_grad_(False)
+        # Pooled features are 0 or more, and a few of them are many times as large as the rest.
+        self.norm = nn.LayerNorm(POOLED)
+        self.projection = nn.Linear(POOLED, width)
+        self.register_buffer("mean", torch.tensor(MEAN).mul(255)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD).mul(255)[:, None, None], persistent=False)
+
+    def train(self, mode: bool = True) -> "StemEmbedding":
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """uint8 [B, K, patch*patch*3], or what :meth:`look` says of them -> [B, K, D]."""
+        seen = patches if patches.is_floating_point() else self.look(patches)
+        embedded: Tensor = self.projection(self.norm(seen.to(self.projection.weight.dtype)))
+        return embedded
+
+    def look(self, patches: Tensor) -> Tensor:
+        """What the network says of each patch: uint8 [B, K, patch*patch*3] -> [B, K, 1280]."""
+        B, K, _ = patches.shape
+        pixels = patches.reshape(B * K, self.patch, self.patch, 3).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            pooled, _ = self.network((pixels.to(self.mean.dtype) - self.mean) / self.std)
+        return pooled.reshape(B, K, POOLED)
