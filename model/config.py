@@ -55,9 +55,7 @@ class ModelConfig:
         else:
             self._check_selector_patch(self.selector_patch)
         if self.stem is not None and self.stem not in EFFICIENTNET_LITE:
-            raise ValueError(
-                f"no stem {self.stem!r}; known: {', '.join(EFFICIENTNET_LITE)}"
-            )
+            raise ValueError(f"no stem {self.stem!r}; known: {', '.join(EFFICIENTNET_LITE)}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
         if self.rope and (self.width // self.heads) % 4:

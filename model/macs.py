@@ -1,7 +1,8 @@
 """Multiply-accumulates, counted from the configuration.
 
-The paper calls them FLOPs. Counted are all matrix products: patch embeddings, a stem's convolutions,
-projections, the two products of attention, MLPs, heads. Not counted, as usual: norms, activations, softmax, additions.
+The paper calls them FLOPs. Counted are all matrix products: patch embeddings, a stem's
+convolutions, projections, the two products of attention, MLPs, heads. Not counted, as usual: norms,
+activations, softmax, additions.
 """
 
 import functools

@@ -48,6 +48,7 @@ class StemEmbedding(nn.Module):
         """What the network says of each patch: uint8 [B, K, patch*patch*3] -> [B, K, 1280]."""
         B, K, _ = patches.shape
         pixels = patches.reshape(B * K, self.patch, self.patch, 3).permute(0, 3, 1, 2)
+        pooled: Tensor
         with torch.no_grad():
             pooled, _ = self.network((pixels.to(self.mean.dtype) - self.mean) / self.std)
         return pooled.reshape(B, K, POOLED)

@@ -7,11 +7,12 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 
 from model.config import ModelConfig
+from model.efficientnet import EFFICIENTNET_LITE
 from training.pretrain.objective import Heads
 from training.sources import OnTheFly
 from training.targets import ExtractorTargets
 from training.teachers import TeacherError, create_teacher
-from training.teachers.efficientnet_lite import EFFICIENTNET_LITE, _installed
+from training.teachers.efficientnet_lite import _installed
 
 pytestmark = pytest.mark.slow
 

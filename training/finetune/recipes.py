@@ -33,6 +33,9 @@ class FineTuningRecipe:
             compiled for each new shape; 0 takes any.
         dense_share: of the steps are at one of ``dense_sparsities``, on ``dense_rows`` of the
             clips, so that they cost no more than others.
+        stored_views: of each clip, that a stem looks at once for all epochs; the selector is then
+            frozen, and nothing is mixed. 0 has the stem look at new views in every step, which
+            takes many times as long. Networks without a stem take no notice.
         keep_head: go on with the checkpoint's head, whose labels must be the data set's.
         size: pixels on a side of a view; by default the checkpoint's. More pixels show smaller
             things, and are more tokens.
@@ -67,6 +70,7 @@ class FineTuningRecipe:
     dense_share: float = 0.0
     dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
     dense_rows: float = 1 / 3
+    stored_views: int = 0
     keep_head: bool = False
     size: int | None = None
     augmentation: Augmentation = Augmentation()  # noqa: RUF009, frozen
@@ -74,6 +78,13 @@ class FineTuningRecipe:
     def __post_init__(self) -> None:
         if self.map_weight and not self.train_selector:
             raise ValueError("a map loss needs a selector that is trained")
+        if self.stored_views and (self.train_selector or self.mixup or self.dense_share):
+            raise ValueError(
+                "stored views are of the tokens that the frozen selector keeps of one clip within "
+                "the range: train_selector, mixup and dense_share must be off"
+            )
+        if self.stored_views and self.select_by != "selector":
+            raise ValueError("stored views are of the tokens that the selector keeps")
 
     def loop(self, clips: int) -> LoopSettings:
         return LoopSettings.of_epochs(self, clips)

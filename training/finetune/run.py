@@ -12,12 +12,14 @@ import torch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from networks.checkpoint import holds_network, load_network, save_network
-from training.datasets import LOST_SHARE, Batch, DataSet, training_batches
+from training.datasets import LOST_SHARE, Batch, Batches, DataSet, training_batches
 from training.datasets.balance import balanced
 from training.datasets.identity import labelled_identity
+from training.datasets.loading import StepShare
 from training.evaluation.validation import Checks, Measurable, Validation
 from training.finetune.objective import FineTuning, Rows, network_with_head, with_head
 from training.finetune.recipes import FineTuningRecipe
+from training.finetune.stored_views import StoredViews, look_at_views
 from training.frame import Run, carry_out
 from training.processes import Processes
 from training.provenance import file_digest
@@ -64,21 +66,42 @@ def finetune(
         parent, before = load_checkpoint(start)
         model, optimizers = with_head(parent, train.labels, recipe)
     save = partial(_save, model)
+    stored: StoredViews | None = None
+    if recipe.stored_views and isinstance(model, LookWhen) and model.config.stem is not None:
+        stored, train = look_at_views(
+            model,
+            train,
+            out / "views",
+            draws=recipe.stored_views,
+            lowest=model.config.lowest_sparsity,
+            augmentation=recipe.augmentation,
+            seed=recipe.seed,
+            weights=file_digest(start),
+            device=processes.device,
+            workers=workers,
+            lost_share=lost_share,
+        )
     shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
     objective = FineTuning(model, train.task, recipe)
+
+    def batches(share: StepShare) -> Batches:
+        if stored is not None:
+            return stored.batches(shown, share)
+        return training_batches(
+            shown,
+            model.config,
+            **share,
+            augmentation=recipe.augmentation,
+            lost_share=lost_share * len(train) / len(shown),
+        )
+
     run = Run(
         name="training.finetune",
         recipe=recipe,
         loop=recipe.loop(len(train)),
         objective=objective,
         optimizers=optimizers,
-        batches=lambda share: training_batches(
-            shown,
-            model.config,
-            **share,
-            augmentation=recipe.augmentation,
-            lost_share=lost_share * len(train) / len(shown),
-        ),
+        batches=batches,
         prepare=partial(_rows, patch=model.config.patch, with_change=recipe.map_weight > 0),
         identity={"start": file_digest(start), **labelled_identity(train)},
         data=f"{data or train.name}, {len(train)} clips",

@@ -70,8 +70,8 @@ class Start:
         if wanted.stem is not None:
             if self.stem is None:
                 raise WeightsError(
-                    f"{recipe.config} has a stem, which learns nothing: --stem {INSTALLED} gives it "
-                    f"the weights of {wanted.stem}, --start those of a checkpoint"
+                    f"{recipe.config} has a stem, which learns nothing: --stem {INSTALLED} gives "
+                    f"it the weights of {wanted.stem}, --start those of a checkpoint"
                 )
             model = LookWhen(wanted)
             embedding = model.extractor.embedding

