@@ -146,21 +146,21 @@ CONFIGS: dict[str, ModelConfig] = {
             rope=False,
             layer_scale=None,
         ),
-        # For clips of the real world on few cores: a published network knows what a patch of 64
+        # For clips of the real world on few cores: a published network knows what a patch of 80
         # pixels shows, so that few clips teach the rest. Less than 1 GMAC at a sparsity of 90 %,
         # and less than 10 MB of half floats.
         ModelConfig(
-            name="lookwhen_lite64",
-            size=192,
-            patch=64,
+            name="lookwhen_lite80",
+            size=240,
+            patch=80,
             width=128,
             heads=4,
-            selector_depth=2,
+            selector_depth=1,
             extractor_depth=4,
             rope=False,
             layer_scale=None,
             stem="efficientnet_lite0",
-            selector_patch=16,
+            selector_patch=20,
         ),
     )
 }

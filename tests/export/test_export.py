@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
+from stem_network import STEMMED, stemmed
 
 from bundle.reader import default_bundle_path, read_bundle
 from export.__main__ import main
@@ -19,6 +20,7 @@ from export.parity import TOLERANCE, ParityError, Sessions, check
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import get_config
+from model.macs import cost
 
 pytestmark = pytest.mark.slow
 
@@ -122,6 +124,18 @@ def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     assert bundle.manifest.provenance.recipe == "test recipe"
     assert bundle.manifest.provenance.seed == 5
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
+
+
+@pytest.mark.long
+def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(stemmed(), path, {"name": "test recipe", "recipe": {"seed": 5}})
+    code, output = run(path, tmp_path / "out", "--name", "stemmed")
+    assert code == 0, output
+    assert "comparisons with torch agree" in output
+    bundle = read_bundle(tmp_path / "out")
+    assert bundle.manifest.geometry.grid == STEMMED.grid
+    assert bundle.manifest.macs.at(7) == cost(STEMMED).at(7)
 
 
 @pytest.mark.long

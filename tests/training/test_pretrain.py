@@ -19,6 +19,7 @@ from model.checkpoint import load_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS
 from model.dinov3 import WeightsError
+from model.stem import StemEmbedding
 from training.baselines.config import DenseConfig
 from training.baselines.dense import DenseViT
 from training.datasets import DataSet, training_batches, without_labels
@@ -26,13 +27,21 @@ from training.loop import TrainingError
 from training.losses import LossWeights
 from training.moving_things.dataset import read_store
 from training.moving_things.store import write_store
-from training.pretrain import Heads, PreTraining, PreTrainingRecipe, pretrain, pretraining_step
+from training.pretrain import (
+    RECIPES,
+    Heads,
+    PreTraining,
+    PreTrainingRecipe,
+    pretrain,
+    pretraining_step,
+)
 from training.pretrain.__main__ import main
 from training.pretrain.start import Start, from_backbone
 from training.processes import Processes
 from training.running import Running
 from training.sources import FeatureSource, OnTheFly
 from training.targets import ExtractorTargets
+from training.teachers.efficientnet_lite import load_efficientnet_lite
 from training.teachers.local import save_video_teacher
 
 pytestmark = pytest.mark.slow
@@ -304,6 +313,42 @@ def test_both_networks_can_start_as_a_video_teacher(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="of lookwhen_mini16 is"):
         Start(backbone=path).load(dataclasses.replace(RECIPE, config="lookwhen_mini16"))
     assert Start().load(RECIPE) is None
+
+
+@pytest.mark.long
+def test_a_stem_starts_as_it_was_published_and_one_teacher_has_both_roles(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command, as for real clips: teacher and stem are the package's."""
+    looks: list[set[str]] = []
+    real = OnTheFly.features
+
+    def features(self: OnTheFly, frames: Any, entries: Any, parts: Any) -> Any:
+        looks.append(set(parts))
+        return real(self, frames, entries, parts)
+
+    monkeypatch.setattr(OnTheFly, "features", features)
+    teacher = ("efficientnet_lite0", "installed")
+    given = [
+        str(tmp_path / "out"), "moving-things", str(store), "--recipe", "real", "--batch", "2",
+        "--steps", "2", "--image", *teacher, "--video", *teacher, "--workers", "0",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, [*given, "--stem", "installed"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert looks == [{"video", "frames", "patches"}] * 2
+    model, _ = load_checkpoint(tmp_path / "out" / "checkpoint.safetensors")
+    stem = model.extractor.embedding
+    assert isinstance(stem, StemEmbedding)
+    published = load_efficientnet_lite(*teacher).network.state_dict()
+    for name, tensor in stem.network.state_dict().items():
+        assert torch.equal(tensor, published[name]), name
+
+
+def test_a_stem_without_weights_and_weights_without_a_stem_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"lookwhen_lite80 has a stem, .*--stem installed gives"):
+        Start().load(RECIPES["real"])
+    with pytest.raises(WeightsError, match="lookwhen_mini16 has no stem"):
+        Start(stem="installed").load(RECIPES["mini"])
 
 
 def test_the_command_says_what_is_missing(store: Path, tmp_path: Path) -> None:

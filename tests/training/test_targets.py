@@ -104,6 +104,15 @@ def test_a_map_is_spread_between_grids() -> None:
     torch.testing.assert_close(spread[..., 1], -finer.reshape(1, -1))
 
 
+def test_a_token_that_covers_several_patches_gets_their_mean() -> None:
+    values = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    means = values.reshape(1, 2, 3, 2, 3, 2).mean(dim=(3, 5)).flatten(1)
+    torch.testing.assert_close(resample_map(values, (2, 3, 3)), means)
+    # Finer in time and coarser in space: a mean first, and then spread between steps.
+    mixed = resample_map(values, (4, 3, 3)).reshape(4, 9)
+    torch.testing.assert_close(mixed[[0, -1]], means.reshape(2, 9))
+
+
 def test_what_is_missing_is_named(clip: Tensor) -> None:
     with pytest.raises(KeyError, match="no selection target 'saliency'; known: top1_distance"):
         selection_target("saliency", GRID)

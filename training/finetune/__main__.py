@@ -24,6 +24,7 @@ from training.prediction import (
     predict_options,
 )
 from training.processes import Processes
+from training.progress import counted
 from training.running import Running
 
 _Settings = TypeVar("_Settings", FineTuningRecipe, Augmentation)
@@ -59,6 +60,11 @@ def _options() -> Iterator[click.Option]:
         ("size", click.IntRange(1), "Pixels on a side of a view, in place of the checkpoint's."),
         ("levels", click.IntRange(0), "Sparsities that steps are drawn from, 0 for any."),
         ("dense_share", _SHARE, "Steps denser than the range."),
+        (
+            "stored_views",
+            click.IntRange(0),
+            "Views of a clip that a stem looks at once for all epochs; 0 looks in each step.",
+        ),
     ]
     for name, kind, text in texts:
         help_text = f"{text}  [default: the recipe's]"
@@ -192,6 +198,7 @@ def main(
             workers=workers,
             running=running,
             lost_share=source.lost_share,
+            count=counted,
         )
         said = [f"wrote {written}"]
         if held is not None:

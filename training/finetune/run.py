@@ -22,6 +22,7 @@ from training.finetune.recipes import FineTuningRecipe
 from training.finetune.stored_views import StoredViews, look_at_views
 from training.frame import Run, carry_out
 from training.processes import Processes
+from training.progress import Counter, uncounted
 from training.provenance import file_digest
 from training.running import Running
 from training.targets import pixel_change
@@ -41,6 +42,7 @@ def finetune(
     workers: int = 0,
     running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
+    count: Counter = uncounted,
 ) -> Path:
     """Run the recipe, or the rest of it; returns the path of the last step's checkpoint.
 
@@ -52,6 +54,7 @@ def finetune(
         data: what provenance says of the clips; by default the data set's name.
         workers: processes that decode.
         lost_share: clips that may be unreadable.
+        count: shows how far it is with views that are stored; the steps have a log of their own.
 
     Raises:
         CheckpointError: ``start`` cannot be read.
@@ -80,6 +83,7 @@ def finetune(
             device=processes.device,
             workers=workers,
             lost_share=lost_share,
+            count=count,
         )
     shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
     objective = FineTuning(model, train.task, recipe)

@@ -11,18 +11,20 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from training.datasets import DataSet, evaluation_batches
 from training.own.probing import SPARSITIES
-from training.own.tuning import RECIPE, step_seconds
+from training.own.tuning import recipe_for, step_seconds
 from training.processes import Processes
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds on this machine: of scaling a clip, of showing one to the frozen network at all
-    sparsities, of a step of fine-tuning (None where it is not asked for)."""
+    sparsities, of a step of fine-tuning (None where it is not asked for), and of the stem's looks
+    at a clip's stored views (0 without a stem)."""
 
     scaling: float
     showing: float
     step: float | None
+    looking: float = 0.0
 
 
 def take_time(
@@ -55,8 +57,11 @@ def take_time(
             for _ in model.sweep(*views, kept):
                 pass
     showing = (time.monotonic() - began) / len(some)
-    step = step_seconds(start, some, RECIPE, processes) if tuned else None
-    return Timing(scaling, showing, step)
+    recipe = recipe_for(model.config)
+    step = step_seconds(start, some, recipe, processes) if tuned else None
+    # Shown at all sparsities, the stem has looked at more tokens than a stored view has.
+    looking = recipe.stored_views * showing if tuned else 0.0
+    return Timing(scaling, showing, step, looking)
 
 
 def minutes(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from bundle.sampling import Framing
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
+from model.config import ModelConfig
 from model.writing import whole_file
 from training.datasets import DataSet, split_off
 from training.evaluation.statistics import Estimate
@@ -29,7 +30,7 @@ from training.own.probing import (
     places_of,
     with_probe,
 )
-from training.own.tuning import RECIPE, epochs_within, tune
+from training.own.tuning import epochs_within, recipe_for, tune
 from training.probe.classifier import stacked_targets
 from training.processes import Processes, TrainingError
 from training.progress import Counter, uncounted
@@ -145,7 +146,8 @@ def train_own(
     )  # fmt: skip
     todo = len(missing(own.clips, folder))
     todo += 0 if own.test is None else len(missing(own.test, test_folder))
-    say(_plan(timing, todo, len(own.clips), settings, until - time.monotonic(), why_not))
+    left = until - time.monotonic()
+    say(_plan(timing, todo, len(own.clips), settings, left, why_not, parent.config))
     clips, places, _ = scaled(own.clips, folder)
     features = frozen_features(
         parent, clips, out / "features", weights=file_digest(start), device=processes.device,
@@ -170,9 +172,9 @@ def train_own(
         say(f"{there} is the probe; `lookwhen export` makes a bundle of it")
         tuning = _Tuning(
             features, own.clips.subset(places), choice.name, parent, start, out / "finetune",
-            settings, processes, data, say,
+            settings, processes, data, say, count,
         )  # fmt: skip
-        best = tuning.carry_out(timing.step, until - _END) or probe
+        best = tuning.carry_out(timing, until - _END) or probe
     temperature, errors = _calibrated(best.predicted, settings.sparsity)
     say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
         temperature, *errors))  # fmt: skip
@@ -242,14 +244,24 @@ def _why_not_tuned(clips: DataSet, settings: OwnSettings) -> str:
 
 
 def _plan(
-    timing: Timing, todo: int, clips: int, settings: OwnSettings, left: float, why_not: str
+    timing: Timing,
+    todo: int,
+    clips: int,
+    settings: OwnSettings,
+    left: float,
+    why_not: str,
+    config: ModelConfig,
 ) -> str:
     """How long it will take, in a sentence."""
     scaling, probing = todo * timing.scaling, clips * timing.showing
     text = f"scaling {todo} clips: {minutes(scaling)}; linear probe: {minutes(probing)}; "
     if timing.step is None:
         return text + why_not
-    epochs = epochs_within(left - scaling - probing - _END, timing.step, clips, RECIPE)
+    looking = clips * timing.looking
+    if looking:
+        text += f"the stem's looks: {minutes(looking)}; "
+    left -= scaling + probing + looking + _END
+    epochs = epochs_within(left, timing.step, clips, recipe_for(config))
     if not epochs:
         return text + f"no time for fine-tuning within {settings.minutes:g} min"
     return text + f"then about {epochs:.0f} epochs of fine-tuning within {settings.minutes:g} min"
@@ -280,12 +292,15 @@ class _Tuning:
     processes: Processes
     data: str
     say: Callable[[str], None]
+    count: Counter
 
-    def carry_out(self, step: float, until: float) -> _Model | None:
+    def carry_out(self, timing: Timing, until: float) -> _Model | None:
         """The fine-tuned network; None where the probe is as good or there is no time."""
         clips, seed = self.features.clips, self.settings.seed
         train, held = split_off(clips, self.settings.hold_out, seed)
-        epochs = self._epochs(len(train), step, until - time.monotonic())
+        assert timing.step is not None  # fine-tuning was asked for
+        looking = len(train) * timing.looking
+        epochs = self._epochs(len(train), timing.step, until - time.monotonic() - looking)
         if not epochs:
             self.say("no time is left for fine-tuning; --minutes gives it more")
             return None
@@ -294,11 +309,12 @@ class _Tuning:
         headed = self.out / "start.safetensors"
         if not headed.exists():  # its digest is part of the run's identity
             save_checkpoint(probe, headed, load_checkpoint(self.start)[1])
-        recipe = replace(RECIPE, epochs=epochs, seed=seed)
+        recipe = replace(recipe_for(self.parent.config), epochs=epochs, seed=seed)
         try:
             done = tune(
                 recipe, headed, self.out, train, held, processes=self.processes, data=self.data,
-                seconds=until - time.monotonic(), workers=self.settings.workers,
+                seconds=until - time.monotonic(), looking=looking, workers=self.settings.workers,
+                count=self.count,
             )  # fmt: skip
         except OutOfTime as error:
             self.say(f"time was over before fine-tuning was measured, the probe is taken: {error}")
@@ -324,7 +340,7 @@ class _Tuning:
         plan = self.out / "plan.json"
         if plan.exists():
             return float(json.loads(plan.read_text())["epochs"])
-        epochs = epochs_within(seconds, step, clips, RECIPE)
+        epochs = epochs_within(seconds, step, clips, recipe_for(self.parent.config))
         if epochs:
             self.out.mkdir(parents=True, exist_ok=True)
             with whole_file(plan) as part:

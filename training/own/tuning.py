@@ -7,16 +7,21 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import load_checkpoint
+from model.config import ModelConfig
+from model.efficientnet import POOLED
 from training.datasets import DataSet, training_batches
 from training.finetune import FineTuning, FineTuningRecipe, Rows, finetune, with_head
 from training.loop import OutOfTime, to_device
 from training.processes import Processes
+from training.progress import Counter, uncounted
 from training.running import Running
 
 # From the probe's head on, which the first steps would otherwise have to find while they spoil the
 # features (Kumar et al., "Fine-tuning can distort pretrained features", 2022). Rare classes are
 # shown as often as common ones.
 RECIPE = FineTuningRecipe(batch=16, mixup=0.2, balance=1.0, keep_head=True)
+# Of a network with a stem: a look costs more than all the steps that learn from it.
+STEM_RECIPE = dataclasses.replace(RECIPE, mixup=0.0, stored_views=4)
 # Beyond this a few hundred clips are known by heart; below, a rate that rises and falls teaches
 # nothing that the probe does not know.
 MOST_EPOCHS, FEWEST_EPOCHS = 100.0, 2.0
@@ -26,10 +31,17 @@ _TRIAL = 4
 _VALIDATIONS = 4
 
 
+def recipe_for(config: ModelConfig) -> FineTuningRecipe:
+    """How a network of that configuration is fine-tuned on a person's clips."""
+    return RECIPE if config.stem is None else STEM_RECIPE
+
+
 def step_seconds(
     start: Path, clips: DataSet, recipe: FineTuningRecipe, processes: Processes
 ) -> float:
     """How long a step takes, decoding within this process, by a few whose gradients are let go.
+
+    Where the recipe stores views, the stem's looks are not part of the steps.
 
     Args:
         start: a checkpoint; its head does not matter.
@@ -45,7 +57,10 @@ def step_seconds(
     )  # fmt: skip
     began = time.monotonic()
     for step, batch in enumerate(batches):
-        rows = Rows(batch.frames, batch.clip_small, batch.target, torch.empty(len(batch.frames), 0))
+        frames = batch.frames
+        if recipe.stored_views and model.config.stem is not None:
+            frames = torch.zeros(len(frames), model.config.tokens, POOLED)
+        rows = Rows(frames, batch.clip_small, batch.target, torch.empty(len(frames), 0))
         loss, _ = objective(to_device(rows, processes.device), step)
         loss.backward()
         if step == 0:  # kernels are compiled in the first
@@ -78,9 +93,14 @@ def tune(
     processes: Processes,
     data: str,
     seconds: float,
+    looking: float,
     workers: int,
+    count: Counter = uncounted,
 ) -> Tuned:
     """Fine-tune, or go on; when the seconds are over, take what was best on the clips held out.
+
+    Args:
+        seconds: for all of it; looking: of them, what the stem's looks will take.
 
     Raises:
         OutOfTime: they are over before anything was measured.
@@ -91,7 +111,8 @@ def tune(
         finished = finetune(
             recipe, start, out, train, held, processes=processes, data=data, workers=workers,
             validate_every=max(1, steps // _VALIDATIONS),
-            running=Running(save_minutes=1.0, seconds=max(1.0, seconds)), lost_share=0.0,
+            running=Running(save_minutes=1.0, seconds=max(1.0, seconds - looking)), lost_share=0.0,
+            count=count,
         )  # fmt: skip
     except OutOfTime:
         best = out / "best.safetensors"

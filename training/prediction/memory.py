@@ -4,8 +4,14 @@ Shape letters: B rows, L tokens of a row, D width. ``low`` is the size of a numb
 are multiplied: 2 bytes for bfloat16, 4 for float32. What runs from block to block stays in float32.
 """
 
+import functools
 from dataclasses import dataclass, fields
 from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from model.efficientnet import EFFICIENTNET_LITE, EfficientNetLite
 
 FLOAT = 4
 # What CUDA's context, kernels and workspaces take, and the share of the rest that its allocator
@@ -139,6 +145,30 @@ def stack_looking(stack: Stack, low: int) -> float:
 def embedding_kept(rows: int, tokens: int, values: int, low: int) -> float:
     """What patches to tokens keep: the pixels as they are multiplied, and places."""
     return rows * tokens * (values * low + 16)
+
+
+@functools.cache
+def _widest(name: str, side: int) -> int:
+    """Numbers that go into and come out of a stem's largest layer, of one picture."""
+    largest = 0
+
+    def look(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, given[0].numel() + out.numel())
+
+    with torch.device("meta"):
+        network = EfficientNetLite(EFFICIENTNET_LITE[name]).eval()
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(look)
+        network(torch.empty(1, 3, side, side))
+    return largest
+
+
+def stem_working(name: str, side: int, pictures: int) -> float:
+    """What comes and goes while a stem looks at patches of ``side`` pixels on a side: a layer's
+    input and output, and the output once more, normalised."""
+    return 1.5 * FLOAT * pictures * _widest(name, side)
 
 
 def mlp_kept(rows: int, width: int, hidden: int, low: int) -> float:

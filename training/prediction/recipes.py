@@ -11,7 +11,8 @@ from torch import nn
 from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen
 from model.config import ModelConfig, get_config
-from model.macs import cost
+from model.efficientnet import POOLED
+from model.macs import cost, stem_cost
 from training.baselines.config import get_dense_config
 from training.baselines.dense import DenseViT
 from training.finetune.recipes import FineTuningRecipe
@@ -28,6 +29,7 @@ from training.prediction.memory import (
     stack_kept,
     stack_looking,
     stack_working,
+    stem_working,
 )
 from training.prediction.teachers import TeacherShape, stack_macs
 from training.pretrain.objective import Heads
@@ -129,7 +131,9 @@ def predict_pretraining(
     )
     levels = recipe.levels or 33
     sparsities = np.linspace(config.lowest_sparsity, config.highest_sparsity, levels).tolist()
-    macs = (TRAINED + recipe.recompute) * mean_macs(config, sparsities)
+    passes = TRAINED + recipe.recompute
+    macs = passes * mean_macs(config, sparsities)
+    macs -= (passes - 1) * stem_macs(config, sparsities)  # it is frozen
     macs += sum(teacher.macs for teacher in (image, video) if teacher)
     if "distance" in recipe.selection and image:
         macs += image.patches**2 * image.width
@@ -170,9 +174,11 @@ def predict_finetuning(
         working=working,
     )
     sparsities = np.linspace(config.lowest_sparsity, config.highest_sparsity, 33).tolist()
-    macs = (TRAINED + recipe.recompute) * mean_macs(config, sparsities)
+    passes = TRAINED + recipe.recompute
+    macs = passes * mean_macs(config, sparsities)
+    macs -= (passes - bool(not recipe.stored_views)) * stem_macs(config, sparsities)
     if not recipe.train_selector:
-        macs -= (TRAINED + recipe.recompute - 1) * cost(config).selector
+        macs -= (passes - 1) * cost(config).selector
     return Forecast(memory, processes, rows, loop.steps, loop.batch, macs)
 
 
@@ -268,13 +274,17 @@ def _student(
     tokens = tokens_to_keep(sparsity, config.tokens)
     extractor = Stack(config, config.extractor_depth, rows, P + tokens, rotated=True)
     kept = stack_kept(extractor, low, recompute)
-    kept += embedding_kept(rows, tokens, config.patch_values, low)
+    values = config.patch_values if config.stem is None else POOLED
+    kept += embedding_kept(rows, tokens, values, low)
     if train_selector:
         selector = Stack(config, config.selector_depth, rows, P + n)
         kept += stack_kept(selector, low, recompute)
-        kept += embedding_kept(rows, n, config.patch_values, low)
+        kept += embedding_kept(rows, n, config.selector_patch_values, low)
         kept += mlp_kept(rows * n, D, config.mlp_ratio * D, low)
-    return kept, stack_working(extractor, low, recompute)
+    working = stack_working(extractor, low, recompute)
+    if config.stem is not None:
+        working = max(working, stem_working(config.stem, config.patch, rows * tokens))
+    return kept, working
 
 
 def largest_step(
@@ -295,6 +305,14 @@ def mean_macs(config: ModelConfig, sparsities: Sequence[float]) -> float:
     """The cost of a view, as the mean over sparsities."""
     price = cost(config)
     return float(np.mean([price.at(tokens_to_keep(s, config.tokens)) for s in sparsities]))
+
+
+def stem_macs(config: ModelConfig, sparsities: Sequence[float]) -> float:
+    """The stem's part of :func:`mean_macs`; 0 without one."""
+    if config.stem is None:
+        return 0.0
+    kept = [tokens_to_keep(s, config.tokens) for s in sparsities]
+    return stem_cost(config.stem, config.patch) * float(np.mean(kept))
 
 
 def view_bytes(config: ModelConfig) -> int:

@@ -117,7 +117,7 @@ RECIPES = {
     #     --image efficientnet_lite0 installed --video efficientnet_lite0 installed
     #     --stem installed
     "real": PreTrainingRecipe(
-        config="lookwhen_lite64",
+        config="lookwhen_lite80",
         epochs=10.0,
         batch=16,
         learning_rate=1e-3,

@@ -36,7 +36,9 @@ class EfficientNetLiteTeacher(Teacher):
     def __init__(self, network: EfficientNetLite, *, frames_per_step: int = 128) -> None:
         super().__init__(MEAN, STD)
         # A third less time on a CPU.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network: EfficientNetLite = network.to(  # type: ignore[call-overload]
+            memory_format=torch.channels_last
+        )
         self.frames_per_step = frames_per_step
         self.eval()
 

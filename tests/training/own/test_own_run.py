@@ -158,7 +158,7 @@ def test_when_time_is_over_the_best_so_far_is_taken(
     def tune(seconds: float) -> tuning.Tuned:
         return tuning.tune(
             recipe, start, tmp_path, clips, clips, processes=ALONE, data="a test",
-            seconds=seconds, workers=0,
+            seconds=seconds, looking=0.0, workers=0,
         )  # fmt: skip
 
     with pytest.raises(OutOfTime, match="the same command goes on"):
