@@ -9,8 +9,9 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-# Adding the mask and taking the softmax in one operator is the only thing that would need cuDNN.
-WITHOUT_CUDNN = ("BiasSoftmaxFusion",)
+# Adding the mask and taking the softmax in one operator is the only thing that would need cuDNN. A
+# split into unequal parts, which two slices become, copies four lists of them to the device.
+UNWANTED_FUSIONS = ("BiasSoftmaxFusion", "GatherSliceToSplitFusion")
 _FAILURE = re.compile(r"CUDA failure (\d+): ([^;]+)")
 _NO_MEMORY = re.compile(r"Failed to allocate memory for requested buffer of size (\d+)")
 _PROVIDER = "libonnxruntime_providers_cuda.so"

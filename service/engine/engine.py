@@ -37,6 +37,7 @@ from service.engine.precision import (
     to_int8,
 )
 from service.engine.providers import converts, provider_options
+from service.engine.restructured import restructure
 from service.engine.runs import Observer, Stage
 from service.engine.scheduler import Device, Scheduler
 from service.engine.token_limit import TokenLimit
@@ -287,6 +288,11 @@ class Engine:
         check_installed(options.execution_providers)
         if content.weights is not None:
             _check_takes_weights(name, options)
+        if set(options.execution_providers) <= {CUDA, CPU}:
+            content = dataclasses.replace(
+                content,
+                graph=restructure(content.graph, self.geometry.tokens, on_gpu=not options.on_cpu),
+            )
         if self.precision == "fp16" and converts(options.execution_providers):
             content = _halved(name, content)
         elif self.precision == "int8":

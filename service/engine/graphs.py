@@ -147,7 +147,7 @@ def _session(
     unwanted: Sequence[str] = ()
     if CUDA in wanted:
         cuda.preload()
-        unwanted = cuda.WITHOUT_CUDNN
+        unwanted = cuda.UNWANTED_FUSIONS
     try:
         session = ort.InferenceSession(
             content.graph, configuration, providers=providers, disabled_optimizers=unwanted,

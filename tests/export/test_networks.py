@@ -4,12 +4,13 @@ bundle to the file that it can be tuned from."""
 import dataclasses
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
 from small_views import FAMILIES, stir, tiny
 
-from bundle.reader import read_bundle
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import Licence, SparsityRange
 from export import unpack as unpacking
 from export.__main__ import main as export
@@ -19,12 +20,14 @@ from export.network_bundle import (
     network_provenance,
     write_network_bundle,
 )
-from export.parity import TOLERANCE
+from export.parity import TOLERANCE, check_network
 from export.unpack import UnpackError, main, unpack_network
 from networks.building import build_network
 from networks.checkpoint import load_network, load_selector
 from networks.learned_selector import LearnedSelector, LearnedSelectorConfig
 from networks.network import VideoNetwork
+from networks.selectors import make_selector, selector_input
+from service.engine.restructured import restructure
 
 LICENCE = Licence(name="CC-BY-NC-4.0", commercial=False)
 
@@ -51,6 +54,18 @@ def write(
     return out
 
 
+def assert_served_alike(bundle: Bundle, network: VideoNetwork) -> None:
+    """As the engine runs them, one operator attends in every block; LayerScale is in weights."""
+    config = network.config
+    chooser = make_selector("random", selector_input(config), seed=5)
+    for on_gpu in (False, True):
+        graph = restructure(bundle.extractor, config.tokens, on_gpu=on_gpu)
+        checks = check_network(network, chooser, bundle.selector, graph)
+        assert max(made.difference for made in checks) < TOLERANCE
+        operators = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+        assert operators.count("Attention") == config.depth
+
+
 def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
     after = found.state_dict()
     assert list(after) == list(expected.state_dict())
@@ -68,6 +83,7 @@ def test_graphs_of_every_family_answer_and_every_weight_comes_back(
     result = CliRunner().invoke(main, [str(tmp_path / "after.safetensors"), str(bundle)])
     assert result.exit_code == 0, result.output
     assert f"wrote {network.config.name} with {len(network.config.labels)} labels" in result.output
+    assert_served_alike(read_bundle(bundle), network)
     after, facts = load_network(tmp_path / "after.safetensors")
     assert after.config == network.config
     assert_same(after, network)

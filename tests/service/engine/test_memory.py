@@ -54,12 +54,13 @@ def needed(count, limit):
             engine.extractor.run(feeds, quiet)
             return limit
         except Exception:
-            limit += 30 * 2**20
+            limit += 5 * 2**20
 
 def allow_two_rows():
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    two = needed(2, taken)
-    limit = (two + needed(4, two)) // 2
+    # The first runs leave holes that later ones can use.
+    two, four = [max(needed(count, taken) for _ in range(3)) for count in (2, 4)]
+    limit = (two + four) // 2
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 async def extract(count):

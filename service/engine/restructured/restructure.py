@@ -1,0 +1,61 @@
+"""All rearrangements of a graph, one after the other."""
+
+import onnx
+from onnx import helper
+
+from service.engine.restructured.attention import fuse_attention
+from service.engine.restructured.edits import Edits
+from service.engine.restructured.folding import fold_input, fold_scales
+from service.engine.restructured.places import POSITIONS, look_up_places
+from service.engine.restructured.skips import fuse_skips
+
+# The first with attention that takes a number of keys for each row.
+OPSET = 24
+# Those that bundles were ever exported with, and whose operators the next ones only add to.
+_OLDEST = 20
+
+
+def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
+    """The same computation in fewer passes over memory, and with attention as one operator.
+
+    Args:
+        graph: of a verified bundle. Weights that lie outside it stay as they are.
+        tokens: N, of a view.
+        on_gpu: whether to take also what only GPUs gain from.
+
+    Returns:
+        A graph with the same inputs and outputs; the same bytes where nothing was recognised.
+    """
+    model = onnx.load_from_string(graph)
+    if not _is_plain(model):
+        return graph
+    edits = Edits(model)
+    found = fold_input(edits) + fold_scales(edits)
+    tables = {}
+    if any(value.name == POSITIONS for value in model.graph.input):
+        tables = look_up_places(edits, tokens)
+    found += len(tables) + fuse_attention(edits, tables)
+    if on_gpu:
+        found += fuse_skips(edits)
+    if not found:
+        return graph
+    model = edits.finish()
+    del model.opset_import[:]
+    versions = {"": OPSET, "com.microsoft": 1}
+    model.opset_import.extend(helper.make_opsetid(*entry) for entry in versions.items())
+    restructured: bytes = model.SerializeToString()
+    return restructured
+
+
+def _is_plain(model: onnx.ModelProto) -> bool:
+    """Whether it is made of ONNX's own operators of a known version, without branches."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    return (
+        set(versions) == {""}
+        and _OLDEST <= versions[""] <= OPSET
+        and not model.functions
+        and not any(
+            node.domain or any(a.HasField("g") or a.graphs for a in node.attribute)
+            for node in model.graph.node
+        )
+    )
