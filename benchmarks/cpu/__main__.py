@@ -40,7 +40,7 @@ BATCHES = (1, 2, 4, 8)
 # Sessions' threads go on spinning for a moment after a run: the next one must not pay for it.
 _SETTLE_SECONDS = 0.02
 # Ways that compute something else than the base does.
-_NUMERICS = ("attention as one operator", "int8", "int8, attention as one operator", "torch bf16",
+_NUMERICS = ("graphs as in the bundle", "int8", "int8, graphs as in the bundle", "torch bf16",
              "OpenVINO bf16")  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.graphs import (
-    FUSED_ATTENTION_OPSET,
     OPSET,
     ExtractorGraph,
     SelectorGraph,
@@ -22,6 +21,7 @@ from export.graphs import (
 )
 from model.classifier import LookWhen
 from service.engine.precision import to_int8
+from service.engine.restructured import restructure
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -37,12 +37,13 @@ class Way:
     """One way to run a model; the defaults are what the service does.
 
     Attributes:
+        restructured: whether onnxruntime gets the graphs as the engine arranges them.
         threads: of one run; 0 is one for each CPU.
     """
 
     name: str
     runtime: Literal["onnxruntime", "torch", "openvino"] = "onnxruntime"
-    opset: int = OPSET
+    restructured: bool = True
     precision: Literal["fp32", "int8", "bf16"] = "fp32"
     threads: int = 0
     spinning: bool = False
@@ -57,9 +58,9 @@ def ways(cpus: int) -> dict[str, Way]:
     fewer = [2**power for power in range(cpus.bit_length()) if 2**power < cpus]
     found = [
         BASE,
-        Way("attention as one operator", opset=FUSED_ATTENTION_OPSET),
+        Way("graphs as in the bundle", restructured=False),
         Way("int8", precision="int8"),
-        Way("int8, attention as one operator", opset=FUSED_ATTENTION_OPSET, precision="int8"),
+        Way("int8, graphs as in the bundle", restructured=False, precision="int8"),
         *(Way(f"{count} thread{'s' * (count > 1)}", threads=count) for count in fewer),
         Way("spinning", spinning=True),
         Way("no arena", arena=False),
@@ -86,19 +87,27 @@ class Graphs:
         self.model = model.eval()
         self._folder = folder
 
-    def path(self, part: str, opset: int, precision: str) -> Path:
+    def path(self, part: str, restructured: bool, precision: str) -> Path:
         """``part`` is ``selector`` or ``extractor``; made unless it is there."""
-        plain = self._folder / f"{part}-opset{opset}.onnx"
+        plain = self._folder / f"{part}-opset{OPSET}.onnx"
         if not plain.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             export = selector_to_onnx if part == "selector" else extractor_to_onnx
-            plain.write_bytes(export(self.model, opset=opset))
+            plain.write_bytes(export(self.model))
+        if restructured:
+            plain = self._made(plain, f"{part}-restructured.onnx", self._restructure)
         if precision != "int8":
             return plain
-        quantised = self._folder / f"{part}-opset{opset}-int8.onnx"
-        if not quantised.exists():
-            quantised.write_bytes(to_int8(plain.read_bytes()))
-        return quantised
+        return self._made(plain, f"{plain.stem}-int8.onnx", to_int8)
+
+    def _restructure(self, graph: bytes) -> bytes:
+        return restructure(graph, self.model.config.tokens, on_gpu=False)
+
+    def _made(self, source: Path, name: str, make: Callable[[bytes], bytes]) -> Path:
+        made = self._folder / name
+        if not made.exists():
+            made.write_bytes(make(source.read_bytes()))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,8 @@ def build(way: Way, graphs: Graphs, cpus: int) -> Engine:
         )
     runs: list[Run] = []
     for part, outputs in (("selector", SELECTOR_OUTPUTS), ("extractor", EXTRACTOR_OUTPUTS)):
-        path = graphs.path(part, way.opset, way.precision)
+        on_onnxruntime = way.runtime == "onnxruntime"
+        path = graphs.path(part, way.restructured and on_onnxruntime, way.precision)
         if way.runtime == "openvino":
             runs.append(_openvino_run(path, outputs, threads, way.precision))
         else:

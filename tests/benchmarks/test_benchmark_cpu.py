@@ -11,8 +11,9 @@ from benchmarks.cpu.accuracy import measure as measure_accuracy
 from benchmarks.cpu.accuracy import share
 from benchmarks.cpu.engines import BASE, Engine, Graphs, build, ways
 from bundle.reader import default_bundle_path, read_bundle
-from export.graphs import FUSED_ATTENTION_OPSET, OPSET
+from export.graphs import OPSET
 from model.classifier import LookWhen
+from model.config import get_config
 from training.moving_things.store import write_store
 
 pytestmark = pytest.mark.long
@@ -51,13 +52,13 @@ def test_every_way_answers_alike(
         assert not np.array_equal(found, expected)  # it is computed otherwise
 
 
-def test_the_newer_opset_has_attention_as_one_operator(graphs: Graphs) -> None:
-    def attentions(opset: int) -> int:
-        graph = onnx.load(graphs.path("extractor", opset, "fp32")).graph
+def test_what_the_service_does_is_arranged_as_its_engine_does(graphs: Graphs) -> None:
+    def attentions(restructured: bool) -> int:
+        graph = onnx.load(graphs.path("extractor", restructured, "fp32")).graph
         return sum(node.op_type == "Attention" for node in graph.node)
 
-    assert attentions(OPSET) == 0
-    assert attentions(FUSED_ATTENTION_OPSET) == graphs.model.config.extractor_depth
+    assert attentions(False) == 0
+    assert attentions(BASE.restructured) == graphs.model.config.extractor_depth
 
 
 def test_what_is_measured_is_told(engines: dict[str, Engine], tiny_model: LookWhen) -> None:
@@ -73,7 +74,7 @@ def test_what_is_measured_is_told(engines: dict[str, Engine], tiny_model: LookWh
     assert one["times_faster"]["median"] == 1.0
 
 
-def test_accuracy_is_that_of_clips_with_known_labels(tiny_model: LookWhen, tmp_path: Path) -> None:
+def test_accuracy_is_that_of_clips_with_known_labels(tmp_path: Path) -> None:
     bundle = read_bundle(default_bundle_path())
     write_store(tmp_path / "held_out", clips=12, seed=1, workers=0)
     folder = tmp_path / "graphs"
@@ -81,7 +82,7 @@ def test_accuracy_is_that_of_clips_with_known_labels(tiny_model: LookWhen, tmp_p
     (folder / f"selector-opset{OPSET}.onnx").write_bytes(bundle.selector)
     (folder / f"extractor-opset{OPSET}.onnx").write_bytes(bundle.extractor)
     # The model is never exported or run: its graphs are there.
-    graphs = Graphs(tiny_model, folder)
+    graphs = Graphs(LookWhen(get_config("lookwhen_mini16")), folder)
     engines = {name: build(ways(2)[name], graphs, cpus=1) for name in (BASE.name, "int8")}
     found = measure_accuracy(engines, BASE.name, bundle.manifest, tmp_path / "held_out", 12, (0.9,))
     assert found[BASE.name]["0.9"]["agreement"]["share"] == 1.0

@@ -1,6 +1,7 @@
 """All rearrangements of a graph, one after the other."""
 
 import onnx
+import onnxruntime as ort
 from onnx import helper
 
 from service.engine.restructured.attention import fuse_attention
@@ -11,8 +12,11 @@ from service.engine.restructured.skips import fuse_skips
 
 # The first with attention that takes a number of keys for each row.
 OPSET = 24
-# Those that bundles were ever exported with, and whose operators the next ones only add to.
+# Bundles' own; the operators of the versions after it only add to these.
 _OLDEST = 20
+# Until some version before it, onnxruntime took the number of keys and looked at all of them: 1.24,
+# the newest with OpenVINO, answers wrongly where a row is padded.
+_COUNTS_KEYS = (1, 31)
 
 
 def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
@@ -24,8 +28,11 @@ def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
         on_gpu: whether to take also what only GPUs gain from.
 
     Returns:
-        A graph with the same inputs and outputs; the same bytes where nothing was recognised.
+        A graph with the same inputs and outputs; the same bytes where nothing was recognised, or
+        where onnxruntime is too old.
     """
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _COUNTS_KEYS:
+        return graph
     model = onnx.load_from_string(graph)
     if not _is_plain(model):
         return graph

@@ -122,10 +122,16 @@ def test_weights_outside_a_graph_stay_where_they_are(built_in: Bundle) -> None:
     assert sum(node.op_type == "Attention" for node in ours.node) == 6
 
 
-def test_what_is_not_recognised_stays_as_it_is(built_in: Bundle, tmp_path: Path) -> None:
+def test_what_is_not_recognised_stays_as_it_is(
+    built_in: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does everything with an onnxruntime that attends to padding."""
     other = read_bundle(write_brightness_bundle(tmp_path / "bundle"))
     for graph in (other.selector, other.extractor):
         assert restructure(graph, other.manifest.geometry.tokens, on_gpu=True) == graph
+    monkeypatch.setattr(onnxruntime, "__version__", "1.24.1")
+    assert restructure(built_in.extractor, 1024, on_gpu=False) == built_in.extractor
+    monkeypatch.undo()
     old = onnx.load_from_string(built_in.extractor)
     old.opset_import[0].version = 19
     assert restructure(old.SerializeToString(), 1024, on_gpu=True) == old.SerializeToString()
