@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from startup.sandbox import syscalls
 
@@ -27,6 +28,7 @@ class _Architecture:
     audit: int  # AUDIT_ARCH_*: what the kernel says a call's numbers are of
     seccomp: int  # number of seccomp(2)
     numbers: dict[str, int]
+    refused: dict[str, int]  # to programs that are not ours
 
 
 _X86_64 = {
@@ -53,16 +55,38 @@ _AARCH64 = {
     "mprotect": 226, "madvise": 233, "prlimit64": 261, "getrandom": 278, "membarrier": 283,
     "rseq": 293, "clone3": 435,
 }  # fmt: skip
+# What a program that reads, computes and writes to its pipes has no use for: other processes,
+# servers, mounts, namespaces, keys, the kernel's own programs, and ways round this filter. Whether
+# it may have a socket depends.
+_REFUSED_X86_64 = {
+    "socket": 41, "bind": 49, "listen": 50, "accept": 43, "accept4": 288, "socketpair": 53,
+    "clone": 56, "clone3": 435, "fork": 57, "vfork": 58, "ptrace": 101, "personality": 135,
+    "pivot_root": 155, "chroot": 161, "mount": 165, "umount2": 166, "add_key": 248,
+    "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298,
+    "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311,
+    "bpf": 321, "userfaultfd": 323, "pidfd_send_signal": 424, "io_uring_setup": 425,
+    "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 302,
+}  # fmt: skip
+_REFUSED_AARCH64 = {
+    "socket": 198, "bind": 200, "listen": 201, "accept": 202, "accept4": 242, "socketpair": 199,
+    "clone": 220, "clone3": 435, "ptrace": 117, "personality": 92, "pivot_root": 41, "chroot": 51,
+    "mount": 40, "umount2": 39, "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97,
+    "perf_event_open": 241, "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270,
+    "process_vm_writev": 271, "bpf": 280, "userfaultfd": 282, "pidfd_send_signal": 424,
+    "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 261,
+}  # fmt: skip
 ARCHITECTURES = {
-    "x86_64": _Architecture(0xC000003E, 317, _X86_64),
-    "aarch64": _Architecture(0xC00000B7, 277, _AARCH64),
+    "x86_64": _Architecture(0xC000003E, 317, _X86_64, _REFUSED_X86_64),
+    "aarch64": _Architecture(0xC00000B7, 277, _AARCH64, _REFUSED_AARCH64),
 }
 
 # Instructions of the classic Berkeley packet filter: load a word, compare, test bits, return.
-_LOAD, _EQUAL, _BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+_LOAD, _EQUAL, _BITS, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
 _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 # Offsets in struct seccomp_data; both architectures are little-endian.
 _NUMBER, _AUDIT = 0, 4
+
+_X32 = 0x40000000
 
 _SET_MODE_FILTER = 1
 _TSYNC = 1
@@ -72,6 +96,13 @@ _CLONE_THREAD = 0x10000
 _AT_EMPTY_PATH = 0x1000
 # Duplicate a descriptor, and its close-on-exec flag: what mmap takes. F_SETOWN would send signals.
 _FCNTL_COMMANDS = (0, 1, 2, 3, 1030)
+# Families of sockets: IPv4 and IPv6. Kinds: of connections, and of datagrams, in the lower bits.
+_INTERNET = (2, 10)
+_KIND_MASK, _CONNECTIONS, _DATAGRAMS = 0xF, 1, 2
+
+# Which sockets a program may make: none, those of connections, or also datagrams, which is what
+# finding an address by its name takes.
+Sockets = Literal["none", "connections", "all"]
 
 
 def _argument(index: int) -> int:
@@ -151,9 +182,54 @@ def _instructions(known: _Architecture, rules: dict[str, list[bytes]]) -> Iterat
     yield _REFUSE
 
 
+def _socket_rule(sockets: Sockets) -> list[bytes]:
+    if sockets == "none":
+        return [_REFUSE]
+    kinds = (_CONNECTIONS,) if sockets == "connections" else (_CONNECTIONS, _DATAGRAMS)
+    family = _only_among(0, _INTERNET)
+    return [
+        *family[:-1],  # goes on where it would permit
+        _instruction(_LOAD, _argument(1)),
+        _instruction(_AND, _KIND_MASK),
+        *_only_among(1, kinds)[1:],
+    ]
+
+
+def program_of_others(architecture: str, sockets: Sockets) -> bytes:
+    """The filter for a program that is not ours, which refuses what no such program needs.
+
+    Not an allow-list: what another program calls is known to its makers, and changes with them.
+    """
+    known = ARCHITECTURES[architecture]
+    rules = {
+        "socket": _socket_rule(sockets),
+        "clone": _only_with(0, _CLONE_THREAD),
+        "clone3": [_instruction(_RETURN, _ERRNO | errno.ENOSYS)],
+        "prlimit64": _only_among(0, (0,)),
+    }
+    code = [
+        _instruction(_LOAD, _AUDIT),
+        _instruction(_EQUAL, known.audit, 1, 0),
+        _instruction(_RETURN, _KILL_PROCESS),
+        _instruction(_LOAD, _NUMBER),
+    ]
+    if architecture == "x86_64":
+        # The numbers of x32, by which the same kernel is called.
+        code += [_instruction(_BITS, _X32, 0, 1), _REFUSE]
+    for name, number in known.refused.items():
+        body = rules.get(name, [_REFUSE])
+        code += [_instruction(_EQUAL, number, 0, len(body)), *body]
+    return b"".join([*code, _PERMIT])
+
+
 def supported() -> bool:
     """Whether this is a system whose calls are known here; the kernel may still lack seccomp."""
     return sys.platform == "linux" and platform.machine() in ARCHITECTURES
+
+
+def restrict_other(sockets: Sockets) -> bool:
+    """Install :func:`program_of_others`, and else as :func:`restrict`; what is run next has it."""
+    return _install(program_of_others(platform.machine(), sockets))
 
 
 def restrict(pid: int) -> bool:
@@ -167,12 +243,14 @@ def restrict(pid: int) -> bool:
     Raises:
         OSError: the kernel has them and refused this one; another thread's filter differs.
     """
-    architecture = platform.machine()
-    code = program(architecture, pid)
+    return _install(program(platform.machine(), pid))
+
+
+def _install(code: bytes) -> bool:
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: the number of instructions, padding, a pointer
     head = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    number = ARCHITECTURES[architecture].seccomp
+    number = ARCHITECTURES[platform.machine()].seccomp
     try:
         # With TSYNC a thread that cannot follow is returned as a positive number.
         thread = syscalls.syscall(number, _SET_MODE_FILTER, _TSYNC, head)
