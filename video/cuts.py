@@ -35,7 +35,8 @@ _BEFORE = 12
 
 
 class CutFinder:
-    """Says of each frame whether a shot begins with it, once those behind it are known.
+    """Says of each frame whether a shot begins with it: at once of one that changes little, of
+    others when those behind it are known.
 
     Args:
         finds: False says of none.
@@ -57,8 +58,16 @@ class CutFinder:
         self._small.append(small)
         self._changes.append(change)
         self._waiting.append(frame)
-        if len(self._waiting) > _BEHIND:
+        # What changes too little is no cut, whatever comes behind it.
+        while self._waiting and (
+            len(self._waiting) > _BEHIND or self._changes[-len(self._waiting)] < _FLOOR
+        ):
             yield self._judged()
+
+    @property
+    def waits_from(self) -> float | None:
+        """When the first frame that waits is shown; None where none waits."""
+        return self._waiting[0].time if self._waiting else None
 
     def finish(self) -> Iterator[tuple[Frame, bool]]:
         """No more frames come; those that wait."""

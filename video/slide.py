@@ -14,7 +14,7 @@ from video.passages import PassagePlan
 
 # A window that ends by so little after its shot is one of it, and one that ends by so little
 # before it is its last: time stamps and durations are rounded.
-_END_SHARE = 0.02
+END_SHARE = 0.02
 # How finely frames are kept for a window that ends with its shot, by the distance of its frames:
 # at 25 frames a second and 16 frames in two seconds, all of them are.
 _KEPT_SHARE = 1 / 4
@@ -23,7 +23,7 @@ SHORTEST_SHOT_SECONDS = 0.25
 
 
 @dataclass(slots=True)
-class _Window:
+class Window:
     """A window that has begun; its frames up to ``next`` are written."""
 
     begin: float
@@ -61,7 +61,7 @@ class Slide:
         self._spoken = plan.start  # until then windows of the shot have spoken
         if plan.since is not None:
             self._spoken = plan.since + plan.window / 2 + plan.reach
-        self._open: deque[_Window] = deque()
+        self._open: deque[Window] = deque()
         self._kept: deque[tuple[float, Tensor]] = deque()
         self._shown: Frame | None = None
         self._view: Tensor | None = None
@@ -99,37 +99,53 @@ class Slide:
         window."""
         if self._shown is None:
             return True
-        self._pass(time, play=_END_SHARE * self._plan.window)
+        self._pass(time, play=END_SHARE * self._plan.window)
         return self._end_shot(time)
 
     def write_places(self, places: Tensor) -> None:
         """Write where the windows lie, float64 [W, 9]; see :data:`video.passages.PLACE_VALUES`."""
         places.zero_()
-        for number, (shot, *edges) in enumerate(self._places):
-            before = [bisect_left(self._times, edge - self._play) for edge in edges]
-            places[number] = torch.tensor([shot, *edges, *before], dtype=torch.float64)
+        for number, place in enumerate(self._places):
+            places[number] = torch.tensor(self._counted(place), dtype=torch.float64)
+
+    def _counted(self, place: list[float]) -> list[float]:
+        """A window's place with the frames that begin before each of its edges."""
+        shot, *edges = place
+        return [shot, *edges, *(bisect_left(self._times, edge - self._play) for edge in edges)]
 
     def _pass(self, time: float, play: float | None = None) -> None:
         """What is shown is shown until ``time``."""
         plan, play = self._plan, self._play if play is None else play
-        while self.following < time - self._play and self.made + len(self._open) < plan.windows:
+        while self.following < time - self._play and self._has_room():
             begin = self.following
             self._open.append(self._window(begin))
             self._number += 1
             self.following = self._shot + self._number * plan.stride
         for row, window in enumerate(self._open, start=self.made):
-            self._write(row, window, time - self._play)
-        while self._open and self._open[0].end <= time + play:
-            self._write(self.made, self._open[0], math.inf)
+            self._write(self._row(row), window, time - self._play)
+        while self._open and self._is_whole(self._open[0], time, play):
+            self._write(self._row(self.made), self._open[0], math.inf)
             self._close(self._open.popleft())
 
-    def _window(self, begin: float) -> _Window:
+    def _is_whole(self, window: "Window", time: float, play: float) -> bool:
+        """Whether nothing can be added to a window when what is shown is known up to ``time``."""
+        return window.end <= time + play
+
+    def _has_room(self) -> bool:
+        """Whether another window may begin."""
+        return self.made + len(self._open) < self._plan.windows
+
+    def _row(self, number: int) -> int:
+        """Where a window is written, by its number."""
+        return number
+
+    def _window(self, begin: float) -> Window:
         plan = self._plan
         middle, end = begin + plan.window / 2, begin + plan.window
         first = max(begin, middle - plan.reach) if self._goes_on or self._number else begin
-        return _Window(begin, end, (first, min(end, middle + plan.reach)))
+        return Window(begin, end, (first, min(end, middle + plan.reach)))
 
-    def _write(self, row: int, window: _Window, until: float) -> None:
+    def _write(self, row: int, window: Window, until: float) -> None:
         """Write what is shown wherever it is what the window sees at a time before ``until``."""
         frames = self._plan.frames
         step = (window.end - window.begin) / frames
@@ -137,7 +153,7 @@ class Slide:
             self._out[row, window.next] = self._cut_view()
             window.next += 1
 
-    def _close(self, window: _Window) -> None:
+    def _close(self, window: Window) -> None:
         self._places.append([self.shots, window.begin, *window.cell, window.end])
         self._spoken = window.cell[1]
         self.made += 1
@@ -146,7 +162,8 @@ class Slide:
         """A shot ends: its last window ends with it; returns whether there was room for that."""
         plan = self._plan
         last = self._places[-1] if self._places else None
-        if last is not None and last[0] == self.shots and end - last[4] <= _END_SHARE * plan.window:
+        near = last is not None and end - last[4] <= END_SHARE * plan.window
+        if last is not None and last[0] == self.shots and near:
             last[3] = end
             last[4] = min(last[4], end)
         elif self.is_full:
@@ -155,7 +172,7 @@ class Slide:
             begin = max(self._from, end - plan.window)
             self._open.clear()
             self._write_kept(begin, end)
-            self._close(_Window(begin, end, (max(begin, self._spoken), end)))
+            self._close(Window(begin, end, (max(begin, self._spoken), end)))
         self._open.clear()
         self.shots += 1
         self.following = self._shot = self._from = self._spoken = end
@@ -169,7 +186,7 @@ class Slide:
             moment = begin + (end - begin) * (number + 0.5) / frames + self._play
             while place + 1 < len(self._kept) and self._kept[place + 1][0] <= moment:
                 place += 1
-            self._out[self.made, number] = self._kept[place][1]
+            self._out[self._row(self.made), number] = self._kept[place][1]
 
     def _keep(self, frame: Frame) -> None:
         """Keep a frame for the window that will end with its shot."""
