@@ -112,6 +112,8 @@ COMMANDS = [
              "Write to OUT which parts of CLIP the extractor looked at."),
     Deferred("timeline", "lookwhen.timeline:timeline",
              "Print what happens when in VIDEO, which may last for hours."),
+    Deferred("watch", "lookwhen.watch:watch",
+             "Print what begins and what ends in SOURCE as it happens, a JSON document a line."),
     Deferred("similar", "lookwhen.similar:similar",
              "Find clips in FOLDER that show the same, or with --to what is like CLIP."),
     Deferred("sample", "training.moving_things.sample:sample",

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,7 @@ class DecodePool:
         self.clip_limits = clip_limits
         self.limits, self._on_restart, self._on_decoded = limits, on_restart, on_decoded
         self._workers: set[DecodeProcess] = set()
+        self._lone: set[DecodeProcess] = set()
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -177,7 +178,7 @@ class DecodePool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
+        await asyncio.gather(*(worker.stop() for worker in [*self._workers, *self._lone]))
         await self._source.stop()
 
     async def decode(self, clip: SharedBlock, plan: ViewPlan) -> DecodedClip:
@@ -253,6 +254,24 @@ class DecodePool:
                 finally:
                     self._give_back(worker)
 
+    @contextlib.asynccontextmanager
+    async def lone_worker(self) -> AsyncIterator[DecodeProcess]:
+        """A worker of its own, for what takes longer than clips may wait; it ends with the block.
+
+        Raises:
+            WorkerStartError: none can be started.
+        """
+        worker = await self._source.worker(self._lone.discard)
+        self._cap(worker)
+        self._lone.add(worker)
+        try:
+            yield worker
+        finally:
+            # It is never given another job: so there is nothing that it has to finish.
+            worker.kill("stopped")
+            await worker.stop()
+            self._lone.discard(worker)
+
     async def _turn(self, held: contextlib.AsyncExitStack) -> None:
         self.waiting += 1
         try:
@@ -320,12 +339,15 @@ class DecodePool:
 
     async def _add(self) -> None:
         worker = await self._source.worker(self._ended)
-        if (clip_bytes := self.limits.address_space_bytes) is not None:
-            worker.cap_memory(clip_bytes + self.limits.recycle_rss_bytes)
+        self._cap(worker)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         if not worker.alive:  # it ended between its first word and this line
             self._ended(worker)
+
+    def _cap(self, worker: DecodeProcess) -> None:
+        if (clip_bytes := self.limits.address_space_bytes) is not None:
+            worker.cap_memory(clip_bytes + self.limits.recycle_rss_bytes)
 
     def _ended(self, worker: DecodeProcess) -> None:
         expected = worker.end_reason in ("stopped", "recycled")

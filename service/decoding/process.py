@@ -21,6 +21,7 @@ from service.decoding.protocol import (
     Forked,
     ForkJob,
     Job,
+    News,
     ProtocolError,
     Ready,
     Reply,
@@ -87,6 +88,7 @@ class DecodeProcess:
         self._idle_bytes = 0
         self._on_end = on_end
         self._pending: asyncio.Future[Reply] | None = None
+        self._tell: Callable[[News], None] | None = None
         self._channel, self._process, self._last_words = channel, process, last_words
         self._channel.setblocking(False)
         self._listening = asyncio.create_task(self._listen())
@@ -239,8 +241,16 @@ class DecodeProcess:
         page = os.sysconf("SC_PAGE_SIZE")
         return size * page, resident * page
 
-    async def run(self, job: Job | ForkJob, blocks: Sequence[Descriptor]) -> Reply:
+    async def run(
+        self,
+        job: Job | ForkJob,
+        blocks: Sequence[Descriptor],
+        tell: Callable[[News], None] | None = None,
+    ) -> Reply:
         """Have the worker do one job, which the blocks belong to; see the job's own description.
+
+        ``tell`` is told what the worker says before it is done, if it may say anything; it may
+        raise ProtocolError.
 
         When the caller is cancelled, the worker is told to stop and may still be ``busy``: see
         :meth:`settle`.
@@ -252,7 +262,7 @@ class DecodeProcess:
         if self.busy or not self.alive:
             raise RuntimeError("a worker takes one job at a time, and none after its end")
         self.jobs += 1
-        self.started = False
+        self.started, self._tell = False, tell
         try:
             descriptors = [block.fileno() for block in blocks]
             socket.send_fds(self._channel, [encode_job(job)], descriptors)
@@ -345,6 +355,11 @@ class DecodeProcess:
                     raise ProtocolError("nobody asked")
                 if isinstance(reply, Started):
                     self.started = True
+                    continue
+                if isinstance(reply, News):
+                    if self._tell is None:
+                        raise ProtocolError("no job that has news")
+                    self._tell(reply)
                     continue
                 self._pending.set_result(reply)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import Interval
 
 from video.facts import ClipFacts, ClipLimits, PictureFormat, ViewPlan, Word
+from video.live_facts import StreamBegun, StreamProgress, StreamWindow
 from video.passages import PassageFacts, PassagePlan
 
 # What confines a worker, from little to much; "rlimits" are there in each case.
@@ -83,13 +84,32 @@ class PassageJob:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamJob:
+    """A stream to decode as it comes; see :mod:`video.live`.
+
+    The socket that it comes through and the room for the windows travel as descriptors.
+
+    Attributes:
+        timeout_seconds: of all of it.
+        step_seconds: of CPU time, for half a second of the stream.
+    """
+
+    passage: PassagePlan
+    limits: ClipLimits
+    ffmpeg_threads: int
+    timeout_seconds: float
+    step_seconds: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ForkJob:
     """A worker to be forked off a zygote; its end of its socket travels as a descriptor."""
 
     timeout_seconds: float
 
 
-Job = DecodeJob | FilmJob | PictureJob | PassageJob
+Job = DecodeJob | FilmJob | PictureJob | PassageJob | StreamJob
 
 # Places of a film are rows of so many float64: see :func:`video.film.encode_film`.
 PLACE_VALUES = 8
@@ -143,6 +163,38 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream's first frame was decoded."""
+
+    facts: StreamBegun
+    kind: Literal["opened"] = "opened"
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """A window of a stream lies in the room for them."""
+
+    window: StreamWindow
+    kind: Literal["windowed"] = "windowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """So far a stream has been decoded."""
+
+    progress: StreamProgress
+    kind: Literal["progressed"] = "progressed"
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A stream has ended."""
+
+    progress: StreamProgress
+    kind: Literal["streamed"] = "streamed"
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A film or a picture lies in the room for it, and has so many bytes."""
 
@@ -175,14 +227,19 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-Reply = Ready | Forked | Started | Decoded | Passed | Encoded | Refused | Cancelled | Failed
+# What is said during a job, and does not end it.
+News = Opened | Windowed | Progressed
+Reply = (
+    Ready | Forked | Started | Decoded | Passed | News | Streamed | Encoded | Refused | Cancelled
+    | Failed
+)  # fmt: skip
 
 CANCEL = b'{"kind":"cancel"}\n'
 
 
 _JOBS: dict[str, type[Job | ForkJob]] = {
     "decode": DecodeJob, "film": FilmJob, "picture": PictureJob, "passage": PassageJob,
-    "fork": ForkJob,
+    "stream": StreamJob, "fork": ForkJob,
 }  # fmt: skip
 _KINDS = {job: kind for kind, job in _JOBS.items()}
 _PARTS: dict[str, type[ViewPlan | PassagePlan | ClipLimits]] = {

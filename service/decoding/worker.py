@@ -36,6 +36,7 @@ from service.decoding.protocol import (
     Refused,
     Reply,
     Started,
+    StreamJob,
     decode_job,
 )
 from service.decoding.sandbox import confinement
@@ -162,6 +163,8 @@ def warm_up(device: str) -> Warm:
     if not out.any():
         raise RuntimeError("the warm-up clip decoded to nothing")
     _warm_passages()
+    from service.decoding import live_worker  # noqa: F401, later nothing is loaded
+
     versions = core.get_ffmpeg_library_versions()  # type: ignore[no-untyped-call]
     ffmpeg = str(versions.get("ffmpeg_version", "unknown"))
     return Warm(prober, torchcodec.__version__, ffmpeg.split()[0][:64], _warm_encoders(clip))
@@ -266,6 +269,10 @@ def _run(
     try:
         if isinstance(job, PassageJob):
             return _pass(job, given[0], room_descriptor, prober, cancelled)
+        if isinstance(job, StreamJob):
+            from service.decoding.live_worker import stream
+
+            return stream(job, given[0], room_descriptor, channel)
         # Private mappings: torch wants memory it may write to, and a clip's block is sealed against
         # that. All mappings go when the last tensor that looks at them does.
         inputs = [mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY) for descriptor in given]

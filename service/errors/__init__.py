@@ -18,6 +18,8 @@ message, a path or a traceback.
     │   ├── NoFilms                  501 no_films
     │   ├── ClientDisconnected       499 client_disconnected
     │   ├── Unauthorized             401 unauthorized
+    │   ├── UpgradeRequired          426 upgrade_required
+    │   ├── OriginNotAllowed         403 origin_not_allowed
     │   ├── RateLimited              429 rate_limited
     │   ├── TooManyConcurrent        429 too_many_concurrent
     │   └── UploadError
@@ -28,7 +30,11 @@ message, a path or a traceback.
     │       ├── UnsupportedMediaType 415 unsupported_content_type
     │       ├── MalformedMultipart   422 malformed_multipart
     │       ├── MissingFile          422 missing_file
-    │       └── SeveralFiles         422 several_files
+    │       ├── SeveralFiles         422 several_files
+    │       ├── StreamIdle           408 stream_idle
+    │       ├── StreamTooLong        413 stream_too_long
+    │       ├── StreamTooFast        413 stream_too_fast
+    │       └── UnexpectedMessage    422 unexpected_message
     ├── ClipError
     │   ├── NotAVideo                415 not_a_video
     │   ├── ContainerNotAccepted     415 container_not_accepted
@@ -89,11 +95,13 @@ from service.errors.request import (
     MethodNotAllowed,
     NoFilms,
     NotFound,
+    OriginNotAllowed,
     RateLimited,
     RequestError,
     TooManyConcurrent,
     Unauthorized,
     UnknownParameter,
+    UpgradeRequired,
 )
 from service.errors.tree import all_errors
 from service.errors.unavailable import (
@@ -112,6 +120,10 @@ from service.errors.upload import (
     MalformedMultipart,
     MissingFile,
     SeveralFiles,
+    StreamIdle,
+    StreamTooFast,
+    StreamTooLong,
+    UnexpectedMessage,
     UnsupportedMediaType,
     UploadError,
     UploadTimeout,
@@ -147,6 +159,7 @@ __all__ = [
     "NotAVideo",
     "NotFound",
     "NotReady",
+    "OriginNotAllowed",
     "OutOfRoom",
     "Overloaded",
     "RateLimited",
@@ -156,6 +169,9 @@ __all__ = [
     "SeveralFiles",
     "Shortage",
     "StartBeyondClip",
+    "StreamIdle",
+    "StreamTooFast",
+    "StreamTooLong",
     "TooManyConcurrent",
     "TooManyFrames",
     "TooManyPixels",
@@ -165,8 +181,10 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "UnexpectedMessage",
     "UnknownParameter",
     "UnsupportedMediaType",
+    "UpgradeRequired",
     "UploadError",
     "UploadTimeout",
     "UploadTooSlow",

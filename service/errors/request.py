@@ -119,6 +119,24 @@ class Unauthorized(RequestError):
         )
 
 
+class UpgradeRequired(RequestError):
+    status, code, title = 426, "upgrade_required", "This is a WebSocket's address"
+    advice = "Open a WebSocket here (ws:// or wss://), and send a stream in binary messages."
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"This address is a WebSocket's. {self.advice}", headers={"upgrade": "websocket"}
+        )
+
+
+class OriginNotAllowed(RequestError):
+    status, code, title = 403, "origin_not_allowed", "Pages of this origin may not ask"
+    advice = "The operator lists the origins of pages that may: LOOKWHEN_CORS_ORIGINS."
+
+    def __init__(self) -> None:
+        super().__init__(f"A page of another origin may not open a stream here. {self.advice}")
+
+
 class RateLimited(RequestError):
     status, code, title = 429, "rate_limited", "The key has asked too often"
     advice = "Try again after the seconds in Retry-After, and spread requests over time."

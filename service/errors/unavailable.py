@@ -6,7 +6,15 @@ from service.errors.base import ServiceError
 
 # What there was too little of for a request.
 Shortage = Literal[
-    "requests", "tokens", "wait", "uploads", "downloads", "device", "timelines", "disk"
+    "requests",
+    "tokens",
+    "wait",
+    "uploads",
+    "downloads",
+    "device",
+    "timelines",
+    "disk",
+    "streams",
 ]
 
 _SHORT: dict[Shortage, str] = {
@@ -17,6 +25,7 @@ _SHORT: dict[Shortage, str] = {
     "downloads": "the memory for pictures and films that are being fetched is taken",
     "device": "the device has no memory for it",
     "timelines": "as many long videos are gone through as are at a time",
+    "streams": "as many streams are watched as are at a time",
     "disk": "the disk for long videos is taken",
 }
 

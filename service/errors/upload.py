@@ -119,3 +119,44 @@ class SeveralFiles(UploadError):
             'the field `file`: `for clip in *.mp4; do curl -F "file=@$clip" URL; done`.',
             members={"field": "file"},
         )
+
+
+class StreamIdle(UploadError):
+    status, code, title = 408, "stream_idle", "Nothing came of the stream"
+    advice = "Send the stream as it is made, and open another where it pauses."
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(
+            f"Nothing came of the stream for {limit_seconds:g} seconds. {self.advice}",
+            members={"limit": limit_seconds},
+        )
+
+
+class StreamTooLong(UploadError):
+    status, code, title = 413, "stream_too_long", "The stream goes on for too long"
+    advice = "Open another stream: nothing of this one is needed for it."
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(
+            f"A stream is watched for {limit_seconds:g} seconds at the most. {self.advice}",
+            members={"limit": limit_seconds},
+        )
+
+
+class StreamTooFast(UploadError):
+    status, code, title = 413, "stream_too_fast", "The stream has too many bytes"
+    advice = "Send the stream at a lower bit rate, no faster than it is shown."
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"A stream may have {limit_bytes} bytes a second. {self.advice}",
+            members={"limit": limit_bytes},
+        )
+
+
+class UnexpectedMessage(UploadError):
+    status, code, title = 422, "unexpected_message", "A message is not of the stream"
+    advice = "Send the stream in binary messages, and after its end the text `end`."
+
+    def __init__(self) -> None:
+        super().__init__(f"A stream comes in binary messages. {self.advice}")

@@ -77,16 +77,15 @@ class LineWriter:
             case Begun():
                 return self._begun(event)
             case CutFound():
-                cut = schemas.CutAnswer(seconds=_seconds(event.start), frame=event.frame)
-                return schemas.CutLine(cut=cut)
+                return cut_line(event)
             case WindowFound():
-                return self._window(asked.top, event) if asked.detail == "windows" else None
+                return window_line(self._manifest, asked, event)
             case SegmentFound():
-                return self._segment(event)
+                return segment_line(self._manifest, event)
             case WindowsLost():
                 lost = schemas.LostAnswer(
-                    start_seconds=_seconds(event.start),
-                    end_seconds=_seconds(event.end),
+                    start_seconds=rounded_seconds(event.start),
+                    end_seconds=rounded_seconds(event.end),
                     windows=event.windows,
                     code=event.code,
                 )
@@ -104,37 +103,12 @@ class LineWriter:
                     width=facts.width,
                     height=facts.height,
                     bytes=event.file_bytes,
-                    duration_seconds=_seconds(facts.said_seconds) or None,
+                    duration_seconds=rounded_seconds(facts.said_seconds) or None,
                 ),
-                window_seconds=_seconds(event.window_seconds),
-                stride_seconds=_seconds(event.stride_seconds),
+                window_seconds=rounded_seconds(event.window_seconds),
+                stride_seconds=rounded_seconds(event.stride_seconds),
                 bundle=BundleAnswer(name=manifest.name, version=manifest.version),
                 request_id=self._request_id,
-            )
-        )
-
-    def _window(self, top: int, event: WindowFound) -> schemas.WindowLine:
-        return schemas.WindowLine(
-            window=schemas.WindowAnswer(
-                start_seconds=_seconds(event.start),
-                end_seconds=_seconds(event.end),
-                labels=label_scores(self._manifest, event.scores, top),
-                unknown=event.unknown,
-                sparsity=event.sparsity,
-                tokens=event.tokens,
-            )
-        )
-
-    def _segment(self, event: SegmentFound) -> schemas.SegmentLine:
-        found = event.segment
-        return schemas.SegmentLine(
-            segment=schemas.SegmentAnswer(
-                label=self._manifest.labels[found.label],
-                score=found.score,
-                start_seconds=_seconds(found.start),
-                end_seconds=_seconds(found.end),
-                start_frame=found.first_frame,
-                end_frame=found.last_frame,
             )
         )
 
@@ -148,17 +122,54 @@ class LineWriter:
                 skipped_windows=tally.skipped_windows,
                 lost_windows=tally.lost_windows,
                 lost_packets=tally.lost_packets,
-                seconds=_seconds(tally.seconds),
+                seconds=rounded_seconds(tally.seconds),
                 frames=tally.frames,
                 frames_estimated=tally.frames_estimated,
                 tokens=tally.tokens,
                 macs=tally.macs,
-                total_seconds=_seconds(self._trace.total),
+                total_seconds=rounded_seconds(self._trace.total),
             )
         )
 
 
-def _seconds(value: float) -> float:
+def cut_line(event: CutFound) -> schemas.CutLine:
+    cut = schemas.CutAnswer(seconds=rounded_seconds(event.start), frame=event.frame)
+    return schemas.CutLine(cut=cut)
+
+
+def window_line(
+    manifest: Manifest, asked: TimelineParameters, event: WindowFound
+) -> schemas.WindowLine | None:
+    """None where windows are not asked for."""
+    if asked.detail != "windows":
+        return None
+    return schemas.WindowLine(
+        window=schemas.WindowAnswer(
+            start_seconds=rounded_seconds(event.start),
+            end_seconds=rounded_seconds(event.end),
+            labels=label_scores(manifest, event.scores, asked.top),
+            unknown=event.unknown,
+            sparsity=event.sparsity,
+            tokens=event.tokens,
+        )
+    )
+
+
+def segment_line(manifest: Manifest, event: SegmentFound) -> schemas.SegmentLine:
+    found = event.segment
+    return schemas.SegmentLine(
+        segment=schemas.SegmentAnswer(
+            label=manifest.labels[found.label],
+            score=found.score,
+            start_seconds=rounded_seconds(found.start),
+            end_seconds=rounded_seconds(found.end),
+            start_frame=found.first_frame,
+            end_frame=found.last_frame,
+        )
+    )
+
+
+def rounded_seconds(value: float) -> float:
     return round(max(0.0, value), _SECOND_DIGITS)
 
 

@@ -52,15 +52,18 @@ RULES = ("fixed", "auto", "cascade", "sweep")
 DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 SHORTAGES = get_args(Shortage)
 WINDOW_FATES = ("extracted", "skipped", "lost")
+STREAM_FATES = ("extracted", "skipped")
 # Route templates, the only values of the label `route`.
-ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/model", "/livez",
-          "/readyz", "/metrics", "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
+ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/stream", "/model",
+          "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
+          "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SPARSITY_BUCKETS = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
+_EVENT_BUCKETS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0, 6.0, 10.0)
 _RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 _LONG_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0)
@@ -227,7 +230,37 @@ class Metrics:
             "Long videos that were gone through, from admission to the last line.",
             buckets=_LONG_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.stream_windows = Counter(
+            "lookwhen_stream_windows",
+            "Windows of streams: extracted, or skipped because they came too late or found no "
+            "room.",
+            ["fate"], registry=registry,
+        )  # fmt: skip
+        self.stream_video = Counter(
+            "lookwhen_stream_video_seconds", "Seconds of streams that were watched.",
+            registry=registry,
+        )  # fmt: skip
+        self.stream_dropped_frames = Counter(
+            "lookwhen_stream_dropped_frames",
+            "Frames of streams that were left out, because decoding was behind.",
+            registry=registry,
+        )  # fmt: skip
+        self.stream_breaks = Counter(
+            "lookwhen_stream_breaks", "Streams that broke and were connected to again.",
+            registry=registry,
+        )  # fmt: skip
+        self.stream_latency = Histogram(
+            "lookwhen_stream_event_latency_seconds",
+            "From the frame with which something began or ended in a stream to its event.",
+            buckets=_EVENT_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.stream_duration = Histogram(
+            "lookwhen_stream_duration_seconds",
+            "Streams that were watched to their end, from admission to the last line.",
+            buckets=_LONG_BUCKETS, registry=registry,
+        )  # fmt: skip
         self._gauges: dict[str, Gauge] = {}
+        self._gauge("lookwhen_streams", "Streams that are watched.")
         self._gauge("lookwhen_timelines", "Long videos that are gone through.")
         self._gauge("lookwhen_ready", "1 when the service takes clips.")
         self._gauge("lookwhen_requests_in_flight", "Classifications admitted and not answered.")
@@ -288,6 +321,8 @@ class Metrics:
             self.batch_tokens.labels(kind)
         for fate in WINDOW_FATES:
             self.timeline_windows.labels(fate)
+        for fate in STREAM_FATES:
+            self.stream_windows.labels(fate)
         for outcome in OUTCOMES:
             self.outcomes.labels(outcome)
         for rule in RULES:

@@ -21,6 +21,12 @@ def count_timeline(metrics: Metrics, trace: Trace) -> None:
     metrics.timeline_duration.observe(trace.total, exemplars.current.get())
 
 
+def count_stream(metrics: Metrics, trace: Trace) -> None:
+    """The time of a stream that was watched."""
+    _count_end(metrics, None, trace)
+    metrics.stream_duration.observe(trace.total, exemplars.current.get())
+
+
 def count_failure(metrics: Metrics, error: ServiceError, trace: Trace) -> None:
     """A clip that was not answered, and why."""
     _count_end(metrics, error, trace)

@@ -21,6 +21,7 @@ from service.observability.metrics import ENGINE_STAGES, Metrics
 from service.pipeline.counting import count_classification
 from service.pipeline.decode_pool import decode_pool
 from service.pipeline.drawing import DrawingLimits
+from service.pipeline.live import LiveCall, LiveWay, StreamLimits
 from service.pipeline.stages import Stages
 from service.pipeline.timeline import TimelineCall, TimelineLimits, TimelineWay
 from service.pipeline.way import Answered, Call, Question, Way
@@ -43,7 +44,7 @@ from service.sparsity.plan import (
     plan_sweep,
 )
 from service.sparsity.reading import bounded, read
-from service.sparsity.timeline_parameters import TimelineParameters
+from service.sparsity.timeline_parameters import LiveParameters, TimelineParameters
 from video.facts import ClipFacts
 
 _Answer = TypeVar("_Answer")
@@ -89,6 +90,7 @@ class Pipeline:
         self.explain_parameters = bounded(ExplainParameters, bounds)
         of_windows = dataclasses.replace(bounds, default_views="1x1")
         self.timeline_parameters = bounded(TimelineParameters, of_windows)
+        self.live_parameters = bounded(LiveParameters, of_windows)
         self.admission = Admission(
             AdmissionLimits(
                 max_requests=settings.max_requests_in_flight,
@@ -156,6 +158,27 @@ class Pipeline:
                 window_seconds=settings.timeline_window_seconds,
                 patience_seconds=settings.request_timeout_seconds,
                 drain_seconds=_DRAIN_SHARE * settings.shutdown_grace_seconds,
+            ),
+            self.pool.clip_limits,
+        )
+        self.streams = LiveWay(
+            self.manifest,
+            self.admission,
+            self.stages,
+            metrics,
+            self.not_ready_because,
+            lambda: self.draining,
+            lambda pairs: plan_classification(
+                self.policy, read(self.live_parameters, pairs), degrade_to
+            ),
+            StreamLimits(
+                max_streams=settings.max_streams,
+                max_seconds=settings.stream_max_seconds,
+                idle_timeout_seconds=settings.stream_idle_timeout_seconds,
+                held_bytes=settings.stream_held_bytes,
+                decode_timeout_seconds=settings.decode_timeout_seconds,
+                window_seconds=settings.timeline_window_seconds,
+                patience_seconds=settings.request_timeout_seconds,
             ),
             self.pool.clip_limits,
         )
@@ -273,6 +296,14 @@ class Pipeline:
         """
         await self.timelines.take(call)
 
+    async def watch(self, call: LiveCall) -> None:
+        """Watch a stream, and say what is found in it as it is found.
+
+        Raises:
+            ServiceError: whatever is wrong, in words for the caller.
+        """
+        await self.streams.take(call)
+
     def _load_engine(self) -> Engine:
         if self._bundle is None:
             raise RuntimeError("a pipeline is started once")
@@ -313,6 +344,7 @@ class Pipeline:
         metrics, admission = self.metrics, self.admission
         metrics.watch("lookwhen_ready", lambda: self.not_ready_because() is None)
         metrics.watch("lookwhen_requests_in_flight", lambda: admission.requests)
+        metrics.watch("lookwhen_streams", lambda: self.streams.running)
         metrics.watch("lookwhen_timelines", lambda: self.timelines.running)
         metrics.watch("lookwhen_queued_tokens", lambda: admission.tokens)
         metrics.watch("lookwhen_tokens_per_second", lambda: admission.throughput.tokens_per_second)

@@ -227,6 +227,13 @@ class Merger:
             self._places.popleft()
         return _in_order(closed)
 
+    def showing(self) -> list[int]:
+        """Labels that the last cell shows by what is known now; later cells may contradict it."""
+        last = len(self._places) - 1
+        if last < 0 or not self._is_undisputed(last):
+            return []
+        return self._places[last].voted
+
     def finish(self) -> list[Segment]:
         """No more cells come, or none for a while."""
         self._settle(len(self._places))
@@ -243,7 +250,7 @@ class Merger:
             if place.settled:
                 continue
             place.settled = True
-            if not any(self._is_strong(rival) for rival in self._rivals(number)):
+            if self._is_undisputed(number):
                 place.there = place.voted
             self._place_in_runs(number, place)
 
@@ -260,6 +267,9 @@ class Merger:
         if not mine.voted or not theirs.voted or mine.voted == theirs.voted:
             return False
         return bool(mine.cell.scores[mine.voted[0]] > theirs.cell.scores[theirs.voted[0]])
+
+    def _is_undisputed(self, number: int) -> bool:
+        return not any(self._is_strong(rival) for rival in self._rivals(number))
 
     def _is_strong(self, number: int) -> bool:
         return next(self._rivals(number), None) is None

@@ -9,19 +9,15 @@ of memory does not grow with its length.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import numpy as np
 
 from bundle.schema import Manifest
 from service.admission.admission import Admission
 from service.admission.cost import RequestCost
-from service.admission.reservation import Reservation
 from service.decoding.passages import DecodedPassage, decode_passage
 from service.decoding.unnamed_file import Reader
-from service.engine import OutOfMemory
 from service.errors import DecoderCrashed, DecodeTimeout, NotReady, Overloaded
 from service.observability.metrics import Metrics
 from service.observability.timing import Trace
@@ -39,19 +35,16 @@ from service.pipeline.findings import (
 from service.pipeline.journey import Journey, WindowPlace, usual_window
 from service.pipeline.segments import Cell, Merger, Presence, Segment
 from service.pipeline.spreading import Spread
-from service.pipeline.stages import SelectedViews, Stages, Times
+from service.pipeline.stages import Stages
 from service.pipeline.way import Received, recorded, while_wanted
-from service.sparsity.levels import coverage_curve
+from service.pipeline.windows import WindowLooker
 from service.sparsity.plan import Plan
 from service.sparsity.proposals import Proposer
-from service.sparsity.rules import Classified, Seen, Situation, classify
+from service.sparsity.rules import Classified
 from service.sparsity.timeline_parameters import DEFAULT_THRESHOLD, TimelineParameters
 from video.facts import ClipLimits
 from video.passages import PassageFacts, PassagePlan
 
-# Whoever asks about a clip is answered first: they want theirs within a second.
-_PATIENCE_SECONDS = 5.0
-_LONGEST_PAUSE_SECONDS = 1.0
 # Of the workers that may die of one video before it is given up, because starting others takes the
 # machine from everybody.
 _MOST_DEATHS = 3
@@ -186,6 +179,8 @@ class _Passages:
         self._merger = Merger(presence, window, self._journey.stride)
         self._spread = Spread(len(manifest.labels))
         self._proposer = Proposer() if self._asked.proposes else None
+        patience = limits.patience_seconds
+        self._looker = WindowLooker(manifest, way.admission, way.stages, patience, patience)
         self._tally, self._begun, self._deaths = Tally(), False, 0
         self._drained_since: float | None = None
 
@@ -254,27 +249,11 @@ class _Passages:
         """Select, choose K and extract, each window by the rule that the request asked for."""
         if not places:
             return
-        async with self._reserved(len(places)) as reservation:
-            now = time.monotonic()
-            deadline = now + self._way.limits.patience_seconds
-            times = Times(self._call.trace, deadline, now + _PATIENCE_SECONDS)
-            try:
-                found = await self._way.stages.score(decoded.frames, times)
-                self._tally.macs += len(places) * self._way.manifest.macs.selector
-                chosen: Sequence[int] = range(len(places))
-                if self._proposer is not None:
-                    chosen = np.flatnonzero(self._proposer.choose(found.scores)).tolist()
-                async with asyncio.TaskGroup() as group:
-                    looks = {
-                        window: group.create_task(self._classify(found, window, reservation, times))
-                        for window in chosen
-                    }
-            except OutOfMemory:
-                raise self._way.admission.overloaded("device") from None
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-            outcomes = {window: look.result() for window, look in looks.items()}
-            reservation.answered(sum(tokens for _, tokens in outcomes.values()))
+        looked = await self._looker.look(
+            decoded.frames, self._plan, self._call.trace, self._proposer
+        )
+        self._tally.macs += looked.macs
+        outcomes = looked.outcomes
         for window, place in enumerate(places):
             if place.cut:
                 self._tally.cuts += 1
@@ -285,50 +264,6 @@ class _Passages:
                 self._tally.skipped_windows += 1
                 self._way.metrics.timeline_windows.labels("skipped").inc()
                 await self._say_cells(self._spread.skip(place))
-
-    async def _classify(
-        self, found: SelectedViews, window: int, reservation: Reservation, times: Times
-    ) -> tuple[Classified, int]:
-        """One window's outcome, and the tokens that the extractor looked at for it."""
-        stages, plan = self._way.stages, self._plan
-        only = slice(window, window + 1)
-        view = SelectedViews(
-            found.frames[only], found.scores[only], found.ranking[only], found.context[only]
-        )
-        curve = None if plan.coverage is None else coverage_curve(view.scores)
-        situation = Situation(
-            reservation.way, reservation.degraded_by, {}, curve, self._way.manifest.answer
-        )
-        rule = classify(plan, situation)
-        look, tokens = next(rule), 0
-        while True:
-            done = await stages.extract(view, look.level.kept, times)
-            tokens += look.level.kept
-            self._tally.macs += done.macs
-            try:
-                look = rule.send(Seen(done.logits, {}))
-            except StopIteration as end:
-                outcome: Classified = end.value
-                return outcome, tokens
-
-    @contextlib.asynccontextmanager
-    async def _reserved(self, windows: int) -> AsyncIterator[Reservation]:
-        """What these windows cost; where there is no room for it, the video waits for some."""
-        admission = self._way.admission
-        costs = [cost._replace(views=windows) for cost in self._plan.costs]
-        until = time.monotonic() + self._way.limits.patience_seconds
-        while True:
-            try:
-                reservation = admission.admit(costs)
-                break
-            except Overloaded as error:
-                if time.monotonic() > until:
-                    raise
-                seconds = float(error.headers["retry-after"])
-                await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, seconds))
-        with reservation:
-            reservation.begin()
-            yield reservation
 
     async def _say(self, event: Event) -> None:
         await self._call.say(self._asked, event)

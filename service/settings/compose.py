@@ -12,6 +12,7 @@ from service.settings.limits import AdmissionSettings, DeadlinesSettings, Limits
 from service.settings.model import EngineSettings, ModelSettings
 from service.settings.proxies import clean_prefix, trusted_network
 from service.settings.server import KeysSettings, ServerSettings
+from service.settings.stream import StreamSettings
 from service.settings.timeline import TimelineSettings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ ENVIRONMENT_PREFIX = "LOOKWHEN_"
 
 # The last base comes first among the fields: in docs/settings.md, and where values are judged.
 class Settings(
+    StreamSettings,
     TimelineSettings,
     DecodingSettings,
     CacheSettings,

@@ -17,6 +17,7 @@ OWN_ADDRESSES = frozenset(
         "sweep",
         "embed",
         "timeline",
+        "stream",
         "model",
         "assets",
         "livez",

@@ -67,3 +67,16 @@ class TimelineParameters(ChoiceParameters):
     @property
     def proposes(self) -> bool:
         return self.windows == "auto"
+
+
+class LiveParameters(TimelineParameters):
+    """What may be told to what watches a stream."""
+
+    left_out: ClassVar[frozenset[str]] = TimelineParameters.left_out | {"start", "end", "windows"}
+
+    detail: Annotated[Literal["segments", "windows"], Accepts("segments or windows")] = Field(
+        "segments",
+        description="`windows` answers a line for each window besides events and segments. "
+        "`segments`, which leaves them out, when it is not given.",
+        examples=["windows"],
+    )
