@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import RateLimited, TooManyConcurrent, Unauthorized
 from service.http.forwarded import local_path
 from service.http.keys import Keys
-from service.http.problems import answer_problem
+from service.http.problems import answer_problem, refusal
 
 # Everything else needs a key, so that a new address is protected until somebody lists it here:
 # probes, which an orchestrator asks without one, and what is the same for everybody.
@@ -25,6 +25,9 @@ _DOCS_ASSETS = "/docs/assets/"
 OPEN_PREFIXES = (_ASSETS, _DOCS_ASSETS, "/problems/")
 
 _DOCS = "/docs"
+
+# What a page offers among a WebSocket's protocols in the place of headers, which it cannot set.
+KEY_PREFIX = "lookwhen.key."
 
 
 def _policy(scripts: str, styles: str) -> str:
@@ -51,18 +54,33 @@ class Authentication:
         self._app, self._keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(local_path(scope)):
+        if scope["type"] not in ("http", "websocket") or is_open(local_path(scope)):
             await self._app(scope, receive, send)
             return
+        is_socket = scope["type"] == "websocket"
+        headers = Headers(scope=scope)
         try:
-            ticket = self._keys.admit(Headers(scope=scope))
+            ticket = self._keys.admit(_with_offered_key(headers, scope) if is_socket else headers)
         except (Unauthorized, RateLimited, TooManyConcurrent) as error:
-            # The body has not been looked at, and is forgotten by the server as it comes.
-            response = await answer_problem(Request(scope), error)
+            if is_socket:
+                response = refusal(scope, error)
+            else:
+                # The body has not been looked at, and is forgotten by the server as it comes.
+                response = await answer_problem(Request(scope), error)
             await response(scope, receive, send)
             return
         with ticket:
             await self._app(scope, receive, send)
+
+
+def _with_offered_key(headers: Headers, scope: Scope) -> Headers:
+    """The headers, with a key that stands among a WebSocket's protocols; real ones come first."""
+    if "authorization" in headers or "x-api-key" in headers:
+        return headers
+    for text in scope.get("subprotocols", []):
+        if text.startswith(KEY_PREFIX):
+            return Headers({**headers, "x-api-key": text[len(KEY_PREFIX) :]})
+    return headers
 
 
 class BrowserRules:

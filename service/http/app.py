@@ -25,6 +25,7 @@ from service.http.keys import KeyLimits, Keys
 from service.http.middleware import RequestContext
 from service.http.problems import answer_http_error, answer_invalid, answer_problem
 from service.http.routes import ASSETS, metrics_router, router
+from service.http.stream import router as stream_router
 from service.http.timeline import router as timeline_router
 from service.observability.metrics import Metrics
 from service.pipeline.pipeline import Pipeline, StartError
@@ -95,6 +96,7 @@ def create_app(
     app.state.keys = keys
     app.include_router(router)
     app.include_router(timeline_router)
+    app.include_router(stream_router)
     if settings.metrics_port is None:
         app.include_router(metrics_router)
     app.mount("/assets", Assets(directory=ASSETS), name="assets")

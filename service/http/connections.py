@@ -9,6 +9,7 @@ import asyncio
 import resource
 from typing import ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Descriptors for everything but connections: libraries, sockets of workers, blocks of clips.
@@ -22,6 +23,7 @@ class GuardedProtocol(H11Protocol):
     header_timeout_seconds: ClassVar[float]
 
     _deadline: asyncio.TimerHandle | None = None
+    _upgraded = False
     _waiting_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,7 +36,7 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self.waits:
+        if self._upgraded or not self.waits:
             self._cancel_deadline()
         elif self._deadline is None:
             self._wait()
@@ -42,6 +44,11 @@ class GuardedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """From here on the connection is another protocol's; streams are bounded in number."""
+        self._upgraded = True
+        super().handle_websocket_upgrade(event)
 
     @property
     def waits(self) -> bool:

@@ -16,6 +16,8 @@ from service.settings.proxies import LONGEST_PREFIX, Address, clean_prefix, trus
 logger = logging.getLogger(__name__)
 
 _MOST_HOPS = 32
+# What a WebSocket's scheme is called where a proxy says the one by which it was asked for.
+_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 def root_path(scope: Scope) -> str:
@@ -44,7 +46,7 @@ class Forwarded:
         self._said: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             scope = self._read(scope)
         await self._app(scope, receive, send)
 
@@ -58,7 +60,8 @@ class Forwarded:
                 said["client"] = (str(client), 0)
             for scheme in _values(scope, b"x-forwarded-proto")[-1:]:
                 if scheme.lower() in ("http", "https"):
-                    said["scheme"] = scheme.lower()
+                    schemes = _SCHEMES if scope["type"] == "websocket" else {}
+                    said["scheme"] = schemes.get(scheme.lower(), scheme.lower())
             root = self._prefix(_values(scope, b"x-forwarded-prefix", separator=None), root)
         elif _values(scope, b"x-forwarded-for"):
             self._warn_once(

@@ -31,6 +31,8 @@ class RequestContext:
         self._app, self._metrics, self._draining = app, metrics, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            return await self._converse(scope, receive, send)
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = _request_id(scope)
@@ -53,6 +55,28 @@ class RequestContext:
             self._observe(scope, answer.status, seconds)
             logs.request_id.reset(token)
             exemplars.current.reset(sampled)
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket has its id and its line, and no status: it has metrics of its own."""
+        request_id = _request_id(scope)
+        token = logs.request_id.set(request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            # Without what was asked for: people put keys there, although they do not belong there.
+            logger.info(
+                "stream",
+                extra={
+                    "path": local_path(scope),
+                    "seconds": round(time.perf_counter() - began, 6),
+                    "client": (scope.get("client") or ("",))[0],
+                    "request_id": request_id,
+                    **scope["state"].get("log", {}),
+                },
+            )
+            logs.request_id.reset(token)
 
     def _observe(self, scope: Scope, status: int | None, seconds: float) -> None:
         # The template, never the path: paths are the client's, and there is no end of them.

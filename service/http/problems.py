@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from service.errors import (
     PROBLEM_MEDIA_TYPE,
@@ -30,6 +31,17 @@ async def answer_problem(request: Request, error: Exception) -> JSONResponse:
         request.state.log = {**getattr(request.state, "log", {}), "code": error.code}
     return JSONResponse(
         error.problem(request.state.request_id, root_path(request.scope)),
+        status_code=error.status,
+        headers=error.headers,
+        media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+def refusal(scope: Scope, error: ServiceError) -> JSONResponse:
+    """The problem document with which a WebSocket is not opened; it is counted."""
+    scope["app"].state.metrics.count_error(error.code)
+    return JSONResponse(
+        error.problem(scope["state"]["request_id"], root_path(scope)),
         status_code=error.status,
         headers=error.headers,
         media_type=PROBLEM_MEDIA_TYPE,

@@ -124,7 +124,10 @@ def _server(settings: Settings, signals: Signals) -> _Server:
         uvicorn.Config(
             app,
             http=connections.guarded(settings.max_connections, settings.header_timeout_seconds),
-            ws="none",
+            ws="auto",
+            ws_max_size=settings.stream_max_message_bytes,
+            # What is compressed already would be compressed for nothing, and unpacked without end.
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,
             server_header=False,

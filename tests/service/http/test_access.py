@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIWebSocketRoute
 from service_server import Server
 from starlette.routing import Mount, Route
 from typed_command import lookwhen
@@ -45,6 +46,26 @@ def ask(app: FastAPI, method: str, path: str, **request: Any) -> httpx.Response:
     return asyncio.run(run())
 
 
+def knock(app: FastAPI, path: str, *protocols: str) -> int:
+    """With which status a WebSocket is not opened; everything is refused before it is ready."""
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    scope = {
+        "type": "websocket", "path": path, "headers": [(b"host", b"test")], "query_string": b"",
+        "scheme": "ws", "client": ("127.0.0.1", 1), "subprotocols": [*protocols],
+        "extensions": {"websocket.http.response": {}},
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    status: int = said[0]["status"]
+    return status
+
+
 def routes(app: FastAPI) -> list[tuple[str, str]]:
     """(method, path) of every route there is."""
     found = []
@@ -53,6 +74,8 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
         for route in entries:
             if isinstance(route, Route):
                 found.extend((method, route.path) for method in sorted(route.methods or {"GET"}))
+            elif isinstance(route, APIWebSocketRoute):
+                found.append(("WEBSOCKET", route.path))
             elif isinstance(route, Mount):
                 found.append(("GET", route.path + "/{file}"))
             else:  # a router that was included as a whole
@@ -72,6 +95,10 @@ def test_every_route_needs_a_key_but_those_that_are_listed(app: FastAPI) -> None
     found = routes(app)
     assert {"/classify", "/model", "/metrics", "/added/by/somebody"} <= {path for _, path in found}
     for method, path in found:
+        if method == "WEBSOCKET":
+            assert knock(app, path) == 401
+            assert knock(app, path, f"lookwhen.key.{KEY}") != 401
+            continue
         filled = re.sub(r"{[^}]+}", "not_found", path)
         status = ask(app, method, filled).status_code
         if path in OPEN:
