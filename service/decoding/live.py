@@ -37,8 +37,8 @@ _HAIR = 1e-3
 _SOCKET_BYTES = 128 << 10
 # Windows that wait to be looked at, and places that are remembered of those that waited too long.
 _MOST_WAITING, _MOST_PLACES = 4, 4096
-# A time stamp that is further ahead is another clock's.
-_MOST_AHEAD = 60.0
+# A time stamp that is further ahead is another clock's, which is gone by from there on.
+_MOST_AHEAD = 10.0
 # Arrivals that are remembered, to say how late an event is: a minute of 120 frames a second.
 _MOST_ARRIVALS = 7200
 
@@ -88,6 +88,7 @@ class LiveDecoding:
         self.dropped_frames = 0
         self._pieces: deque[tuple[Piece, float]] = deque()
         self._began: tuple[float, float] | None = None
+        self._first: float | None = None
         self._held = 0
         self._waits_for_key = self._over = self._ended = self._said_begun = False
         self._windows: deque[LiveWindow] = deque(maxlen=_MOST_PLACES)
@@ -102,8 +103,11 @@ class LiveDecoding:
         now = time.monotonic()
         if piece.time is not None:
             self._began = self._began or (piece.time, now)
+            self._first = now if self._first is None else self._first
             ahead = piece.time - self._began[0] - (now - self._began[1])
-            if self._limits.lag_seconds < ahead < _MOST_AHEAD:
+            if ahead >= _MOST_AHEAD:
+                self._began = piece.time, now
+            elif ahead > self._limits.lag_seconds:
                 await asyncio.sleep(ahead - self._limits.lag_seconds)
                 now = time.monotonic()
             self._arrivals.append((piece.time, now))
@@ -124,7 +128,7 @@ class LiveDecoding:
     @property
     def first_arrival(self) -> float:
         """When the first frame came, by the steady clock."""
-        return self._began[1] if self._began else time.monotonic()
+        return time.monotonic() if self._first is None else self._first
 
     def arrived(self, seconds: float) -> float | None:
         """When the frame shown at that time came, by the steady clock; None if that is not known.
