@@ -38,9 +38,10 @@ from training.evaluation.predictions import (
 )
 from training.evaluation.report import intervals_as_json, points_as_json, print_report
 from training.evaluation.statistics import Estimates, Mean, Resampling, Share
-from training.finetune import RECIPES, FineTuningRecipe, finetune
+from training.finetune import RECIPES, FineTuningRecipe, Sharing, finetune
 from training.loop import TrainingError
 from training.processes import Processes, join_processes
+from training.progress import counted
 from training.provenance import file_digest
 
 SPARSITIES = (0.0, 0.7, 0.9, 0.95)
@@ -64,8 +65,13 @@ def run_part(
     *,
     workers: int,
     processes: Processes,
+    sharing: Sharing | None = None,
 ) -> Path:
     """Fine-tune on the clips outside a part, predict those inside; returns the predictions' file.
+
+    Args:
+        sharing: see :func:`training.finetune.finetune`; a frozen stem says the same of a clip on
+            both sides of a part.
 
     Raises:
         TrainingError: the folder holds a part that was measured otherwise.
@@ -84,7 +90,10 @@ def run_part(
         return done
     train, held = source.read_with_held_out(split=part)
     assert held is not None
-    tuned = finetune(recipe, start, out, train, processes=processes, workers=workers)
+    tuned = finetune(
+        recipe, start, out, train, processes=processes, workers=workers, sharing=sharing,
+        count=counted,
+    )  # fmt: skip
     model, _ = load_checkpoint(tuned)
     method = LookWhenMethod(model, SPARSITIES)
     measurement = measure(method, held, views=views, workers=workers, processes=processes)
@@ -145,6 +154,12 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 @click.option("--plain", is_flag=True, help="Training views without augmentation.")
 @click.option("--train-selector", is_flag=True, help="The selector adapts to the change in pixels.")
 @click.option("--size", type=click.IntRange(1), help="Pixels on a side, in place of START's.")
+@click.option(
+    "--stored-views",
+    default=0,
+    show_default=True,
+    help="Views of a clip that START's stem looks at once, for all parts; nothing is mixed then.",
+)
 @click.option("--against", help="Variant to compare with, whose predictions are in WORK.")
 @click.option("--views", default="1x1", callback=parse_views, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -158,14 +173,16 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 def main(
     name: str, variant: str, start: Path, index: Path, work: Path, column: str,
     parts: Sequence[str], epochs: float, chance: bool, plain: bool, train_selector: bool,
-    size: int | None, against: str | None, views: Views, seed: int, workers: int, device: str,
-    out: Path | None,
+    size: int | None, stored_views: int, against: str | None, views: Views, seed: int, workers: int,
+    device: str, out: Path | None,
 ) -> None:  # fmt: skip
     """Measure VARIANT, which starts from START, on the clips of INDEX; what is on the way lies in
     WORK."""
     # Whether views are mirrored is up to each recipe; these sets' labels stay what they are.
     source = Source("index", index, column=column, flip=True)
     changes: dict[str, Any] = {"epochs": epochs, "seed": seed, "size": size}
+    if stored_views:
+        changes |= {"stored_views": stored_views, "mixup": 0.0}
     if plain:
         changes["augmentation"] = STILL
     if train_selector or chance:
@@ -181,6 +198,7 @@ def main(
             dataset = source.read()
             measured = parts or sorted({entry.split for entry in dataset.entries})
             about = describe_run(processes.device)
+            views_of = work / f"views-{file_digest(start)[:12]}-{stored_views}-{seed}"
             files = []
             for part in measured:
                 Console(stderr=True).print(f"[bold]{variant}[/bold], part {part}")
@@ -189,6 +207,7 @@ def main(
                     run_part(
                         recipe, start, source, part, views, folder,
                         workers=workers, processes=processes,
+                        sharing=Sharing(dataset, views_of) if stored_views else None,
                     )
                 )  # fmt: skip
         if processes.first:

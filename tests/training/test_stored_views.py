@@ -15,7 +15,7 @@ from model.stem import StemEmbedding
 from training.datasets import Augmentation, DataSet, DataSetError, TooManyLost
 from training.datasets.lists import read_class_folders
 from training.datasets.loading import StepShare
-from training.finetune import FineTuningRecipe, finetune
+from training.finetune import FineTuningRecipe, Sharing, finetune
 from training.finetune.stored_views import StoredViews, look_at_views
 from training.moving_things.encode import encode
 from training.processes import Processes
@@ -137,6 +137,26 @@ def test_fine_tuning_on_stored_views_tells_the_classes_apart(
     frozen = [n for n in learnt if n.startswith(("selector.", "extractor.embedding.network."))]
     assert frozen
     assert all(torch.equal(learnt[name], before[name]) for name in frozen)
+
+
+def test_trainings_share_what_the_stem_saw(
+    start: Path, clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As folds do: each learns from other clips, and the stem looks at each clip once."""
+    looks: list[int] = []
+    real = StemEmbedding.look
+    monkeypatch.setattr(
+        StemEmbedding, "look", lambda self, given: looks.append(len(given)) or real(self, given)
+    )
+    recipe = FineTuningRecipe(epochs=1, batch=2, mixup=0.0, stored_views=1)
+    sharing = Sharing(clips, tmp_path / "views")
+    for name, places in (("first", [0, 2]), ("second", [1, 3])):
+        # Read anew, as another process would.
+        again = read_class_folders(Path(clips.entries[0].path).parents[1]).subset(places)
+        finetune(
+            recipe, start, tmp_path / name, again, processes=Processes(0, 1, CPU), sharing=sharing
+        )
+    assert looks == [1] * len(clips)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ step. Figures of ``best.safetensors`` on these same clips flatter it: test on ot
 
 from training.finetune.objective import FineTuning, Rows, finetuning_step, with_head
 from training.finetune.recipes import RECIPES, FineTuningRecipe
-from training.finetune.run import finetune
+from training.finetune.run import Sharing, finetune
 
 __all__ = [
     "RECIPES",
     "FineTuning",
     "FineTuningRecipe",
     "Rows",
+    "Sharing",
     "finetune",
     "finetuning_step",
     "with_head",

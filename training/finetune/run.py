@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,13 @@ from training.running import Running
 from training.targets import pixel_change
 
 
+class Sharing(NamedTuple):
+    """Clips among which are those of several trainings, and the folder of their stored views."""
+
+    clips: DataSet
+    folder: Path
+
+
 def finetune(
     recipe: FineTuningRecipe,
     start: Path,
@@ -42,6 +49,7 @@ def finetune(
     workers: int = 0,
     running: Running = Running(),  # noqa: B008, frozen
     lost_share: float = LOST_SHARE,
+    sharing: Sharing | None = None,
     count: Counter = uncounted,
 ) -> Path:
     """Run the recipe, or the rest of it; returns the path of the last step's checkpoint.
@@ -54,6 +62,8 @@ def finetune(
         data: what provenance says of the clips; by default the data set's name.
         workers: processes that decode.
         lost_share: clips that may be unreadable.
+        sharing: where stored views lie and of which clips they are, for several trainings that
+            start alike and share them; by default those of ``train``, in ``out``.
         count: shows how far it is with views that are stored; the steps have a log of their own.
 
     Raises:
@@ -71,10 +81,11 @@ def finetune(
     save = partial(_save, model)
     stored: StoredViews | None = None
     if recipe.stored_views and isinstance(model, LookWhen) and model.config.stem is not None:
-        stored, train = look_at_views(
+        sharing = sharing or Sharing(train, out / "views")
+        stored, there = look_at_views(
             model,
-            train,
-            out / "views",
+            sharing.clips,
+            sharing.folder,
             draws=recipe.stored_views,
             lowest=model.config.lowest_sparsity,
             augmentation=recipe.augmentation,
@@ -85,6 +96,7 @@ def finetune(
             lost_share=lost_share,
             count=count,
         )
+        train = train.where(set(there.entries).__contains__)
     shown = balanced(train, recipe.balance, recipe.seed, dict(recipe.emphasis))
     objective = FineTuning(model, train.task, recipe)
 

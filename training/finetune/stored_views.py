@@ -46,15 +46,15 @@ class StoredViews:
     def __init__(self, clips: DataSet, folder: Path, draws: int, tokens: int) -> None:
         """``tokens``: N of a view. See :func:`look_at_views`, which fills the folder."""
         self.clips, self.folder, self.draws, self.tokens = clips, folder, draws, tokens
-        self._numbers = {id(entry): number for number, entry in enumerate(clips.entries)}
+        self._numbers = {entry: number for number, entry in enumerate(clips.entries)}
 
     def batches(self, shown: DataSet, share: StepShare) -> Batches:
         """Batches of some steps whose frames are float16 [B, N, 1280], 0 where nothing is stored.
 
         Args:
-            shown: entries of the clips, some of them repeated.
+            shown: some of the clips, each any number of times.
         """
-        numbers = [self._numbers[id(entry)] for entry in shown.entries]
+        numbers = [self._numbers[entry] for entry in shown.entries]
         items = _Items(self.folder, numbers, self.draws, self.tokens)
         steps = Steps(
             len(shown), share["batch"], share["seed"], share["first"], share["last"],
