@@ -115,6 +115,7 @@ def test_nothing_cannot_be_drawn(rate: float, seconds: float, clips: int) -> Non
         poisson(rate, seconds, clips, seed=0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_answers_are_judged(url: str) -> None:
     assert outcomes(target(url)) == [Outcome.RIGHT]
@@ -175,6 +176,7 @@ def test_a_closed_loop_asks_again_when_it_is_answered() -> None:
     assert {sample.sparsity for sample in samples} <= set(MIX)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_generator_is_measured_by_itself() -> None:
     requests = {(0, sparsity): request_bytes("http://x", "video/mp4", b"clip") for sparsity in MIX}

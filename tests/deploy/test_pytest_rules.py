@@ -60,6 +60,7 @@ def lines(done: subprocess.CompletedProcess[str], start: str) -> list[str]:
 SPREAD = ("-p", "xdist", "--numprocesses", "2", "--dist", "loadfile")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [(), SPREAD], ids=["one process", "two"])
 def test_a_test_that_fails_by_chance_is_named_and_the_run_passes(
     tmp_path: Path, options: tuple[str, ...]
@@ -112,6 +113,7 @@ def test_what_another_test_left_behind_is_no_fault_of_the_process_it_runs_in_aga
     assert lines(done, "FLAKY") == ["FLAKY test_leavings.py::test_second"]
 
 
+@pytest.mark.long
 def test_a_process_that_died_is_no_fault_of_its_next_test(tmp_path: Path) -> None:
     crash = FIRST_TIME + textwrap.dedent(
         """

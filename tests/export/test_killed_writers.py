@@ -48,6 +48,7 @@ def ended_at(step: int, number: signal.Signals, write: Callable[[], object]) -> 
     return True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("what", ["first", "another", "manifest"])
 def test_there_is_always_a_whole_bundle(

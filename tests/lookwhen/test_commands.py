@@ -132,6 +132,7 @@ def test_a_group_alone_shows_its_help() -> None:
     assert "  finetune " in result.output
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "successor"),

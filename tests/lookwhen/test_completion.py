@@ -75,6 +75,7 @@ def test_each_shell_has_a_script_that_it_takes(shell: str, programs: Path) -> No
     assert read.returncode == 0
 
 
+@pytest.mark.long
 def test_a_missing_extra_completes_nothing_and_says_nothing(programs: Path) -> None:
     (programs / "sitecustomize.py").write_text("import sys\nsys.modules['safetensors'] = None\n")
     script = (

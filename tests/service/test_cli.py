@@ -55,6 +55,7 @@ def test_classify_here(brightness_bundle: Path, white: Path, square: Path, tmp_p
     assert "absent.mp4: No such file or directory" in errors[1]
 
 
+@pytest.mark.long
 def test_classify_there(server: Server, white: Path, square: Path, tmp_path: Path) -> None:
     done = lookwhen("classify", white, square, "--url", server.url, "--top", 2, "--sparsity", 0)
     assert done.returncode == 0, done.stderr

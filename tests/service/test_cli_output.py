@@ -84,6 +84,7 @@ def test_a_file_whose_name_is_no_text_classified_here(
     assert base64.b64decode(json.loads(done.stdout)["file_base64"]) == oddly_named
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "ascii:strict"])
 def test_labels_that_the_output_cannot_encode(
     foreign: Server, oddly_named: bytes, encoding: str
@@ -177,6 +178,7 @@ def piped(command: str, reader: str) -> tuple[list[int], bytes]:
     return [int(code) for code in done.stdout.splitlines()[-1].split()], done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_reader_who_does_not_want_it_at_all(command: str) -> None:
     # `exec <&-` closes the pipe before the command has been imported.

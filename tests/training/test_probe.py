@@ -80,6 +80,7 @@ def made_up(count: int, shuffled: bool) -> tuple[Tensor, Tensor, DataSet]:
     return torch.tensor(values, dtype=torch.float32), torch.tensor(labels), clips
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_probe_finds_what_is_there_and_nothing_else(shuffled: bool) -> None:
     features, targets, clips = made_up(400, shuffled)
@@ -96,6 +97,7 @@ def test_a_probe_finds_what_is_there_and_nothing_else(shuffled: bool) -> None:
     assert trial.weight_decay in QUICK.weight_decays
 
 
+@pytest.mark.long
 def test_standardising_takes_constant_features_out() -> None:
     features, targets, clips = made_up(60, False)
     features[:, 0] = 7.0

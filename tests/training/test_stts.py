@@ -33,6 +33,7 @@ def flashes(count: int, generator: torch.Generator) -> Batch:
     return Batch(frames, frames, colour, torch.arange(count), [])
 
 
+@pytest.mark.long
 def test_selectors_learn_where_the_label_is() -> None:
     """One of four time steps is kept, and only the last one tells the label."""
     torch.manual_seed(0)

@@ -33,11 +33,13 @@ def test_every_published_row_can_be_counted() -> None:
     assert set(SYSTEMS) == set(PUBLISHED)
 
 
+@pytest.mark.long
 def test_the_page_shows_what_is_counted() -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     assert as_markdown(list(counted(list(SYSTEMS.values())))) in page
 
 
+@pytest.mark.long
 def test_the_command() -> None:
     done = CliRunner().invoke(main, ["--only", "VideoMamba-M", "--json"])
     assert done.exit_code == 0, done.output

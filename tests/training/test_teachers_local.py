@@ -102,6 +102,7 @@ def clip_of(frames: int, size: int, seed: int = 0) -> torch.Tensor:
 # The image teacher
 
 
+@pytest.mark.long
 def test_an_image_teacher_is_trained_without_labels_and_read_back(
     unlabelled: DataSet, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_the_image_teacher_gives_its_networks_own_tokens_whatever_the_step() -> 
         LocalImageTeacher(network)(clip_of(1, 40))
 
 
+@pytest.mark.long
 def test_a_killed_image_training_goes_on_as_if_nothing_had_happened(
     clips: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +230,7 @@ def test_crops_follow_from_seed_entry_and_draw(clips: DataSet) -> None:
 # The video teacher
 
 
+@pytest.mark.long
 def test_a_video_teacher_is_trained_on_labels_and_read_back(clips: DataSet, tmp_path: Path) -> None:
     path = train_video(VIDEO, clips, tmp_path, processes=ALONE)
     losses = log_of(tmp_path)

@@ -27,6 +27,7 @@ assert "torch._dynamo.convert_frame" in sys.modules
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_decoding_loads_no_compiler_and_leaves_it_usable() -> None:
     done = subprocess.run(

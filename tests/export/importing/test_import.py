@@ -137,6 +137,7 @@ def make_clip(path: Path, source: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_is_served_and_answers_with_the_classes_names(
     imported: tuple[Path, str], tmp_path: Path

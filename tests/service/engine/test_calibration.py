@@ -19,6 +19,7 @@ def bundle() -> Bundle:
     return read_bundle(default_bundle_path())
 
 
+@pytest.mark.long
 def test_a_machine_is_measured_in_the_time_there_is(bundle: Bundle) -> None:
     options = EngineOptions(intra_op_threads=1, warm_up_seconds=30, calibration_seconds=4)
     engine = Engine(bundle, options)

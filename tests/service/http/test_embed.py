@@ -76,6 +76,7 @@ def test_what_does_not_go_together_is_said(server: Server, white: Path) -> None:
         assert problem(answer, 422, "unknown_parameter")["field"] == name
 
 
+@pytest.mark.long
 def test_the_cache_keeps_it(brightness_bundle: Path, white: Path, start_server: object) -> None:
     server = start_server(cache_bytes=50_000_000).wait_until_ready()  # type: ignore[operator]
     first = embedded(server, white, encoding="base64")

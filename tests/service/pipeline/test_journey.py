@@ -82,6 +82,7 @@ def travel(
     return places, journey
 
 
+@pytest.mark.long
 @PATIENTLY
 @given(
     st.integers(3, 255).map(lambda n: n / 10), st.sampled_from([0.5, 1.0, 2.0, 3.0]),
@@ -152,6 +153,7 @@ def test_what_is_lost_is_gone_round() -> None:
     assert [place.start for place in places if place.cut] == [25.0], "what was not seen is no cut"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_video_that_goes_on_for_too_long_is_ended() -> None:
     with pytest.raises(ClipTooLong):

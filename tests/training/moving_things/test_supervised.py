@@ -171,6 +171,7 @@ def test_processes_share_a_batch(clips: Path) -> None:
         assert torch.equal(torch.stack(mine, dim=1).flatten(0, 1), all_of_them)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     first = run(clips, tmp_path / "first")
     still = dataclasses.replace(RECIPE, steps=1, learning_rate=0.0, matrix_learning_rate=0.0)
