@@ -27,7 +27,7 @@ bootstrap = $(find_python) && \
 run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help run training check test test-long test-real test-gpu-stub lint types coverage pytest fuzz soak drain format lock audit image check-image \
+.PHONY: help run training check test test-long test-real test-gpu-stub lint types coverage pytest fuzz soak drain format lock openapi audit image check-image \
 	check-prometheus openvino \
 	train-default clean
 
@@ -70,6 +70,9 @@ coverage: $(DEVELOPMENT)  ## which lines `make test` reaches, child processes in
 
 pytest: $(DEVELOPMENT)  ## the tests alone; ARGS='-k name' is handed on
 	$(run_tests) $(ARGS)
+
+openapi: $(DEVELOPMENT)  ## write docs/openapi.json anew, after a change of the interface
+	$(VENV)/bin/python -m deploy.openapi
 
 fuzz: $(DEVELOPMENT)  ## post 3,000 damaged clips to a service; ARGS='--mutants 100000 --seed 1'
 	$(VENV)/bin/python -m benchmarks.safety.fuzz $(ARGS)

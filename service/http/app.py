@@ -27,6 +27,7 @@ from service.http.problems import answer_http_error, answer_invalid, answer_prob
 from service.http.routes import ASSETS, metrics_router, router
 from service.http.stream import router as stream_router
 from service.http.timeline import router as timeline_router
+from service.http.versions import Versioned
 from service.observability.metrics import Metrics
 from service.pipeline.pipeline import Pipeline, StartError
 from service.settings import Settings
@@ -124,6 +125,7 @@ def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
     app.add_middleware(BrowserRules)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, metrics=pipeline.metrics, draining=lambda: pipeline.draining)
+    app.add_middleware(Versioned)
     app.add_middleware(
         Forwarded,
         root_path=settings.root_path or "",

@@ -25,7 +25,7 @@ _UNLOGGED = ("/livez", "/readyz", "/metrics")
 
 
 class RequestContext:
-    """Around everything but :class:`service.http.forwarded.Forwarded`."""
+    """Around everything but what gives a request its one form: whom it is from and its path."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
         self._app, self._metrics, self._draining = app, metrics, draining

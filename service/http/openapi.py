@@ -10,6 +10,7 @@ from service.decoding.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.http.access import is_open
 from service.http.timeline_schemas import NDJSON, TimelineLine
+from service.http.versions import with_version
 from service.pipeline.pipeline import Pipeline
 from service.settings import Settings
 from service.sparsity.reading import schemas
@@ -17,7 +18,7 @@ from service.sparsity.reading import schemas
 DESCRIPTION = """\
 POST a clip, get labels. `sparsity` says how much of the clip the deep network may ignore: a shallow
 selector looks at all of it in small, and the extractor sees the best `1 - sparsity` of the
-full-resolution tokens. Cost falls with sparsity; `GET /model` says what that does to accuracy.
+full-resolution tokens. Cost falls with sparsity; `GET /v1/model` says what that does to accuracy.
 
 Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads to advice.
 """
@@ -62,6 +63,8 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             _spell_constants_out(document)
             if app.state.keys.required:
                 _ask_for_keys(document)
+            # Last: above, paths are those of the routes.
+            document["paths"] = {with_version(p): made for p, made in document["paths"].items()}
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -204,5 +204,5 @@ def test_containers_are_a_setting(start_server: StartServer, tmp_path: Path, whi
         "after `ffmpeg -i clip -c copy clip.mp4`."
     )
     document = server.client.get("/openapi.json").json()
-    body = document["paths"]["/classify"]["post"]["requestBody"]
+    body = document["paths"]["/v1/classify"]["post"]["requestBody"]
     assert body["description"].endswith("in one of these containers: MP4, MPEG-TS.")

@@ -128,7 +128,7 @@ def test_the_interface_says_where_it_is(client: httpx.Client, white: Path) -> No
     (server,) = document["servers"]
     base = urljoin(f"{client.base_url}", server["url"])
     assert post(client, white, f"{base}/classify").status_code == 200
-    assert "/model" in document["paths"]
+    assert "/v1/model" in document["paths"]
 
 
 def test_all_that_the_documentation_loads_is_there(client: httpx.Client) -> None:

@@ -154,7 +154,7 @@ def test_every_parameter_alone(
 ) -> None:
     """In the query, in the form, and in both."""
     document = server.client.get("/openapi.json").json()
-    operation = document["paths"][f"/{name}"]["post"]
+    operation = document["paths"][f"/v1/{name}"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == set(table)
     answers = {"classify": "Classification", "embed": "Classification", "sweep": "Sweep",
                "explain": "Explained"}  # fmt: skip
@@ -256,7 +256,7 @@ def test_nothing_in_the_document_is_a_trap(server: Server) -> None:
     assert '"const"' not in text
     document = server.client.get("/openapi.json").json()
     for path in ("/classify", "/sweep", "/explain", "/embed", "/timeline"):
-        for parameter in document["paths"][path]["post"]["parameters"]:
+        for parameter in document["paths"][f"/v1{path}"]["post"]["parameters"]:
             assert "default" not in parameter["schema"]
             said = parameter["description"]
             if parameter["name"] == "coverage":

@@ -78,7 +78,7 @@ def test_other_methods_are_told_which_there_are(server: Server) -> None:
         # what is not there in any spelling
         ("/problems/nonsense/", None), ("/problems/{code}/", None),
         ("/docs/assets/", None), ("/docs/assets", None),
-        ("/docs/assets/nothing.js/", None), ("/classify/x", None), ("/v1/classify", None),
+        ("/docs/assets/nothing.js/", None), ("/classify/x", None), ("/v2/classify", None),
         ("/nowhere/", None),
     ],
 )  # fmt: skip

@@ -7,8 +7,11 @@ import pytest
 from pydantic import BaseModel
 from service_server import Server
 
+from deploy.openapi import PATH, as_text
+from deploy.openapi import document as checked_in
 from service.errors import all_errors
 from service.http.schemas import Classification, Explained, Sweep
+from service.http.versions import PREFIX, VERSIONED
 from service.sparsity.parameters import (
     EmbedParameters,
     ExplainParameters,
@@ -55,7 +58,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_what_takes_clips_is_described(
     document: dict[str, Any], path: str, names: set[str]
 ) -> None:
-    operation = document["paths"][path]["post"]
+    operation = document["paths"][f"/v1{path}"]["post"]
     parameters = {parameter["name"]: parameter for parameter in operation["parameters"]}
     assert set(parameters) == names
     for parameter in parameters.values():
@@ -108,3 +111,37 @@ def test_the_answer_is_what_the_schema_says(
 def test_the_problem_is_what_the_schema_says(server: Server, document: dict[str, Any]) -> None:
     problem = server.client.get("/nowhere").json()
     assert set(document["components"]["schemas"]["Problem"]["required"]) <= set(problem)
+
+
+def test_the_document_that_is_checked_in_is_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKWHEN_MAX_BODY_BYTES", "1000000")  # the environment does not matter
+    assert PATH.read_text(encoding="utf-8") == as_text(checked_in()), (
+        "the interface changes: `make openapi` writes docs/openapi.json anew, and CHANGELOG.md "
+        "says what it means for clients"
+    )
+
+
+def test_a_paths_version_is_the_same_route(server: Server, white: Path) -> None:
+    clip, headers = white.read_bytes(), {"content-type": "video/mp4"}
+    plain = server.client.post("/classify?sparsity=0.9", content=clip, headers=headers).json()
+    answer = server.client.post("/v1/classify?sparsity=0.9", content=clip, headers=headers)
+    assert answer.json()["labels"] == plain["labels"]
+    model = server.client.get("/model").json()
+    assert server.client.get("/v1/model").json()["bundle"] == model["bundle"]
+    metrics = server.client.get("/metrics").text
+    assert 'route="/classify"' in metrics
+    assert "/v1" not in metrics
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1", "/v1/", "/v2/model", "/v1/livez", "/v1/metrics", "/v1model"]
+)
+def test_what_has_no_version_has_no_such_path(server: Server, path: str) -> None:
+    answer = server.client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_every_path_that_programs_call_has_a_version(document: dict[str, Any]) -> None:
+    plain = {path for path in document["paths"] if not path.startswith(PREFIX + "/")}
+    assert plain == {"/livez", "/readyz", "/metrics", "/problems/{code}"}
+    assert {path.removeprefix(PREFIX) for path in document["paths"]} - plain == VERSIONED
