@@ -57,6 +57,27 @@ def look_up_places(edits: Edits, tokens: int) -> dict[str, NDArray[np.float32]]:
     return tables
 
 
+def replace_padding(edits: Edits) -> int:
+    """Zeros before the places of a row, without the operator that GPUs lack for whole numbers.
+
+    So a network looks the class token's place up beside those of the tokens. Gives how many.
+    """
+    found = 0
+    for padded in [node for node in edits.nodes if node.op_type == "Pad"]:
+        sizes, counted = edits.integers(padded.input[1]), edits.maker(padded.input[0], "Add")
+        if counted is None or counted.input[0] != POSITIONS or len(padded.input) > 2:
+            continue
+        if sizes is None or len(sizes) != 4 or sizes[0] or any(sizes[2:]):
+            continue
+        batch = edits.add("Shape", [POSITIONS], start=0, end=1)
+        shape = edits.add("Concat", [batch, edits.constant([sizes[1]])], axis=0)
+        zeros = edits.add("Expand", [edits.constant(np.zeros((1, 1), np.int64)), shape])
+        joined = edits.add("Concat", [zeros, counted.output[0]], axis=1)
+        edits.replace(padded.output[0], joined)
+        found += 1
+    return found
+
+
 def _depend_on_places(edits: Edits) -> list[Node]:
     """Nodes that read the positions, or what is made of them, and constants besides."""
     known, parts = {POSITIONS}, []

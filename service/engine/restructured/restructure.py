@@ -7,7 +7,8 @@ from onnx import helper
 from service.engine.restructured.attention import fuse_attention
 from service.engine.restructured.edits import Edits
 from service.engine.restructured.folding import fold_input, fold_scales
-from service.engine.restructured.places import POSITIONS, look_up_places
+from service.engine.restructured.norms import fuse_norms
+from service.engine.restructured.places import POSITIONS, look_up_places, replace_padding
 from service.engine.restructured.skips import fuse_skips
 
 # The first with attention that takes a number of keys for each row.
@@ -37,13 +38,13 @@ def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
     if not _is_plain(model):
         return graph
     edits = Edits(model)
-    found = fold_input(edits) + fold_scales(edits)
+    found = fold_input(edits) + fold_scales(edits) + fuse_norms(edits)
     tables = {}
     if any(value.name == POSITIONS for value in model.graph.input):
         tables = look_up_places(edits, tokens)
     found += len(tables) + fuse_attention(edits, tables)
     if on_gpu:
-        found += fuse_skips(edits)
+        found += fuse_skips(edits) + replace_padding(edits)
     if not found:
         return graph
     model = edits.finish()
