@@ -16,6 +16,8 @@ from nginx import CONFIGURATION, NGINX, Nginx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from service_server import Server, wait_for
 from typed_command import lookwhen
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from service.settings import Settings
 
@@ -62,6 +64,21 @@ def test_a_clip_is_classified_and_logged_with_its_clients_address(
     assert answer.json()["labels"][0]["label"] == "bright"
     line = behind.wait_for_log("request", request_id=answer.headers["x-request-id"])
     assert (line["client"], line["path"]) == ("127.0.0.2", "/classify")
+
+
+def test_a_stream_goes_through(proxy: Nginx, behind: Server, white: Path) -> None:
+    """Upgraded, of the service's own origin, and with the client's address in the log."""
+    url = proxy.url.replace("https", "wss") + "/lookwhen/stream?window=1"
+    with connect(url, ssl=proxy.trust(), origin=proxy.url) as socket:  # type: ignore[arg-type]
+        socket.send(b"no video at all" * 100)
+        problem = json.loads(socket.recv(timeout=60))
+        assert problem["code"] == "not_a_video"
+        assert problem["type"].startswith("/lookwhen/problems/")
+    line = behind.wait_for_log("stream", request_id=problem["request_id"])
+    assert (line["client"], line["path"], line["code"]) == ("127.0.0.1", "/stream", "not_a_video")
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, ssl=proxy.trust(), origin="https://elsewhere.example")  # type: ignore[arg-type]
+    assert refused.value.response.status_code == 403
 
 
 def test_a_client_cannot_say_who_it_is(client: httpx.Client, behind: Server, white: Path) -> None:
