@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from service.decoding.containers import titles
 from service.errors import PROBLEM_MEDIA_TYPE, ServiceError, all_errors
 from service.http.access import is_open
+from service.http.live_schemas import StreamLine
 from service.http.timeline_schemas import NDJSON, TimelineLine
 from service.http.versions import with_version
 from service.pipeline.pipeline import Pipeline
@@ -59,6 +60,7 @@ def install(app: FastAPI, pipeline: Pipeline) -> None:
             most = settings.timeline_max_body_bytes
             _describe_clip_route(document, "/timeline", timeline, settings, most)
             _describe_lines(document, "/timeline")
+            _describe_stream(document, schemas(pipeline.live_parameters))
             _drop_framework_errors(document)
             _spell_constants_out(document)
             if app.state.keys.required:
@@ -80,16 +82,7 @@ def _describe_clip_route(
 ) -> None:
     most = max_bytes or settings.max_body_bytes
     operation = document["paths"][path]["post"]
-    operation["parameters"] = [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": schema["description"],
-            "schema": {key: value for key, value in schema.items() if key != "description"},
-        }
-        for name, schema in parameters.items()
-    ]
+    operation["parameters"] = _of_the_query(parameters)
     raw = {"schema": _BINARY}
     operation["requestBody"] = {
         "required": True,
@@ -105,14 +98,36 @@ def _describe_clip_route(
     other_problems[PROBLEM_MEDIA_TYPE] = other_problems.pop("application/json")
 
 
-def _describe_lines(document: dict[str, Any], path: str) -> None:
-    """What is sent line by line: each line is one of these documents."""
-    line: TypeAdapter[object] = TypeAdapter(TimelineLine)
+def _of_the_query(parameters: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in parameters.items()
+    ]
+
+
+def _describe_stream(document: dict[str, Any], parameters: dict[str, dict[str, Any]]) -> None:
+    """What a WebSocket is opened with, and what its messages are: OpenAPI knows no WebSockets."""
+    _add_lines(document, "StreamLine", TypeAdapter(StreamLine))
+    document["paths"]["/stream"]["get"]["parameters"] = _of_the_query(parameters)
+
+
+def _add_lines(document: dict[str, Any], name: str, line: TypeAdapter[Any]) -> None:
     schema = line.json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
     components = document["components"]["schemas"]
-    for name, part in schema.pop("$defs").items():
-        components.setdefault(name, part)
-    components["TimelineLine"] = schema
+    for part_name, part in schema.pop("$defs").items():
+        components.setdefault(part_name, part)
+    components[name] = schema
+
+
+def _describe_lines(document: dict[str, Any], path: str) -> None:
+    """What is sent line by line: each line is one of these documents."""
+    _add_lines(document, "TimelineLine", TypeAdapter(TimelineLine))
     document["paths"][path]["post"]["responses"]["200"] = {
         "description": "one JSON document a line, as they come",
         "content": {NDJSON: {"schema": {"$ref": "#/components/schemas/TimelineLine"}}},

@@ -13,11 +13,13 @@ from typing import Any
 import live_processes
 import pytest
 import service_clips as clips
+from pydantic import TypeAdapter
 from service_server import Server
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from service.http.keys import make_key
+from service.http.live_schemas import StreamLine
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +34,7 @@ FORMATS = {
     "film.ts": H264,
 }
 SECONDS, PIECES = 5, 50
+LINE: TypeAdapter[Any] = TypeAdapter(StreamLine)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,10 @@ def test_it_says_what_begins_and_ends(server: Server, films: dict[str, bytes], n
     (segment,) = [found for found in several(lines, "segment") if found["label"] == "bright"]
     assert segment["start_seconds"] == pytest.approx(2, abs=0.51)
     assert segment["end_seconds"] == pytest.approx(4, abs=0.51)
+    # Each is what the interface's description says it is.
+    assert [type(LINE.validate_python(line)).model_fields.keys() for line in lines] == [
+        line.keys() for line in lines
+    ]
     # It began to be said while it was shown.
     places = [number for number, line in enumerate(lines) if "event" in line]
     assert places[0] < len(lines) - 3
@@ -180,6 +187,11 @@ def test_a_page_of_another_origin_may_not_ask(server: Server) -> None:
 
 
 def test_it_is_a_websocket_and_says_so(server: Server) -> None:
+    described = server.client.get("/openapi.json").json()
+    asked = {parameter["name"] for parameter in described["paths"]["/stream"]["get"]["parameters"]}
+    assert {"window", "threshold", "sparsity"} <= asked
+    assert not asked & {"start", "end", "windows", "views"}
+    assert "StreamLine" in described["components"]["schemas"]
     answer = server.client.get("/stream")
     assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
     assert answer.headers["upgrade"] == "websocket"
