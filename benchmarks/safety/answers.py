@@ -1,7 +1,9 @@
 """Whether an answer is one that the service promises, whatever was asked."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -46,6 +48,15 @@ def judge(response: httpx.Response) -> Verdict:
     return Verdict(code, _fault(response, code))
 
 
+def judge_stream(said: Sequence[str | bytes]) -> Verdict:
+    """Each message of a stream is a document, and the last says that it is the last."""
+    try:
+        lines = [json.loads(line) for line in said]
+    except ValueError:
+        return Verdict("not_json", "a message is no document")
+    return _judge_end(lines, "a stream")
+
+
 def _judge_lines(response: httpx.Response) -> Verdict:
     """Each line is a document, and the last says that it is the last."""
     try:
@@ -54,11 +65,17 @@ def _judge_lines(response: httpx.Response) -> Verdict:
         return Verdict("not_json", "a line is no document")
     if not lines or "begun" not in lines[0]:
         return Verdict("ok", "a timeline without a beginning")
+    return _judge_end(lines, "a timeline")
+
+
+def _judge_end(lines: list[dict[str, Any]], what: str) -> Verdict:
+    if not lines:
+        return Verdict("no_answer", f"{what} without an end")
     if "done" in lines[-1]:
         return Verdict("ok")
     code = str(lines[-1].get("code"))
     if code not in all_errors() or code in ("internal_error", "model_failed"):
-        return Verdict(code, f"a timeline that ends by {code}")
+        return Verdict(code, f"{what} that ends by {code}")
     return Verdict(code)
 
 

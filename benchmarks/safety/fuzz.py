@@ -8,6 +8,7 @@ under its seed and number.
 """
 
 import asyncio
+import contextlib
 import signal
 import sys
 import tempfile
@@ -29,10 +30,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from benchmarks.command_line import out_option
 from benchmarks.record import ROOT, describe_run, write_result
-from benchmarks.safety.answers import Verdict, judge
+from benchmarks.safety.answers import Verdict, judge, judge_stream
 from benchmarks.safety.clips import EncodingFailed, write_clips
 from benchmarks.safety.flatness import LIMITS, Growth, growth
 from benchmarks.safety.mutations import mutant
@@ -51,6 +54,8 @@ _PATIENCE = 20
 # Of five mutants one is made a film, one a picture, and one is gone through as a long video.
 _DRAWN = {3: "mp4", 4: "png"}
 _LONG = 2
+# And some are sent as streams.
+_STREAM_EVERY, _STREAMED, _PIECE_BYTES = 50, 46, 16_384
 _TYPES = ("video/mp4", "video/webm", "application/octet-stream")
 
 
@@ -131,6 +136,8 @@ class Fuzzer:
 
     async def _post(self, client: httpx.AsyncClient, number: int, data: bytes) -> Verdict:
         query: dict[str, str | float] = {"sparsity": _SPARSITY}
+        if number % _STREAM_EVERY == _STREAMED:
+            return await self._stream(data)
         path = "/classify"
         if drawn := _DRAWN.get(number % 5):  # no divisor of 4: each in each form of a body
             path, query["format"] = "/explain", drawn
@@ -151,6 +158,29 @@ class Fuzzer:
             if verdict.code not in ("overloaded", "not_ready"):
                 return verdict
             await asyncio.sleep(float(response.headers.get("retry-after", 1)))
+        return Verdict(verdict.code, f"refused {_PATIENCE} times")
+
+    async def _stream(self, data: bytes) -> Verdict:
+        """Send a mutant as a stream, in pieces."""
+        url = self._url.replace("http", "ws", 1) + f"/stream?sparsity={_SPARSITY}&window=0.5"
+        for _ in range(_PATIENCE):
+            lines: list[str | bytes] = []
+            try:
+                async with connect(url) as socket:
+                    with contextlib.suppress(ConnectionClosed):
+                        for place in range(0, len(data), _PIECE_BYTES):
+                            await socket.send(data[place : place + _PIECE_BYTES])
+                        await socket.send("end")
+                    # Whether it is closed by 1000 or behind a problem, its lines have come.
+                    with contextlib.suppress(ConnectionClosed):
+                        while True:
+                            lines.append(await socket.recv())
+            except (OSError, TimeoutError, WebSocketException) as error:
+                return Verdict("no_answer", f"no answer: {type(error).__name__}")
+            verdict = judge_stream(lines)
+            if verdict.code not in ("overloaded", "not_ready"):
+                return verdict
+            await asyncio.sleep(1)
         return Verdict(verdict.code, f"refused {_PATIENCE} times")
 
 
