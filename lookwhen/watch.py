@@ -78,9 +78,9 @@ async def _watch(plan: "FetchPlan", query: dict[str, str], settings: "Settings")
     from service.pipeline.live import LiveCall
     from service.sparsity.timeline_parameters import LiveParameters
 
-    settings = settings.model_copy(
-        update={"stream_max_seconds": _ENDLESS_SECONDS, "max_streams": 1}
-    )
+    # The worker that decodes a stream is its own: those of clips have nothing to do.
+    alone = {"max_streams": 1, "decode_workers": 1, "decode_spare_workers": 0}
+    settings = settings.model_copy(update={"stream_max_seconds": _ENDLESS_SECONDS, **alone})
     source = _Fetched(plan)
     with _told_to_stop(source.stop):
         async with local_pipeline(settings) as pipeline:

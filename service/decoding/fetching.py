@@ -105,7 +105,12 @@ def plan_of(source: str, sandbox: SandboxPolicy) -> FetchPlan:
         (scheme, place + (f":{parts.port}" if parts.port else ""), parts.path, "", "")
     )
     tells_names = scheme.endswith("s")
-    arguments = ["-protocol_whitelist", _PROTOCOLS[scheme]]
+    arguments, files = ["-protocol_whitelist", _PROTOCOLS[scheme]], tuple[str, ...]()
+    if scheme == "https":
+        arguments += ["-tls_verify", "1"]
+        if trusted := os.environ.get("SSL_CERT_FILE"):
+            arguments += ["-ca_file", trusted]
+            files = (trusted,)
     if scheme in ("rtsp", "rtsps"):
         arguments += ["-rtsp_transport", "tcp"]
     else:
@@ -113,7 +118,7 @@ def plan_of(source: str, sandbox: SandboxPolicy) -> FetchPlan:
     return FetchPlan(
         (*arguments, *_SOON, "-i", source),
         # A name is looked up before powers are given up, unless a certificate has to name it.
-        _powers(sandbox, port=port, sockets="all" if tells_names else "connections"),
+        _powers(sandbox, files=files, port=port, sockets="all" if tells_names else "connections"),
         shown,
         host="" if tells_names else host,
         output=_DATED if scheme in ("rtsp", "rtsps") else (),

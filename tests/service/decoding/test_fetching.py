@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import http.server
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def served(folder: Path, *, tls: bool = False) -> Iterator[tuple[str, list[str]]]:
     """A folder over HTTP, and what was asked for."""
     asked: list[str] = []
 
@@ -47,9 +48,13 @@ def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        yield f"http://localhost:{server.server_port}", asked
+        yield f"http{'s' if tls else ''}://localhost:{server.server_port}", asked
         server.shutdown()
         serving.join()
 
@@ -96,6 +101,27 @@ def test_a_password_is_not_said(folder: Path) -> None:
     assert not pieces
     assert "404" in said
     assert "secret" not in said
+
+
+@pytest.mark.slow
+def test_a_certificate_is_held_against_the_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("key.pem", "certificate.pem"):
+        (folder / name).unlink(missing_ok=True)
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-keyout", folder / "key.pem", "-out", folder / "certificate.pem",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with served(folder, tls=True) as (url, _):
+        pieces, said = asyncio.run(fetch(plan_of(f"{url}/clip.ts", "prefer")))
+        assert not pieces
+        assert said
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "certificate.pem"))
+        pieces, said = asyncio.run(fetch(plan_of(f"{url}/clip.ts", "prefer")))
+        assert (len(pieces), said) == (10, "")
 
 
 @pytest.mark.slow
