@@ -16,6 +16,7 @@ import click
 
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.report import experiments, plots, safety, tables
+from benchmarks.report.live import live
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ class Page:
 
 DOCS = ROOT / "docs"
 PAGES = {
-    "benchmarks": Page(tables.TABLES, plots.PLOTS),
+    "benchmarks": Page({**tables.TABLES, "live": live}, plots.PLOTS),
     "experiments": Page(experiments.TABLES, experiments.PLOTS),
     "operating-safely": Page(safety.TABLES, {}),
 }

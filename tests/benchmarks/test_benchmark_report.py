@@ -46,6 +46,17 @@ RESULT: dict[str, dict[str, Any]] = {
             ],
         }],
     },
+    "live": MACHINE | {
+        "clips": 30, "pauses": 5,
+        "selection": [
+            {"windows_lie": "1 s", "way": way, "threshold": 0.5, "f1": 0.25, "right": 3,
+             "found": 9, "there": 30, "windows": 40, "selections": 20, "macs": 2e9,
+             "same_tokens": 0.625}
+            for way in ("kept", "every other")
+        ],
+        "latency": {"seconds": 60.0, "events": 7, "median": 1.625, "most": 2.0,
+                    "dropped_frames": 0, "windows": 40, "skipped_windows": 1},
+    },
     "models": {
         **MACHINE, "machine": MACHINE["machine"] | {"threads": 2}, "rounds": 3,
         "left_out": ["V-JEPA 2 L"],
@@ -197,6 +208,14 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
                 "| lookwhen | 42.0 |  | 45.0 | 30.0 |",
                 "do 71.2 and 69.8 clips",
                 "| lookwhen | 5 | 200.0 | 41.0 | 98% | 50%, 75% |",
+            ],
+        ),
+        (
+            "live",
+            [
+                "| 1 s | kept | 0.5 | 0.25 | 3 | 9 | 30 | 62 % | 20 | 2 |",
+                "| 1 s | every other | 0.5 | 0.25 | 3 | 9 | 30 |  | 20 | 2 |",
+                "| 60 | 7 | 1.62 | 2.00 | 0 | 1 |",
             ],
         ),
         ("growth", ["| 4x3 | 10.0 |", "| 8 | 33.3 | 200 | 400 | 900 |", "800 MB"]),
