@@ -188,7 +188,9 @@ def test_a_page_of_another_origin_may_not_ask(server: Server) -> None:
 
 def test_it_is_a_websocket_and_says_so(server: Server) -> None:
     described = server.client.get("/openapi.json").json()
-    asked = {parameter["name"] for parameter in described["paths"]["/stream"]["get"]["parameters"]}
+    asked = {
+        parameter["name"] for parameter in described["paths"]["/v1/stream"]["get"]["parameters"]
+    }
     assert {"window", "threshold", "sparsity"} <= asked
     assert not asked & {"start", "end", "windows", "views"}
     assert "StreamLine" in described["components"]["schemas"]
