@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,21 +88,22 @@ class Graphs:
         self.model = model.eval()
         self._folder = folder
 
-    def path(self, part: str, restructured: bool, precision: str) -> Path:
-        """``part`` is ``selector`` or ``extractor``; made unless it is there."""
+    def path(self, part: str, restructured: bool, precision: str, threads: int = 1) -> Path:
+        """``part`` is ``selector`` or ``extractor``, for runs of that many threads; made unless it
+        is there."""
         plain = self._folder / f"{part}-opset{OPSET}.onnx"
         if not plain.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             export = selector_to_onnx if part == "selector" else extractor_to_onnx
             plain.write_bytes(export(self.model))
         if restructured:
-            plain = self._made(plain, f"{part}-restructured.onnx", self._restructure)
+            arrange = partial(
+                restructure, tokens=self.model.config.tokens, on_gpu=False, threads=threads
+            )
+            plain = self._made(plain, f"{part}-restructured-{threads}.onnx", arrange)
         if precision != "int8":
             return plain
         return self._made(plain, f"{plain.stem}-int8.onnx", to_int8)
-
-    def _restructure(self, graph: bytes) -> bytes:
-        return restructure(graph, self.model.config.tokens, on_gpu=False)
 
     def _made(self, source: Path, name: str, make: Callable[[bytes], bytes]) -> Path:
         made = self._folder / name
@@ -131,7 +133,7 @@ def build(way: Way, graphs: Graphs, cpus: int) -> Engine:
     runs: list[Run] = []
     for part, outputs in (("selector", SELECTOR_OUTPUTS), ("extractor", EXTRACTOR_OUTPUTS)):
         on_onnxruntime = way.runtime == "onnxruntime"
-        path = graphs.path(part, way.restructured and on_onnxruntime, way.precision)
+        path = graphs.path(part, way.restructured and on_onnxruntime, way.precision, threads)
         if way.runtime == "openvino":
             runs.append(_openvino_run(path, outputs, threads, way.precision))
         else:

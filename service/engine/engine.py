@@ -288,24 +288,34 @@ class Engine:
         check_installed(options.execution_providers)
         if content.weights is not None:
             _check_takes_weights(name, options)
+        alone = self._content(name, content, self.threads)
+        shared = alone
+        if self.shared_threads != self.threads:
+            shared = self._content(name, content, self.shared_threads)
+        told = provider_options(options, name, self.geometry, self._usual, self._downscale)
+        return Graph(name, alone, outputs, options, self.threads, told, self.shared_threads, shared)
+
+    def _content(self, name: str, content: Content, threads: int) -> Content:
+        """The graph in the form that a run with that many threads takes."""
+        options = self.options
         if set(options.execution_providers) <= {CUDA, CPU}:
-            content = dataclasses.replace(
-                content,
-                graph=restructure(content.graph, self.geometry.tokens, on_gpu=not options.on_cpu),
+            on_gpu = not options.on_cpu
+            graph = restructure(
+                content.graph, self.geometry.tokens, on_gpu=on_gpu, threads=1 if on_gpu else threads
             )
+            content = dataclasses.replace(content, graph=graph)
         if self.precision == "fp16" and converts(options.execution_providers):
-            content = _halved(name, content)
-        elif self.precision == "int8":
+            return _halved(name, content)
+        if self.precision == "int8":
             if not options.on_cpu:
                 raise EngineError("LOOKWHEN_PRECISION=int8 is for CPUs; GPUs take fp16")
-            content = Content(to_int8(content.graph))
-        elif self.precision == "bf16" and options.execution_providers[0] != OPENVINO:
+            return Content(to_int8(content.graph))
+        if self.precision == "bf16" and options.execution_providers[0] != OPENVINO:
             raise EngineError(
                 f"LOOKWHEN_PRECISION=bf16 takes LOOKWHEN_EXECUTION_PROVIDERS={OPENVINO},{CPU}; "
                 "GPUs take fp16, onnxruntime on CPUs int8"
             )
-        told = provider_options(options, name, self.geometry, self._usual, self._downscale)
-        return Graph(name, content, outputs, options, self.threads, told, self.shared_threads)
+        return content
 
     def _check_precision(self, selector: Content, extractor: Content) -> None:
         """Raise EngineError if so few bits are too few for this network.

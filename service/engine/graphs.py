@@ -54,6 +54,7 @@ class Graph:
         threads: int,
         provider_options: Sequence[Mapping[str, str]] | None = None,
         shared_threads: int = 0,
+        shared_content: Content | None = None,
     ) -> None:
         """Build the session, or both.
 
@@ -63,6 +64,7 @@ class Graph:
             outputs: names of what a run gives.
             threads: of a run that has the device to itself.
             shared_threads: of one that shares it with others; 0 for as many.
+            shared_content: the graph in the form that such a run takes; None for the same.
 
         Raises:
             EngineError: a provider is not installed, or onnxruntime silently took another one.
@@ -72,7 +74,9 @@ class Graph:
         self._alone = _session(name, given, options, threads, provider_options)
         self._shared = self._alone
         if shared_threads not in (0, threads):
-            self._shared = _session(name, given, options, shared_threads, provider_options)
+            self._shared = _session(
+                name, shared_content or given, options, shared_threads, provider_options
+            )
         self.providers: tuple[str, ...] = tuple(self._alone.get_providers())
         self.arenas = f"gpu:{options.device_id}"
         if options.on_cpu:

@@ -20,13 +20,14 @@ _OLDEST = 20
 _COUNTS_KEYS = (1, 31)
 
 
-def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
+def restructure(graph: bytes, tokens: int, *, on_gpu: bool, threads: int = 1) -> bytes:
     """The same computation in fewer passes over memory, and with attention as one operator.
 
     Args:
         graph: of a verified bundle. Weights that lie outside it stay as they are.
         tokens: N, of a view.
         on_gpu: whether to take also what only GPUs gain from.
+        threads: of a CPU that a run has.
 
     Returns:
         A graph with the same inputs and outputs; the same bytes where nothing was recognised, or
@@ -42,7 +43,7 @@ def restructure(graph: bytes, tokens: int, *, on_gpu: bool) -> bytes:
     tables = {}
     if any(value.name == POSITIONS for value in model.graph.input):
         tables = look_up_places(edits, tokens)
-    found += len(tables) + fuse_attention(edits, tables)
+    found += len(tables) + fuse_attention(edits, tables, threads)
     if on_gpu:
         found += fuse_skips(edits) + replace_padding(edits)
     if not found:

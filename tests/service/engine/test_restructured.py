@@ -97,6 +97,20 @@ def test_a_row_depends_neither_on_its_batch_nor_on_its_padding(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_attention_is_one_operator_where_each_thread_has_whole_heads(
+    built_in: Bundle, threads: int
+) -> None:
+    """Of three heads: two threads would take two and one, and wait."""
+    geometry = built_in.manifest.geometry
+    graph = restructure(built_in.extractor, geometry.tokens, on_gpu=False, threads=threads)
+    left = operators(graph)
+    assert (left["Attention"], left["Softmax"]) == ((6, 0) if 3 % threads == 0 else (0, 6))
+    feeds = extractor_noise(geometry, [51, 7])
+    for mine, theirs in zip(run(graph, feeds), run(built_in.extractor, feeds), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE * max(1, theirs.std()))
+
+
 @both_devices
 def test_rotated_graphs_answer_what_torch_answers(
     tiny_model: LookWhen, tiny_graphs: tuple[bytes, bytes], on_gpu: bool
