@@ -15,8 +15,8 @@ class StemEmbedding(nn.Module):
     """Raw uint8 patches to tokens, as :class:`model.layers.PatchEmbedding` does.
 
     The network is frozen, and its norms keep the statistics that they were published with: a few
-    hundred clips would spoil both. So what it says of a patch can be stored, and training from
-    what is stored is the same as training from pixels.
+    hundred clips would spoil both. So what it says of a patch can be stored, and
+    training goes on from what is stored.
     """
 
     mean: Tensor

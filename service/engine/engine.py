@@ -15,7 +15,12 @@ from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.schema import WEIGHTS_FILES
 from bundle.tokens import rank, tokens_to_keep
-from service.engine.calibration import Calibration, Calibrator
+from service.engine.calibration import (
+    Calibration,
+    Calibrator,
+    extractor_noise,
+    selector_noise,
+)
 from service.engine.cost import CostModel, Fit, StageName
 from service.engine.cpus import available_cpus
 from service.engine.errors import EngineError, OutOfMemory
@@ -37,7 +42,7 @@ from service.engine.precision import (
     to_int8,
 )
 from service.engine.providers import converts, provider_options
-from service.engine.restructured import restructure
+from service.engine.restructured import Arranger
 from service.engine.runs import Observer, Stage
 from service.engine.scheduler import Device, Scheduler
 from service.engine.token_limit import TokenLimit
@@ -288,21 +293,29 @@ class Engine:
         check_installed(options.execution_providers)
         if content.weights is not None:
             _check_takes_weights(name, options)
-        alone = self._content(name, content, self.threads)
+        arranger = Arranger(name, content.graph, self.geometry.tokens, self._noise(name, content))
+        alone = self._content(name, content, arranger, self.threads)
         shared = alone
         if self.shared_threads != self.threads:
-            shared = self._content(name, content, self.shared_threads)
+            shared = self._content(name, content, arranger, self.shared_threads)
         told = provider_options(options, name, self.geometry, self._usual, self._downscale)
         return Graph(name, alone, outputs, options, self.threads, told, self.shared_threads, shared)
 
-    def _content(self, name: str, content: Content, threads: int) -> Content:
+    def _noise(self, name: str, content: Content) -> Arrays | None:
+        """What a rearranged graph is held against itself on; None where it needs its weights."""
+        if content.weights is not None:
+            return None
+        if name == "selector":
+            return selector_noise(self.geometry, self._downscale, rows=1)
+        few = min(3, self.geometry.tokens)
+        return extractor_noise(self.geometry, [few, max(1, few - 1)])
+
+    def _content(self, name: str, content: Content, arranger: Arranger, threads: int) -> Content:
         """The graph in the form that a run with that many threads takes."""
         options = self.options
         if set(options.execution_providers) <= {CUDA, CPU}:
             on_gpu = not options.on_cpu
-            graph = restructure(
-                content.graph, self.geometry.tokens, on_gpu=on_gpu, threads=1 if on_gpu else threads
-            )
+            graph = arranger.arranged(on_gpu=on_gpu, threads=1 if on_gpu else threads)
             content = dataclasses.replace(content, graph=graph)
         if self.precision == "fp16" and converts(options.execution_providers):
             return _halved(name, content)

@@ -93,19 +93,25 @@ def confine(powers: Powers) -> None:
     if powers.sandbox == "off":
         return
     allowed = landlock.Allowed(
-        read=(*_SYSTEM, *map(Path, powers.files)),
+        read=(*_SYSTEM, *_libraries(Path(powers.program)), *map(Path, powers.files)),
         run=(Path(powers.program), *_interpreters()),
         devices=tuple(map(Path, powers.devices)),
         ports=(powers.port,) if powers.port else (),
     )
     landlocked = threads() == 1 and landlock.restrict(allowed)
-    filtered = seccomp.supported() and seccomp.restrict_other(powers.sockets)
+    filtered = seccomp.supported() and seccomp.restrict_other(powers.sockets, os.getpid())
     if powers.sandbox == "require" and not (landlocked and filtered):
         raise NotConfined(
             "LOOKWHEN_DECODE_SANDBOX=require, but this kernel does not confine what fetches a "
             "stream by Landlock and seccomp. Use Linux 5.13 or newer, or accept this one with "
             "LOOKWHEN_DECODE_SANDBOX=prefer"
         )
+
+
+def _libraries(program: Path) -> list[Path]:
+    """Where a program finds libraries that is not the system's: of Conda, Nix, or below /opt."""
+    named = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return [program.parent.parent / "lib", *(Path(text) for text in named if text.startswith("/"))]
 
 
 def _interpreters() -> list[Path]:

@@ -55,9 +55,10 @@ _AARCH64 = {
     "mprotect": 226, "madvise": 233, "prlimit64": 261, "getrandom": 278, "membarrier": 283,
     "rseq": 293, "clone3": 435,
 }  # fmt: skip
-# What a program that reads, computes and writes to its pipes has no use for: other processes,
-# servers, mounts, namespaces, keys, the kernel's own programs, and ways round this filter. Whether
-# it may have a socket depends.
+# What a program that reads, computes and writes to its pipes has no use for: other processes and
+# signals to them, servers, mounts, namespaces, keys, the kernel's own programs, ways round this
+# filter, and what changes files without opening them, of which Landlock sees nothing or sees it on
+# newer kernels alone. Whether it may have a socket depends.
 _REFUSED_X86_64 = {
     "socket": 41, "bind": 49, "listen": 50, "accept": 43, "accept4": 288, "socketpair": 53,
     "clone": 56, "clone3": 435, "fork": 57, "vfork": 58, "ptrace": 101, "personality": 135,
@@ -65,7 +66,12 @@ _REFUSED_X86_64 = {
     "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298,
     "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311,
     "bpf": 321, "userfaultfd": 323, "pidfd_send_signal": 424, "io_uring_setup": 425,
-    "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 302,
+    "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 302, "kill": 62, "tkill": 200,
+    "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "truncate": 76, "chmod": 90,
+    "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "utime": 132, "setxattr": 188,
+    "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198,
+    "fremovexattr": 199, "utimes": 235, "fchownat": 260, "futimesat": 261, "fchmodat": 268,
+    "utimensat": 280, "fchmodat2": 452,
 }  # fmt: skip
 _REFUSED_AARCH64 = {
     "socket": 198, "bind": 200, "listen": 201, "accept": 202, "accept4": 242, "socketpair": 199,
@@ -73,7 +79,11 @@ _REFUSED_AARCH64 = {
     "mount": 40, "umount2": 39, "add_key": 217, "request_key": 218, "keyctl": 219, "unshare": 97,
     "perf_event_open": 241, "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270,
     "process_vm_writev": 271, "bpf": 280, "userfaultfd": 282, "pidfd_send_signal": 424,
-    "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 261,
+    "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438, "prlimit64": 261, "kill": 129,
+    "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "setxattr": 5,
+    "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+    "truncate": 45, "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55, "utimensat": 88,
+    "fchmodat2": 452,
 }  # fmt: skip
 ARCHITECTURES = {
     "x86_64": _Architecture(0xC000003E, 317, _X86_64, _REFUSED_X86_64),
@@ -99,6 +109,9 @@ _FCNTL_COMMANDS = (0, 1, 2, 3, 1030)
 # Families of sockets: IPv4 and IPv6. Kinds: of connections, and of datagrams, in the lower bits.
 _INTERNET = (2, 10)
 _KIND_MASK, _CONNECTIONS, _DATAGRAMS = 0xF, 1, 2
+# Protocols: the kind's usual one, TCP and UDP. Landlock's rules for ports are about TCP, and there
+# are other protocols of connections.
+_PROTOCOLS = (0, 6, 17)
 
 # Which sockets a program may make: none, those of connections, or also datagrams, which is what
 # finding an address by its name takes.
@@ -186,26 +199,34 @@ def _socket_rule(sockets: Sockets) -> list[bytes]:
     if sockets == "none":
         return [_REFUSE]
     kinds = (_CONNECTIONS,) if sockets == "connections" else (_CONNECTIONS, _DATAGRAMS)
-    family = _only_among(0, _INTERNET)
     return [
-        *family[:-1],  # goes on where it would permit
+        # Each but the last goes on where it would permit.
+        *_only_among(0, _INTERNET)[:-1],
+        *_only_among(2, _PROTOCOLS)[:-1],
         _instruction(_LOAD, _argument(1)),
         _instruction(_AND, _KIND_MASK),
         *_only_among(1, kinds)[1:],
     ]
 
 
-def program_of_others(architecture: str, sockets: Sockets) -> bytes:
+def program_of_others(architecture: str, sockets: Sockets, pid: int) -> bytes:
     """The filter for a program that is not ours, which refuses what no such program needs.
 
     Not an allow-list: what another program calls is known to its makers, and changes with them.
+
+    Args:
+        architecture: a key of ``ARCHITECTURES``.
+        sockets: which it may make.
+        pid: of the process, which stays the same when it becomes that program.
     """
     known = ARCHITECTURES[architecture]
     rules = {
         "socket": _socket_rule(sockets),
         "clone": _only_with(0, _CLONE_THREAD),
         "clone3": [_instruction(_RETURN, _ERRNO | errno.ENOSYS)],
-        "prlimit64": _only_among(0, (0,)),
+        "prlimit64": _only_among(0, (0, pid)),
+        # How it ends by a signal of its own.
+        "tgkill": _only_among(0, (pid,)),
     }
     code = [
         _instruction(_LOAD, _AUDIT),
@@ -227,9 +248,9 @@ def supported() -> bool:
     return sys.platform == "linux" and platform.machine() in ARCHITECTURES
 
 
-def restrict_other(sockets: Sockets) -> bool:
+def restrict_other(sockets: Sockets, pid: int) -> bool:
     """Install :func:`program_of_others`, and else as :func:`restrict`; what is run next has it."""
-    return _install(program_of_others(platform.machine(), sockets))
+    return _install(program_of_others(platform.machine(), sockets, pid))
 
 
 def restrict(pid: int) -> bool:

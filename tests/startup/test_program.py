@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 ATTEMPTS = r"""
-import json, os, socket, subprocess, sys
+import ctypes, json, os, socket, subprocess, sys
 canary, allowed, open_port, other_port = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 
 def connect(port):
@@ -39,6 +39,12 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
 
+def tgkill(process):
+    number = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.syscall(number, process, process, 0) != 0:
+        raise OSError(ctypes.get_errno(), "tgkill")
+
 attempts = {
     "read what it may": lambda: open(allowed).close(),
     "read another file": lambda: open(canary).close(),
@@ -51,6 +57,15 @@ attempts = {
     "send a datagram": lambda: socket.socket(type=socket.SOCK_DGRAM).close(),
     "local socket": lambda: socket.socket(socket.AF_UNIX).close(),
     "serve": serve,
+    "another protocol": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close(),
+    "signal another process": lambda: os.kill(os.getppid(), 0),
+    "signal another thread": lambda: tgkill(os.getppid()),
+    "signal itself": lambda: tgkill(os.getpid()),
+    "truncate a file": lambda: os.truncate(canary, 0),
+    "change a file's mode": lambda: os.chmod(canary, 0o777),
+    "change a file's times": lambda: os.utime(canary, (0, 0)),
+    "change a file's owner": lambda: os.chown(canary, os.getuid(), os.getgid()),
+    "mark a file": lambda: os.setxattr(canary, "user.mark", b"1"),
 }
 found = {}
 for name, attempt in attempts.items():
@@ -68,6 +83,7 @@ def attempts(tmp_path: Path, sockets: seccomp.Sockets) -> set[str]:
     canary, allowed = tmp_path / "canary", tmp_path / "allowed"
     for file in (canary, allowed):
         file.write_text("content")
+    before = canary.stat().st_mode, canary.stat().st_mtime
     program = os.path.realpath(sys.executable)
     with (
         socket.create_server(("127.0.0.1", 0)) as its,
@@ -94,6 +110,7 @@ def attempts(tmp_path: Path, sockets: seccomp.Sockets) -> set[str]:
     found = json.loads(done.stdout)
     assert set(found.values()) <= {"done", "refused"}, found
     assert canary.read_text() == "content"
+    assert (canary.stat().st_mode, canary.stat().st_mtime) == before
     return {name for name, came in found.items() if came == "done"}
 
 
@@ -106,7 +123,7 @@ def attempts(tmp_path: Path, sockets: seccomp.Sockets) -> set[str]:
     ],
 )
 def test_it_may_do_what_it_is_for(tmp_path: Path, sockets: seccomp.Sockets, more: set[str]) -> None:
-    assert attempts(tmp_path, sockets) == {"read what it may"} | more
+    assert attempts(tmp_path, sockets) == {"read what it may", "signal itself"} | more
 
 
 def test_it_ends_with_who_started_it() -> None:

@@ -49,7 +49,10 @@ class StoredViews:
         self._numbers = {entry: number for number, entry in enumerate(clips.entries)}
 
     def batches(self, shown: DataSet, share: StepShare) -> Batches:
-        """Batches of some steps whose frames are float16 [B, N, 1280], 0 where nothing is stored.
+        """Batches of some steps whose frames are float16 [B, N, 1280].
+
+        What is not stored is NaN, so that a step that keeps it ends the run instead of learning
+        from nothing.
 
         Args:
             shown: some of the clips, each any number of times.
@@ -81,7 +84,7 @@ class _Items(Dataset[dict[str, Tensor]]):
         draw = (index + epoch) % self.draws
         view = {name: tensor[draw] for name, tensor in stored.items()}
         seen, positions = view.pop("seen"), view.pop("positions")
-        view["frames"] = torch.zeros(self.tokens, seen.shape[-1], dtype=seen.dtype)
+        view["frames"] = torch.full((self.tokens, seen.shape[-1]), torch.nan, dtype=seen.dtype)
         view["frames"][positions] = seen
         view["entry"] = torch.tensor(number)
         return view

@@ -5,6 +5,7 @@ weight as it was trained, so that the bundle can be trained on. What onnxruntime
 and with CUDA is made here, when a graph is loaded. What is not recognised stays as it is.
 """
 
+from service.engine.restructured.arranged import Arranger
 from service.engine.restructured.restructure import restructure
 
-__all__ = ["restructure"]
+__all__ = ["Arranger", "restructure"]

@@ -56,6 +56,8 @@ class HeadsInGraph:
             return None
         split = edits.maker(turned.input[0], "Reshape")
         sizes = None if split is None else self._sizes(split.input[1])
+        if len(part.input) < 4:
+            return None
         first, last, axes = (edits.integers(part.input[index]) for index in (1, 2, 3))
         if split is None or sizes is None or len(sizes) != 5 or sizes[2] != 3 or axes != [0]:
             return None

@@ -41,6 +41,8 @@ def look_up_places(edits: Edits, tokens: int) -> dict[str, NDArray[np.float32]]:
     probed = dict(zip(floats, session.run(floats, _feed(probe)), strict=True))
     tables = {}
     for name in floats:
+        if every[name].ndim < 2:  # a function of how many places there are
+            continue
         width = every[name].shape[-1]
         table = every[name].reshape(-1, width)
         # Between the rows and the tokens there may be the dimension of heads, of size 1.

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from brightness_bundle import write_brightness_bundle
+from onnx import numpy_helper
 
 from bundle.reader import Bundle, default_bundle_path, read_bundle
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
@@ -16,7 +17,7 @@ from export.parity import TOLERANCE, check
 from model.classifier import LookWhen
 from service.engine.calibration import extractor_noise
 from service.engine.jobs import Arrays, Outputs
-from service.engine.restructured import restructure
+from service.engine.restructured import Arranger, arranged, restructure
 
 CLOSE = 1e-5
 both_devices = pytest.mark.parametrize("on_gpu", [False, True], ids=["cpu", "gpu"])
@@ -149,3 +150,34 @@ def test_what_is_not_recognised_stays_as_it_is(
     old = onnx.load_from_string(built_in.extractor)
     old.opset_import[0].version = 19
     assert restructure(old.SerializeToString(), 1024, on_gpu=True) == old.SerializeToString()
+
+
+def test_a_form_that_fails_or_answers_otherwise_is_not_taken(
+    built_in: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pattern in another's graph may only look like the one that is known."""
+    geometry = built_in.manifest.geometry
+    feeds = extractor_noise(geometry, [3, 2])
+    arranger = Arranger("extractor", built_in.extractor, geometry.tokens, feeds)
+    assert arranger.arranged(on_gpu=False, threads=1) != built_in.extractor
+    assert not caplog.records
+
+    def wrong(*_: object, **__: object) -> bytes:
+        model = onnx.load_from_string(built_in.extractor)
+        for tensor in model.graph.initializer:
+            if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT:
+                values = numpy_helper.to_array(tensor) * np.float32(1.5)
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        graph: bytes = model.SerializeToString()
+        return graph
+
+    def fails(*_: object, **__: object) -> bytes:
+        raise IndexError("a node without inputs")
+
+    for broken, said in ((wrong, "it answers differently, by"), (fails, "a node without inputs")):
+        monkeypatch.setattr(arranged, "restructure", broken)
+        assert arranger.arranged(on_gpu=False, threads=1) == built_in.extractor
+        (record,) = caplog.records
+        assert record.message == "a graph is run as the bundle has it, which takes longer"
+        assert said in str(record.exc_info)
+        caplog.clear()

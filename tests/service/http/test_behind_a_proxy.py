@@ -66,9 +66,10 @@ def test_a_clip_is_classified_and_logged_with_its_clients_address(
     assert (line["client"], line["path"]) == ("127.0.0.2", "/classify")
 
 
-def test_a_stream_goes_through(proxy: Nginx, behind: Server, white: Path) -> None:
+@pytest.mark.parametrize("path", ["/stream", "/v1/stream"])
+def test_a_stream_goes_through(proxy: Nginx, behind: Server, path: str) -> None:
     """Upgraded, of the service's own origin, and with the client's address in the log."""
-    url = proxy.url.replace("https", "wss") + "/lookwhen/stream?window=1"
+    url = proxy.url.replace("https", "wss") + f"/lookwhen{path}?window=1"
     with connect(url, ssl=proxy.trust(), origin=proxy.url) as socket:  # type: ignore[arg-type]
         socket.send(b"no video at all" * 100)
         problem = json.loads(socket.recv(timeout=60))
