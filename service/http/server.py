@@ -126,6 +126,9 @@ def _server(settings: Settings, signals: Signals) -> _Server:
             http=connections.guarded(settings.max_connections, settings.header_timeout_seconds),
             ws="auto",
             ws_max_size=settings.stream_max_message_bytes,
+            # A client that sends a film at once is read as fast as the film is shown: its pong lies
+            # behind what is not read yet. The idle timeout of streams finds a client that is gone.
+            ws_ping_timeout=None,
             # What is compressed already would be compressed for nothing, and unpacked without end.
             ws_per_message_deflate=False,
             log_config=None,
