@@ -56,12 +56,13 @@ def watch(source: str, bundle: "str | Path | None", **options: str | None) -> No
 
 
 def _run(plan: "FetchPlan", query: dict[str, str], settings: "Settings") -> int:
+    from service.decoding.fetching import SourceError
     from service.errors import ServiceError
     from service.pipeline.pipeline import StartError
 
     try:
         asyncio.run(_watch(plan, query, settings))
-    except StartError as error:
+    except (StartError, SourceError) as error:
         print(f"lookwhen: {error}", file=sys.stderr)
         return 1
     except ServiceError as error:

@@ -20,7 +20,7 @@ from service.decoding.demuxer import DEMUXERS
 from service.decoding.sandbox.confinement import SandboxPolicy
 from service.errors import ServiceError
 from startup.path import child_environment, python_command
-from startup.sandbox.program import Powers
+from startup.sandbox.program import NOT_RUN, Powers
 from startup.sandbox.seccomp import Sockets
 
 _PROGRAM = "startup.sandbox.program"
@@ -28,6 +28,8 @@ _MEMORY_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
 _MOST_SAID = 2000
 _STOP_SECONDS = 1.0
+# The second is the dynamic linker's, where a library is missing. FFmpeg itself ends with neither.
+_NOT_RUN = (NOT_RUN, 127)
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "PYTHONHOME",
                 "PYTHONUSERBASE", "PYTHONDONTWRITEBYTECODE")  # fmt: skip
 
@@ -51,6 +53,9 @@ MUXED = ("-map", "0:v:0", "-c", "copy", "-f", "matroska", "-live", "1", "-cluste
 _DATED = ("-copyts", "-avoid_negative_ts", "disabled", "-bsf:v",
           r"setts=pts=if(eq(PTS\,NOPTS)\,if(eq(PREV_OUTPTS\,NOPTS)\,0\,PREV_OUTPTS+1)\,PTS)"
           r":dts=(N/1000-3600)/TB")  # fmt: skip
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
 class SourceError(Exception):
@@ -246,11 +251,29 @@ class Fetcher:
         return *options, urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What it writes, until it ends."""
+        """What it writes, until it ends.
+
+        Raises:
+            SourceError: it cannot be run.
+        """
         assert self._process is not None
         assert self._process.stdout is not None
+        came = False
         while data := await self._process.stdout.read(_CHUNK_BYTES):
+            came = True
             yield data
+        if not came:
+            await self._require_start()
+
+    async def _require_start(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        if self._process.returncode in _NOT_RUN:
+            raise SourceError(
+                f"FFmpeg's program cannot be run: {await self.why() or 'it does not say why'}"
+            )
 
     async def send(self, data: bytes) -> None:
         """Give it a part of the stream; waits until there is room.
@@ -288,8 +311,8 @@ class Fetcher:
     def _words(self) -> str:
         lines = self._said.decode(errors="replace").strip().splitlines()
         line = lines[-1] if lines else ""
-        line = line.replace(self._plan.arguments[-1], self._plan.shown)
-        line = re.sub(r"://[^\s/@]*@", "://", line)
+        # Whatever address it names: a redirect's as well, and one with a number in a name's place.
+        line = _ADDRESS.sub(lambda _: self._plan.shown, line)
         return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from service.decoding.containers import SNIFF_BYTES, identify
-from service.decoding.fetching import Fetcher, StreamLost, plan_of_pipe
+from service.decoding.fetching import Fetcher, SourceError, StreamLost, plan_of_pipe
 from service.errors import (
     ClientDisconnected,
     EmptyBody,
@@ -108,7 +108,11 @@ class _Conversation:
                 [(b"x-request-id", self._request_id.encode())],
             )
             source = SentStream(socket, pipeline.settings)
-            await pipeline.watch(LiveCall(source, query, self._say))
+            try:
+                await pipeline.watch(LiveCall(source, query, self._say))
+            except SourceError as error:  # of the installation, and not of what was sent
+                logger.error("a stream cannot be taken", extra={"reason": str(error)})
+                raise InternalError from None
             await self._close(_OK)
         except ServiceError as error:
             await self._refuse(error)

@@ -30,6 +30,8 @@ _SYSTEM = tuple(map(Path, (
     "/etc/localtime", "/dev/urandom", "/sys/devices/system/cpu", "/proc/cpuinfo",
 )))  # fmt: skip
 _DESCRIPTORS = 64
+# The exit status where the program is not run, as a shell has it.
+NOT_RUN = 126
 
 
 class NotConfined(Exception):
@@ -72,9 +74,10 @@ def main() -> None:
         os._exit(0)
     try:
         confine(powers)
+        os.execv(powers.program, [powers.program, *arguments])
     except (NotConfined, OSError) as error:
-        sys.exit(str(error))
-    os.execv(powers.program, [powers.program, *arguments])
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(NOT_RUN)
 
 
 def confine(powers: Powers) -> None:

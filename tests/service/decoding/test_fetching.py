@@ -94,13 +94,15 @@ def test_a_playlist_is_not_followed(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_password_is_not_said(folder: Path) -> None:
     with served(folder) as (url, _):
-        source = url.replace("://", "://someone:secret@") + "/none.ts?token=hidden"
+        source = url.replace("://", "://someone:p@secret@") + "/none.ts?token=hidden"
         plan = plan_of(source, "prefer")
         assert plan.shown == f"{url}/none.ts"
         pieces, said = asyncio.run(fetch(plan))
     assert not pieces
     assert "404" in said
+    assert plan.shown in said
     assert "secret" not in said
+    assert "hidden" not in said
 
 
 @pytest.mark.slow
