@@ -20,9 +20,11 @@ from service.decoding.clusters import ClusterCutter, StreamBroken
 from service.decoding.fetching import StreamLost
 from service.decoding.live import LiveDecoding, LiveLimits
 from service.errors import (
+    ClientDisconnected,
     ClipError,
     NotReady,
     Overloaded,
+    ServiceError,
     StreamIdle,
     StreamTooLong,
 )
@@ -197,8 +199,13 @@ class _Watch:
                                 why = await connection.why()
                 except (StreamLost, StreamBroken) as error:
                     why = str(error)
-                except (ClipError, StreamIdle) as error:
-                    if not (source.returns or stopping.done()):
+                except ClientDisconnected:
+                    raise
+                except ServiceError as error:
+                    goes_on = source.returns or stopping.done()
+                    if not (goes_on and isinstance(error, ClipError | StreamIdle)):
+                        # What has begun ends all the same.
+                        await self._watching.part()
                         raise
                     why = why or error.detail
                 await self._watching.part()

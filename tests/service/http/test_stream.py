@@ -258,11 +258,17 @@ def test_limits_of_a_stream(strict: tuple[Server, str], films: dict[str, bytes])
     server, key = strict
     headers = {"x-api-key": key}
     url = address(server)
-    with connect(url, additional_headers=headers) as socket:
-        problem = all_of(socket)[-1]
-        assert (problem["code"], problem["limit"]) == ("stream_idle", 1.5)
-        assert socket.close_code == 1008
     film = films["film.ts"]
+    with connect(url, additional_headers=headers) as socket:
+        socket.send(film[: len(film) // 3])
+        lines = all_of(socket)
+        assert (lines[-1]["code"], lines[-1]["limit"]) == ("stream_idle", 1.5)
+        assert socket.close_code == 1008
+        # What has begun ends all the same.
+        kinds = [event["kind"] for event in several(lines, "event")]
+        assert kinds
+        assert kinds.count("begin") == kinds.count("end")
+        assert several(lines, "segment")
     problem = ended(url, film[:18800] * 3, additional_headers=headers)
     assert (problem["code"], problem["limit"]) == ("stream_too_fast", 5000)
     with connect(url, additional_headers=headers) as socket:
