@@ -100,13 +100,19 @@ class _Fetched:
 
     def __init__(self, plan: "FetchPlan") -> None:
         self._plan, self._stopped = plan, asyncio.Event()
+        self._fetcher: Fetcher | None = None
+        self._turn = 0
         self.shown, self.ends = plan.shown, plan.ends
         self.returns = not plan.ends
 
     def connect(self) -> "Fetcher":
         from service.decoding.fetching import Fetcher
 
-        return Fetcher(self._plan)
+        # A name may have an address at which nobody listens: the next attempt takes the next one.
+        if self._fetcher is not None and not self._fetcher.came:
+            self._turn += 1
+        self._fetcher = Fetcher(self._plan, turn=self._turn)
+        return self._fetcher
 
     def stop(self) -> None:
         self._stopped.set()

@@ -24,6 +24,8 @@ _Stamp = Annotated[float, Interval(ge=-1e12, le=1e12)]
 # Of each window: how many shots of its passage end before it, when it begins, when the time that
 # it speaks for begins and ends, when it ends, and how many frames begin before each of these four.
 PLACE_VALUES = 9
+# A shot that is shorter shows nothing that a model could name, and a video may have many of them.
+SHORTEST_SHOT_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from video.framing import Frame, cut_views
-from video.passages import PassagePlan
+from video.passages import SHORTEST_SHOT_SECONDS, PassagePlan
 
 # A window that ends by so little after its shot is one of it, and one that ends by so little
 # before it is its last: time stamps and durations are rounded.
@@ -18,8 +18,6 @@ END_SHARE = 0.02
 # How finely frames are kept for a window that ends with its shot, by the distance of its frames:
 # at 25 frames a second and 16 frames in two seconds, all of them are.
 _KEPT_SHARE = 1 / 4
-# A shot that is shorter shows nothing that a model could name, and a video may have many of them.
-SHORTEST_SHOT_SECONDS = 0.25
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ _KEY = 0x80
 _MOST_BYTES = 64 << 20
 # Of a header: tables of a codec, tags.
 _MOST_HEADER_BYTES = 1 << 20
+# Of a cluster, of a group of blocks, and between two clusters: FFmpeg writes three or four, for one
+# packet. Each costs the event loop a step.
+_MOST_ELEMENTS = 64
 
 
 class StreamBroken(Exception):
@@ -46,6 +49,7 @@ class ClusterCutter:
         self._waiting = bytearray()
         self._header = bytearray()
         self._headed = False
+        self._others = 0
 
     def push(self, data: bytes) -> Iterator[Piece]:
         """Take bytes; the pieces that are whole now.
@@ -64,8 +68,10 @@ class ClusterCutter:
             if end > len(self._waiting):
                 return
             if name != _CLUSTER:
+                self._others = _counted(self._others)
                 self._take_header(end)
                 continue
+            self._others = 0
             whole = bytes(self._waiting[:end])
             del self._waiting[:end]
             if not self._headed:
@@ -82,9 +88,16 @@ class ClusterCutter:
         del self._waiting[:count]
 
 
+def _counted(elements: int) -> int:
+    if elements == _MOST_ELEMENTS:
+        raise StreamBroken("there are too many elements")
+    return elements + 1
+
+
 def _cluster(data: bytes, place: int) -> Piece:
-    time, key, first = 0, False, None
+    time, key, first, elements = 0, False, None, 0
     while place < len(data):
+        elements = _counted(elements)
         name, content, end = _element(data, place) or (0, 0, None)
         if end is None or end > len(data):
             raise StreamBroken("a cluster is cut off")
@@ -100,8 +113,9 @@ def _block(data: bytes, *, is_group: bool) -> tuple[int, bool]:
     """A block's ticks after its cluster's, and whether decoding can begin with it."""
     if not is_group:
         return _head(data)
-    found, refers, place = 0, False, 0
+    found, refers, place, elements = 0, False, 0, 0
     while place < len(data):
+        elements = _counted(elements)
         name, content, end = _element(data, place) or (0, 0, None)
         if end is None or end > len(data):
             raise StreamBroken("a group of blocks is cut off")

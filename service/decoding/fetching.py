@@ -180,10 +180,19 @@ def _powers(
 
 
 class Fetcher:
-    """The process that fetches one stream; ends with the ``async with`` block."""
+    """The process that fetches one stream; ends with the ``async with`` block.
 
-    def __init__(self, plan: FetchPlan, *, piped: bool = False) -> None:
-        self._plan, self._piped = plan, piped
+    Args:
+        piped: the stream is sent, by :meth:`send`.
+        turn: which of the addresses of the host's name is connected to, counted around.
+
+    Attributes:
+        came: whether anything of the stream has come.
+    """
+
+    def __init__(self, plan: FetchPlan, *, piped: bool = False, turn: int = 0) -> None:
+        self._plan, self._piped, self._turn = plan, piped, turn
+        self.came = False
         self._process: asyncio.subprocess.Process | None = None
         self._said = b""
         self._handle: int | None = None
@@ -204,11 +213,23 @@ class Fetcher:
             ),
         )  # fmt: skip
         if hasattr(os, "pidfd_open"):
-            self._handle = os.pidfd_open(self._process.pid)
+            try:
+                self._handle = os.pidfd_open(self._process.pid)
+            except OSError:  # no descriptor is left
+                self._process.kill()
+                await self._process.wait()
+                raise
         self._listening = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._stop()
+        finally:
+            if self._handle is not None:
+                os.close(self._handle)
+
+    async def _stop(self) -> None:
         assert self._process is not None
         assert self._listening is not None
         process = self._process
@@ -225,8 +246,6 @@ class Fetcher:
                 pass
         await process.wait()
         await self._listening
-        if self._handle is not None:
-            os.close(self._handle)
 
     async def _numbered(self) -> tuple[str, ...]:
         """FFmpeg's arguments, with the host's number in the place of its name."""
@@ -239,7 +258,7 @@ class Fetcher:
         except OSError as error:
             self._said = f"{plan.host}: {error.strerror}".encode()
             raise StreamLost(self._words()) from None
-        number = str(found[0][4][0])
+        number = str(found[self._turn % len(found)][4][0])
         *options, source = plan.arguments
         parts = urlsplit(source)
         place = f"[{number}]" if ":" in number else number
@@ -258,11 +277,10 @@ class Fetcher:
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        came = False
         while data := await self._process.stdout.read(_CHUNK_BYTES):
-            came = True
+            self.came = True
             yield data
-        if not came:
+        if not self.came:
             await self._require_start()
 
     async def _require_start(self) -> None:

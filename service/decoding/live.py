@@ -29,7 +29,7 @@ from service.decoding.shared_memory import SharedBlock
 from service.errors import DecoderCrashed, DecodeTimeout, InternalError, clip_error
 from video.facts import ClipLimits
 from video.live_facts import StreamBegun, StreamProgress, StreamWindow
-from video.passages import PassagePlan
+from video.passages import SHORTEST_SHOT_SECONDS, PassagePlan
 
 # By how much a worker's times may be off.
 _HAIR = 1e-3
@@ -39,6 +39,8 @@ _SOCKET_BYTES = 128 << 10
 _MOST_WAITING, _MOST_PLACES = 4, 4096
 # A time stamp that is further ahead is another clock's, which is gone by from there on.
 _MOST_AHEAD = 10.0
+# So many other clocks are believed within so long; a stream that jumps more often waits.
+_MOST_JUMPS, _JUMP_SECONDS = 4, 40.0
 # Arrivals that are remembered, to say how late an event is: a minute of 120 frames a second.
 _MOST_ARRIVALS = 7200
 
@@ -88,6 +90,7 @@ class LiveDecoding:
         self.dropped_frames = 0
         self._pieces: deque[tuple[Piece, float]] = deque()
         self._began: tuple[float, float] | None = None
+        self._jumps: deque[float] = deque(maxlen=_MOST_JUMPS)
         self._first: float | None = None
         self._held = 0
         self._waits_for_key = self._over = self._ended = self._said_begun = False
@@ -96,7 +99,8 @@ class LiveDecoding:
         self._wake_sender, self._wake_reader = asyncio.Event(), asyncio.Event()
         self._last: tuple[float, ...] | None = None
         self._room: NDArray[np.uint8] | None = None
-        self._fed = time.monotonic()
+        self._fed = self._told_at = time.monotonic()
+        self._told = 0.0  # windows, less those that there may be since
 
     async def put(self, piece: Piece) -> None:
         """Take a piece as it arrives; waits where the stream comes faster than it is shown."""
@@ -106,6 +110,7 @@ class LiveDecoding:
             self._first = now if self._first is None else self._first
             ahead = piece.time - self._began[0] - (now - self._began[1])
             if ahead >= _MOST_AHEAD:
+                now = await self._jump(now)
                 self._began = piece.time, now
             elif ahead > self._limits.lag_seconds:
                 await asyncio.sleep(ahead - self._limits.lag_seconds)
@@ -119,6 +124,14 @@ class LiveDecoding:
         self._held += len(piece.data)
         self._drop(now)
         self._wake_sender.set()
+
+    async def _jump(self, now: float) -> float:
+        """Wait until another clock is believed; returns when that is."""
+        if len(self._jumps) == _MOST_JUMPS:
+            await asyncio.sleep(max(0.0, self._jumps[0] + _JUMP_SECONDS - now))
+            now = time.monotonic()
+        self._jumps.append(now)
+        return now
 
     def end(self) -> None:
         """No more pieces come."""
@@ -198,6 +211,7 @@ class LiveDecoding:
                 step_seconds=self._limits.step_seconds * pool.limits.ffmpeg_threads,
                 memory_bytes=pool.limits.address_space_bytes,
             )
+            self._fed = time.monotonic()  # it could be given nothing before
             running = asyncio.create_task(worker.run(job, (theirs, room), self._tell))
             helpers = [
                 asyncio.create_task(self._send(ours)),
@@ -245,12 +259,25 @@ class LiveDecoding:
         if self._room is None or not self._is_sound(window):
             raise ProtocolError("a window lies where none can")
         self._last = window.place
+        self._count_window(time.monotonic())
         # A copy: the row is written again.
         self._windows.append(LiveWindow(self._room[window.row].copy(), window.place))
         if len(self._windows) > _MOST_WAITING:
             late = len(self._windows) - _MOST_WAITING - 1
             self._windows[late] = LiveWindow(None, self._windows[late].place)
         self._wake_reader.set()
+
+    def _count_window(self, now: float) -> None:
+        """Hold the worker to the windows that a stream can have: each is copied by the event loop.
+
+        A window begins with every stride, and two more with a shot.
+        """
+        most = 1 / self._plan.stride + 2 / SHORTEST_SHOT_SECONDS
+        self._told = max(0.0, self._told - most * (now - self._told_at)) + 1
+        self._told_at = now
+        # What was held back may come at once.
+        if self._told > 2 * most * (self._limits.lag_seconds + _MOST_AHEAD):
+            raise ProtocolError("there are more windows than a stream has")
 
     def _is_sound(self, window: StreamWindow) -> bool:
         """Whether a worker's word can be true: windows follow each other, with edges in order."""

@@ -13,14 +13,17 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import PROBLEM_MEDIA_TYPE, InternalError
+from service.errors import PROBLEM_MEDIA_TYPE, InternalError, NotFound
 from service.http.forwarded import local_path, root_path
+from service.http.problems import refusal
 from service.observability import exemplars, logs
 from service.observability.metrics import ROUTES, UNMATCHED, Metrics
 
 logger = logging.getLogger("service.access")
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
+# Where a WebSocket may be opened.
+SOCKET_PATH = "/stream"
 _UNLOGGED = ("/livez", "/readyz", "/metrics")
 
 
@@ -63,7 +66,12 @@ class RequestContext:
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
         try:
-            await self._app(scope, receive, send)
+            if local_path(scope) == SOCKET_PATH:
+                await self._app(scope, receive, send)
+            else:  # what serves files and pages takes requests alone
+                error = NotFound()
+                scope["state"]["log"] = {"code": error.code}
+                await refusal(scope, error)(scope, receive, send)
         finally:
             # Without what was asked for: people put keys there, although they do not belong there.
             logger.info(

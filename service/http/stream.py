@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket
@@ -29,6 +29,7 @@ from service.errors import (
 )
 from service.http.forwarded import root_path
 from service.http.live_lines import StreamLines
+from service.http.middleware import SOCKET_PATH
 from service.http.openapi import problem_response
 from service.http.problems import refusal
 from service.pipeline.findings import LiveEvent
@@ -69,7 +70,7 @@ async def how_to_stream() -> Response:
     raise UpgradeRequired
 
 
-@router.websocket("/stream")
+@router.websocket(SOCKET_PATH)
 async def stream(socket: WebSocket) -> None:
     """Watch what is sent."""
     try:
@@ -103,10 +104,11 @@ class _Conversation:
                 raise NotReady(reason)
             pipeline.streams.plan(query)
             offered = socket.scope.get("subprotocols", [])
-            await socket.accept(
-                PROTOCOL if PROTOCOL in offered else None,
-                [(b"x-request-id", self._request_id.encode())],
-            )
+            with _while_there():
+                await socket.accept(
+                    PROTOCOL if PROTOCOL in offered else None,
+                    [(b"x-request-id", self._request_id.encode())],
+                )
             source = SentStream(socket, pipeline.settings)
             try:
                 await pipeline.watch(LiveCall(source, query, self._say))
@@ -119,12 +121,15 @@ class _Conversation:
             raise
 
     async def _refuse(self, error: ServiceError) -> None:
+        if isinstance(error, ClientDisconnected):
+            self._pipeline.metrics.count_error(error.code)
+            return
         if self._socket.application_state == WebSocketState.CONNECTING:
-            await self._socket.send_denial_response(refusal(self._socket.scope, error))
+            response = refusal(self._socket.scope, error)
+            with _while_there():
+                await self._socket.send_denial_response(response)
             return
         self._pipeline.metrics.count_error(error.code)
-        if isinstance(error, ClientDisconnected):
-            return
         problem = error.problem(self._request_id, root_path(self._socket.scope))
         with contextlib.suppress(ServiceError):
             await self._send(json.dumps(problem))
@@ -147,6 +152,15 @@ class _Conversation:
                 await self._socket.send_text(text)
         except (TimeoutError, WebSocketDisconnect, RuntimeError):
             raise ClientDisconnected from None
+
+
+@contextlib.contextmanager
+def _while_there() -> Iterator[None]:
+    """Before a socket is open the server tells by an OSError that the client has left."""
+    try:
+        yield
+    except OSError:
+        raise ClientDisconnected from None
 
 
 def _code_of(error: ServiceError) -> int:
@@ -181,6 +195,7 @@ class SentStream:
         self._gone = asyncio.Event()
         self._began: float | None = None
         self._bytes = 0
+        self._over = False
 
     async def gone(self) -> None:
         await self._gone.wait()
@@ -225,7 +240,7 @@ class SentStream:
         """
         with contextlib.suppress(StreamLost):  # what FFmpeg did not want; its end says so
             await fetcher.send(head)
-            while (data := await self._message()) is not None:
+            while not self._over and (data := await self._message()) is not None:
                 await fetcher.send(data)
             fetcher.end()
 
@@ -237,6 +252,7 @@ class SentStream:
             raise ClientDisconnected
         if (data := message.get("bytes")) is None:
             if message.get("text") == _END:
+                self._over = True
                 return None
             raise UnexpectedMessage
         self._count(len(data))

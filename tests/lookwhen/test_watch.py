@@ -20,7 +20,8 @@ from click.testing import CliRunner
 from service_server import ROOT
 from typed_command import AT_ONCE, lookwhen
 
-from lookwhen.watch import watch
+from lookwhen.watch import _Fetched, watch
+from service.decoding.fetching import plan_of
 
 Lines = list[dict[str, Any]]
 
@@ -98,6 +99,16 @@ def test_a_mistake_is_told_in_a_sentence(arguments: list[str], words: str) -> No
     done = CliRunner().invoke(watch, arguments)
     assert done.exit_code != 0
     assert words in done.output
+
+
+def test_where_nothing_came_the_next_address_is_taken() -> None:
+    source = _Fetched(plan_of("rtsp://camera/door", "off"))
+    turns = []
+    for came in (False, True, False, False):
+        fetcher = source.connect()
+        turns.append(fetcher._turn)
+        fetcher.came = came
+    assert turns == [0, 1, 1, 2]
 
 
 @pytest.mark.long

@@ -78,6 +78,19 @@ def test_anything_is_taken_or_refused(data: bytes) -> None:
     assert sum(len(piece.data) for piece in pieces) <= len(data) + 4
 
 
+def test_elements_of_which_ffmpeg_writes_few_are_counted() -> None:
+    """Each costs the event loop a step, and two bytes at the least."""
+    empty = b"\xec\x80"
+    inside = b"\x1f\x43\xb6\x75" + b"\x08\x00\x10\x00\x00" + empty * (1 << 19)
+    group = b"\xa0" + inside[4:]
+    in_group = b"\x1f\x43\xb6\x75\x08\x00\x10\x00\x06" + group
+    cluster = b"\x1f\x43\xb6\x75\x80"
+    for data in (inside, in_group, empty * 100, cluster + empty * 100):
+        with pytest.raises(StreamBroken, match="too many elements"):
+            list(ClusterCutter().push(data))
+    assert len([*ClusterCutter().push((empty * 60 + cluster) * 3)]) == 4
+
+
 def test_what_is_no_matroska_is_said() -> None:
     with pytest.raises(StreamBroken, match="no Matroska"):
         list(ClusterCutter().push(b"\x00\x00\x00\x18ftypmp42"))

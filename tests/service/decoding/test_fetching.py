@@ -1,15 +1,19 @@
 """Streams are fetched by a program that follows nothing and says no password."""
 
 import asyncio
+import errno
 import functools
 import http.server
+import os
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import live_processes
 import pytest
 
 from service.decoding.clusters import ClusterCutter, Piece
@@ -144,6 +148,37 @@ def test_what_is_sent_is_muxed_anew(folder: Path) -> None:
 def test_a_host_that_is_not_there_is_told() -> None:
     with pytest.raises(StreamLost, match=r"^nowhere\.invalid: "):
         asyncio.run(fetch(plan_of("rtsp://user:secret@nowhere.invalid/a", "prefer")))
+
+
+def test_a_process_that_cannot_be_watched_is_not_left_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    def none_left(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        asyncio.run(fetch(plan_of_pipe("mpegts", "off")))
+    (pid,) = started
+    assert not live_processes.is_running(pid)
+
+
+def test_each_attempt_takes_the_next_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of("rtsp://camera/door", "off")
+
+    async def numbered(turn: int) -> str:
+        async def found(*_: object, **__: object) -> list[Any]:
+            return [(0, 0, 0, "", ("::1", 554, 0, 0)), (0, 0, 0, "", ("127.0.0.1", 554))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+        return (await Fetcher(plan, turn=turn)._numbered())[-1]
+
+    assert [asyncio.run(numbered(turn)) for turn in range(3)] == [
+        "rtsp://[::1]/door", "rtsp://127.0.0.1/door", "rtsp://[::1]/door",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

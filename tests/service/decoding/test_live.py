@@ -1,18 +1,26 @@
 """A stream that comes faster than it is decoded is not decoded late: frames are left out."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
+import time
+from collections.abc import AsyncIterator
+from typing import Any
 
+import numpy as np
 import pytest
 from decode_pools import LIMITS, pool_of
 
+from service.decoding import live
 from service.decoding.clusters import ClusterCutter, Piece
 from service.decoding.fetching import MUXED
 from service.decoding.live import LiveDecoding, LiveLimits, LiveWindow
-from service.decoding.pool import DecodePool
+from service.decoding.pool import DecodePool, PoolLimits
+from service.decoding.protocol import Opened, ProtocolError, Streamed, Windowed
 from service.errors import DecoderCrashed, DecodeTimeout
+from video.live_facts import StreamBegun, StreamProgress, StreamWindow
 from video.passages import PassagePlan
 
 PLAN = PassagePlan(2, 32, 32, "crop", start=0.0, window=0.4, stride=0.2, windows=8)
@@ -129,3 +137,65 @@ def test_bytes_that_wait_are_bounded(pieces: list[Piece]) -> None:
         return decoding
 
     assert asyncio.run(put()).dropped_frames > 0
+
+
+def test_time_stamps_that_jump_on_and_on_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another clock is believed a few times, or nothing would pace what comes."""
+    monkeypatch.setattr(live, "_JUMP_SECONDS", 0.3)
+
+    async def put(jumps: int) -> float:
+        decoding = LiveDecoding(None, PLAN, limits())  # type: ignore[arg-type]
+        began = time.monotonic()
+        for number in range(jumps + 1):
+            await decoding.put(Piece(b"", 1000.0 * number, True))
+        return time.monotonic() - began
+
+    assert asyncio.run(put(live._MOST_JUMPS)) < 0.2
+    assert asyncio.run(put(2 * live._MOST_JUMPS + 1)) >= 0.6
+
+
+def test_a_worker_that_says_more_windows_than_there_can_be_is_refused() -> None:
+    decoding = LiveDecoding(None, PLAN, limits(lag_seconds=1.0))  # type: ignore[arg-type]
+    rows = np.zeros(PLAN.shape, np.uint8)
+    decoding._room = rows
+    decoding._tell(Opened(StreamBegun("h264", 64, 64, 0.0, 10.0)))
+
+    def say(windows: int) -> None:
+        for _ in range(windows):
+            place = (0.0,) * 9
+            decoding._tell(Windowed(StreamWindow(0, place)))
+
+    say(round(30 / PLAN.stride))  # half a minute of a stream that was held back
+    with pytest.raises(ProtocolError, match="more windows"):
+        say(1000)
+
+
+def test_a_worker_that_starts_slowly_is_not_ended_for_it() -> None:
+    """What it says counts from when it is given something."""
+
+    class Slow:
+        """A worker that takes longer to start than it may take for a step."""
+
+        limits = PoolLimits(1, 1, 20, 300, 1 << 30, 1, 1 << 30)
+        killed = ""
+
+        @contextlib.asynccontextmanager
+        async def lone_worker(self) -> AsyncIterator["Slow"]:
+            await asyncio.sleep(0.5)
+            yield self
+
+        async def run(self, *_: object) -> Streamed:
+            await asyncio.sleep(0.2)
+            return Streamed(StreamProgress(0.0, 0, 0))
+
+        def kill(self, reason: str) -> None:
+            self.killed = reason
+
+    async def go() -> None:
+        worker: Any = Slow()
+        decoding = LiveDecoding(worker, PLAN, limits(step=0.4))
+        decoding.end()
+        await decoding.run()
+        assert not worker.killed
+
+    asyncio.run(go())

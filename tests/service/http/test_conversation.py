@@ -21,6 +21,7 @@ from service.pipeline.live import LiveCall
 from service.settings import Settings
 
 TRANSPORT_STREAM = (b"\x47\x1f\xff\x10" + bytes(184)) * 6
+WEBM = b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm"
 
 
 class _Watched:
@@ -127,3 +128,29 @@ def test_no_program_is_not_the_clients_fault(
     assert problem_of(came)["code"] == "internal_error"
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "not installed" in record.__dict__["reason"]
+
+
+def test_an_end_among_the_first_bytes_is_one(converse: Converse) -> None:
+    """Nobody waits for another: FFmpeg ends, and what comes of it is up to the decoder."""
+    came, state = converse(WEBM, "end")
+    assert [message["type"] for message in came] == ["websocket.accept", "websocket.close"]
+    assert came[-1]["code"] == 1000
+    assert "log" not in state
+
+
+@pytest.mark.parametrize(
+    ("leaves_at", "headers"),
+    [
+        ("websocket.accept", ()),
+        ("websocket.http.response.start", ((b"origin", b"https://elsewhere.example"),)),
+        ("websocket.http.response.body", ((b"origin", b"https://elsewhere.example"),)),
+    ],
+)
+def test_who_leaves_before_it_is_open_is_no_error_of_ours(
+    converse: Converse, caplog: pytest.LogCaptureFixture, leaves_at: str,
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:  # fmt: skip
+    came, state = converse(leaves_at=leaves_at, headers=headers)
+    assert state["log"] == {"code": "client_disconnected"}
+    assert "websocket.close" not in [message["type"] for message in came]
+    assert not caplog.records

@@ -186,6 +186,13 @@ def test_a_page_of_another_origin_may_not_ask(server: Server) -> None:
         pass
 
 
+def test_no_other_address_is_a_sockets(server: Server) -> None:
+    """Nor one that is open to strangers, where files lie."""
+    for path in ("/assets/page.js", "/classify", "/nothing"):
+        assert refused(server.url.replace("http://", "ws://") + path)["code"] == "not_found"
+    assert not [line for line in server.logs() if line["level"] == "ERROR"]
+
+
 def test_it_is_a_websocket_and_says_so(server: Server) -> None:
     described = server.client.get("/openapi.json").json()
     asked = {
