@@ -8,7 +8,6 @@ A clip's file appears under its name when it is whole, so that a run that was ki
 the clips that are missing.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from model.layers import patchify
 from model.selection import gather_tokens, select_top_k
 from model.stem import StemEmbedding
 from model.writing import whole_file
+from training.claim import claim
 from training.datasets import Augmentation, Batch, Batches, DataSet, DataSetError, Ledger
 from training.datasets.identity import data_digest
 from training.datasets.loading import Steps, StepShare, spawned_loader
@@ -143,7 +143,7 @@ def look_at_views(
         "seed": seed,
         "augmentation": repr(augmentation),
     }
-    _claim(folder / "views.json", identity)
+    claim(folder / "views.json", "views", identity)
     ledger = Ledger(clips.name, len(clips), lost_share)
     todo = [
         number
@@ -227,21 +227,6 @@ def _look(
         "clip_small": views.small,
         "target": views.targets.contiguous(),
     }
-
-
-def _claim(path: Path, identity: dict[str, Any]) -> None:
-    """Say what the folder's views are of, or make sure that they are of this."""
-    if not path.exists():
-        with whole_file(path) as part:
-            part.write_text(json.dumps(identity, indent=2) + "\n")
-        return
-    theirs = json.loads(path.read_text())
-    for name, value in identity.items():
-        if theirs.get(name) != value:
-            raise DataSetError(
-                f"{path.parent} holds views of other {name}: {theirs.get(name)}, not {value}; "
-                "choose another folder or remove it"
-            )
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,6 +15,7 @@ from bundle.tokens import tokens_to_keep
 from model.classifier import LookWhen, Prediction
 from model.writing import whole_file
 from networks.selecting import SelectedOutput, SelectingNetwork
+from training.claim import claim
 from training.datasets import LOST_SHARE, Batch, DataSet, DataSetError, Ledger, evaluation_batches
 from training.datasets.identity import data_digest
 from training.processes import precision
@@ -81,7 +81,7 @@ def extract(
         "views": str(views),
         "sparsities": list(sparsities),
     }
-    _claim(folder / "features.json", identity)
+    claim(folder / "features.json", "features", identity)
     model.to(device).eval()
     missing = [
         shard for shard in range(-(-len(dataset) // SHARD)) if not _path(folder, shard).exists()
@@ -127,21 +127,6 @@ def _path(folder: Path, shard: int) -> Path:
 
 def _span(shard: int, dataset: DataSet) -> range:
     return range(shard * SHARD, min((shard + 1) * SHARD, len(dataset)))
-
-
-def _claim(path: Path, identity: dict[str, Any]) -> None:
-    """Say whose features the folder holds, or make sure that they are ours."""
-    if not path.exists():
-        with whole_file(path) as part:
-            part.write_text(json.dumps(identity, indent=2) + "\n")
-        return
-    theirs = json.loads(path.read_text())
-    for name, value in identity.items():
-        if theirs.get(name) != value:
-            raise DataSetError(
-                f"{path.parent} holds features of other {name}: {theirs.get(name)}, not {value}; "
-                "choose another folder or remove it"
-            )
 
 
 @torch.inference_mode()
