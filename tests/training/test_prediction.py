@@ -106,7 +106,8 @@ def measure(step: Callable[[], Tensor], known: list[Tensor], low: int) -> Measur
     # Of the wide network in bfloat16 with blocks computed again, so little is kept that the
     # prediction is a fifth above it.
     [(MINI, 2, low, recompute) for low in (2, 4) for recompute in (False, True)]
-    + [(WIDE, 1, 2, False), (WIDE, 1, 4, False), (WIDE, 1, 4, True)],
+    + [(WIDE, 1, 2, False), (WIDE, 1, 4, False), (WIDE, 1, 4, True)]
+    + [(get_config("lookwhen_lite80"), 2, 4, False)],
 )
 def test_a_network_keeps_what_is_predicted(
     config: ModelConfig, rows: int, low: int, recompute: bool

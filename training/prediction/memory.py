@@ -149,12 +149,13 @@ def embedding_kept(rows: int, tokens: int, values: int, low: int) -> float:
 
 @functools.cache
 def _widest(name: str, side: int) -> int:
-    """Numbers that go into and come out of a stem's largest layer, of one picture."""
+    """Numbers that are there at once in a stem's largest layer, of one picture: what goes into the
+    convolution, what comes out, and that once more normed and once more cut off."""
     largest = 0
 
     def look(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         nonlocal largest
-        largest = max(largest, given[0].numel() + out.numel())
+        largest = max(largest, given[0].numel() + 3 * out.numel())
 
     with torch.device("meta"):
         network = EfficientNetLite(EFFICIENTNET_LITE[name]).eval()
@@ -166,9 +167,9 @@ def _widest(name: str, side: int) -> int:
 
 
 def stem_working(name: str, side: int, pictures: int) -> float:
-    """What comes and goes while a stem looks at patches of ``side`` pixels on a side: a layer's
-    input and output, and the output once more, normalised."""
-    return 1.5 * FLOAT * pictures * _widest(name, side)
+    """What comes and goes while a stem looks at patches of ``side`` pixels on a side: their pixels
+    and its largest layer."""
+    return FLOAT * pictures * (3 * side**2 + _widest(name, side))
 
 
 def mlp_kept(rows: int, width: int, hidden: int, low: int) -> float:
