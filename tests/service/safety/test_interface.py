@@ -46,7 +46,7 @@ def check(case: schemathesis.Case) -> schemathesis.Response:
 
 def test_every_operation_keeps_its_word(operations: list[Any]) -> None:
     paths = {operation.path for operation in operations}
-    assert {"/classify", "/model", "/problems/{code}", "/readyz", "/metrics"} <= paths
+    assert {"/v1/classify", "/v1/model", "/problems/{code}", "/readyz", "/metrics"} <= paths
     for operation in operations:
 
         @SOME
@@ -59,7 +59,7 @@ def test_every_operation_keeps_its_word(operations: list[Any]) -> None:
 
 def test_any_parameters_with_a_real_clip(operations: list[Any], white: Path) -> None:
     """Bodies that are made up never get past the first bytes: here only the parameters are."""
-    (classify,) = (operation for operation in operations if operation.path == "/classify")
+    (classify,) = (operation for operation in operations if operation.path == "/v1/classify")
 
     @SOME
     @given(case=classify.as_strategy())
