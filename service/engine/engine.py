@@ -293,11 +293,12 @@ class Engine:
         check_installed(options.execution_providers)
         if content.weights is not None:
             _check_takes_weights(name, options)
-        arranger = Arranger(name, content.graph, self.geometry.tokens, self._noise(name, content))
-        alone = self._content(name, content, arranger, self.threads)
-        shared = alone
-        if self.shared_threads != self.threads:
-            shared = self._content(name, content, arranger, self.shared_threads)
+        arranged = content, content
+        if set(options.execution_providers) <= {CUDA, CPU}:
+            arranged = self._arranged(name, content)
+        alone = shared = self._reduced(name, arranged[0])
+        if arranged[1].graph != arranged[0].graph:
+            shared = self._reduced(name, arranged[1])
         told = provider_options(options, name, self.geometry, self._usual, self._downscale)
         return Graph(name, alone, outputs, options, self.threads, told, self.shared_threads, shared)
 
@@ -310,13 +311,18 @@ class Engine:
         few = min(3, self.geometry.tokens)
         return extractor_noise(self.geometry, [few, max(1, few - 1)])
 
-    def _content(self, name: str, content: Content, arranger: Arranger, threads: int) -> Content:
-        """The graph in the form that a run with that many threads takes."""
+    def _arranged(self, name: str, content: Content) -> tuple[Content, Content]:
+        """The graph in the forms that a run by itself and one beside others take."""
+        arranger = Arranger(name, content.graph, self.geometry.tokens, self._noise(name, content))
+        on_gpu = not self.options.on_cpu
+        threads = (1, 1) if on_gpu else (self.threads, self.shared_threads)
+        forms = {count: arranger.arranged(on_gpu=on_gpu, threads=count) for count in {*threads}}
+        alone, shared = (dataclasses.replace(content, graph=forms[count]) for count in threads)
+        return alone, shared
+
+    def _reduced(self, name: str, content: Content) -> Content:
+        """The graph in the bits that the precision asks for."""
         options = self.options
-        if set(options.execution_providers) <= {CUDA, CPU}:
-            on_gpu = not options.on_cpu
-            graph = arranger.arranged(on_gpu=on_gpu, threads=1 if on_gpu else threads)
-            content = dataclasses.replace(content, graph=graph)
         if self.precision == "fp16" and converts(options.execution_providers):
             return _halved(name, content)
         if self.precision == "int8":
