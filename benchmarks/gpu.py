@@ -26,7 +26,8 @@ from benchmarks.command_line import out_option
 from benchmarks.decoding import decode_on, plan_for
 from benchmarks.feeds import extractor_feeds, selector_feeds
 from benchmarks.record import describe_run, write_result
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import Manifest
 from bundle.tokens import select_top_k, tokens_to_keep
 from service.engine import Engine, EngineError, EngineOptions, Work

@@ -36,7 +36,7 @@ from benchmarks.command_line import bundle_option, out_option
 from benchmarks.record import describe_run, write_result
 from benchmarks.splicing import NO_EVENTS, Spoken, ffmpeg, join, rendered
 from benchmarks.timeline import score
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from bundle.schema import Manifest
 from lookwhen.ask import local_pipeline
 from service.observability.timing import Trace

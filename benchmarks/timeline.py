@@ -32,7 +32,7 @@ from benchmarks.processes import rss_bytes
 from benchmarks.record import describe_run, write_result
 from benchmarks.served import Server
 from benchmarks.splicing import NO_EVENTS, Spoken, ffmpeg, fitted, join, listed, rendered
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from video.files import videos_below
 
 _TIOU = 0.5

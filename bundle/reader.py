@@ -14,8 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bundle.built_in import default_bundle_path as default_bundle_path
 from bundle.errors import BundleError as BundleError
 from bundle.graphs import verify_graphs
+from bundle.half_precision import widened
 from bundle.schema import (
     EXTRACTOR_FILE,
     EXTRACTOR_WEIGHTS_FILE,
@@ -39,7 +41,8 @@ class Bundle:
     """A verified bundle: what it says of itself, and the bytes of its two graphs.
 
     Attributes:
-        selector, extractor: the graphs, as ONNX.
+        selector, extractor: the graphs, as ONNX; weights that the files hold in half precision
+            are float32 here.
         selector_weights, extractor_weights: what the graph keeps outside itself, at the offsets
             that it names; None for a graph that is whole.
     """
@@ -50,11 +53,6 @@ class Bundle:
     path: Path
     selector_weights: bytes | None = None
     extractor_weights: bytes | None = None
-
-
-def default_bundle_path() -> Path:
-    """The bundle that comes with the package."""
-    return Path(__file__).parent / "default"
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -88,8 +86,8 @@ def read_bundle(path: Path) -> Bundle:
     verify_graphs(manifest, selector, extractor, weights)
     return Bundle(
         manifest,
-        selector,
-        extractor,
+        widened(selector),
+        widened(extractor),
         path,
         contents.get(SELECTOR_WEIGHTS_FILE),
         contents.get(EXTRACTOR_WEIGHTS_FILE),

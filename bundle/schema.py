@@ -227,6 +227,13 @@ class AccuracyPoint(ManifestPart):
     agreement: Probability | None = Field(
         default=None, description="share of the clips answered as in fp32 at the same sparsity"
     )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=1000,
+        description="models of the same recipe that each left some of the clips out and were "
+        "measured on those; null where the bundle's own weights were measured",
+    )
 
 
 class Rival(ManifestPart):

@@ -11,7 +11,7 @@ _SINCE_VERSION_2 = {
     "geometry": ("tubelet", "video_width", "frame_tokens"),
     "sampling": ("kind", "stride", "framing"),
     "sparsity": ("basis",),
-    "accuracy": ("top5", "precision", "agreement"),
+    "accuracy": ("top5", "precision", "agreement", "folds"),
     "provenance": ("source", "network"),
 }
 

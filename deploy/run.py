@@ -1,6 +1,6 @@
-"""Serve the built-in bundle, and say how to send it a first clip: what ``make run`` starts.
+"""Serve a built-in bundle, and say how to send it a first clip: what ``make run`` starts.
 
-.venv/bin/python deploy/run.py --port 8000
+.venv/bin/python deploy/run.py --port 8000 --bundle moving_things
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from startup.path import child_environment, python_command
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "build" / "sample.mp4"
 LOOKWHEN = Path(sys.executable).with_name("lookwhen")  # for people; what is started here is SERVICE
+RENDERED = "moving_things"  # the bundle whose events the sample clip shows
 SERVICE = python_command("-m", "lookwhen")
 EVERY_ADDRESS = {"0.0.0.0", "::", ""}
 
@@ -62,16 +63,26 @@ def sample_label(sample: Path) -> str:
     return str(json.loads(note.read_text(encoding="utf-8"))["label"])
 
 
-def instructions(host: str, port: int, sample: Path, label: str) -> str:
-    """The first request, as a command to paste into a second terminal."""
+def instructions(host: str, port: int, sample: Path | None, label: str) -> str:
+    """The first request, as a command to paste into a second terminal.
+
+    Args:
+        sample, label: a clip that the bundle knows, and what happens in it; None where a person
+            brings a clip.
+    """
     reachable = "127.0.0.1" if host in EVERY_ADDRESS else host
     base = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-    upload = shlex.quote(f"file=@{sample}")
+    upload = shlex.quote(f"file=@{sample or 'clip.mp4'}")
+    about = (
+        f"What happens in that clip, by its making: {label}.\n"
+        f"More clips: {shlex.quote(str(LOOKWHEN))} sample clip.mp4\n"
+        if sample
+        else "clip.mp4 stands for a clip of yours. The classes are listed above.\n"
+    )
     return (
         f"\nWhen the log below says 'ready', in another terminal:\n\n"
         f"    curl -F {upload} '{base}/classify?sparsity=0.9'\n\n"
-        f"What happens in that clip, by its making: {label}.\n"
-        f"More clips: {shlex.quote(str(LOOKWHEN))} sample clip.mp4\n"
+        f"{about}"
         f"The service, for people: {base}/  its documentation: {base}/docs\n"
     )
 
@@ -81,20 +92,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default=os.environ.get("LOOKWHEN_HOST", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--bundle", default=os.environ.get("LOOKWHEN_BUNDLE", RENDERED))
     options = parser.parse_args(arguments)
 
     problem = port_problem(options.host, options.port)
     if problem is None:
         try:
-            subprocess.run([*SERVICE, "bundle", "show"], env=child_environment(), check=True)
-            label = sample_label(SAMPLE)
+            show = [*SERVICE, "bundle", "show", options.bundle]
+            subprocess.run(show, env=child_environment(), check=True)
+            sample = SAMPLE if options.bundle == RENDERED else None
+            label = sample_label(sample) if sample else ""
         except subprocess.CalledProcessError as error:
             problem = f"this failed: {shlex.join(error.cmd)}"
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         return 1
-    print(instructions(options.host, options.port, SAMPLE, label), flush=True)
+    print(instructions(options.host, options.port, sample, label), flush=True)
     serve = [*SERVICE, "serve", "--host", options.host, "--port", str(options.port)]
+    serve += ["--bundle", options.bundle]
     # the server takes this process over: signals reach it, and its exit status is make's
     return os.execve(serve[0], serve, child_environment())
 

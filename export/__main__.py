@@ -1,6 +1,7 @@
 """``lookwhen export CHECKPOINT OUT``: export, verify and pack."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -8,11 +9,13 @@ from pydantic import ValidationError
 
 from bundle.reader import BundleError
 from bundle.schema import Manifest
-from export.accuracy import AccuracyError, read_accuracy
+from export.accuracy import AccuracyError, read_accuracy, read_cross_validated
 from export.bundling import export_bundle
+from export.card import Card, CardError, read_card
 from export.graphs import FUSED_ATTENTION_OPSET, OPSET
 from export.pack import PlaceTaken, bundle_place
 from export.parity import Check, ParityError
+from export.prepare import HalfWeightsError
 from export.tuned import export_tuned
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.macs import cost
@@ -29,6 +32,23 @@ from startup.console import Command
     "--accuracy",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What `lookwhen train evaluate` wrote for this checkpoint, with 1x1 views.",
+)
+@click.option(
+    "--cross-validated",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `lookwhen train pool` wrote of several models of this checkpoint's recipe, where "
+    "this one learnt from all clips.",
+)
+@click.option(
+    "--card",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON with the bundle's licence and rivals.",
+)
+@click.option(
+    "--half-weights",
+    is_flag=True,
+    help="Round large weights to half precision and keep them in it: half the size. What is "
+    "computed stays float32.",
 )
 @click.option(
     "--default-sparsity",
@@ -48,6 +68,9 @@ def main(
     name: str | None,
     version: str,
     accuracy: Path | None,
+    cross_validated: Path | None,
+    card: Path | None,
+    half_weights: bool,
     default_sparsity: float | None,
     fused_attention: bool,
     as_json: bool,
@@ -58,9 +81,16 @@ def main(
     mixed lengths; a bundle that differs is not written.
     """
     opset = FUSED_ATTENTION_OPSET if fused_attention else OPSET
+    if accuracy is not None and cross_validated is not None:
+        raise click.UsageError("--accuracy and --cross-validated exclude each other")
     try:
         bundle_place(out)
         if holds_network(checkpoint):
+            if cross_validated is not None or card is not None or half_weights:
+                raise click.UsageError(
+                    f"{checkpoint} holds a published network: --cross-validated, --card and "
+                    "--half-weights are for LookWhen's own"
+                )
             manifest, checks = export_tuned(
                 checkpoint,
                 _digest(checkpoint),
@@ -73,11 +103,18 @@ def main(
             )
         else:
             manifest, checks = _lookwhen(
-                checkpoint, out, name, version, default_sparsity, accuracy, opset
+                checkpoint,
+                out,
+                _Wanted(name, version, default_sparsity, accuracy, cross_validated),
+                card=None if card is None else read_card(card),
+                half_weights=half_weights,
+                opset=opset,
             )
     except (
         AccuracyError,
+        CardError,
         CheckpointError,
+        HalfWeightsError,
         ParityError,
         BundleError,
         PlaceTaken,
@@ -94,13 +131,24 @@ def main(
     click.echo(f"wrote {manifest.name} {manifest.version}, {size:.1f} MB, to {out}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the bundle is to say; paths are of reports."""
+
+    name: str | None
+    version: str
+    default_sparsity: float | None
+    accuracy: Path | None
+    cross_validated: Path | None
+
+
 def _lookwhen(
     checkpoint: Path,
     out: Path,
-    name: str | None,
-    version: str,
-    default_sparsity: float | None,
-    accuracy: Path | None,
+    wanted: _Wanted,
+    *,
+    card: Card | None,
+    half_weights: bool,
     opset: int,
 ) -> tuple[Manifest, list[Check]]:
     model, facts = load_checkpoint(checkpoint)
@@ -111,20 +159,24 @@ def _lookwhen(
             f"{checkpoint}: was trained for {task}; a service answers one class per clip, by a "
             "softmax over all of them, so its scores would mean nothing"
         )
-    points = []
-    if accuracy is not None:
-        points = read_accuracy(accuracy, _digest(checkpoint), model.config, cost(model.config))
+    points, config = [], model.config
+    if wanted.accuracy is not None:
+        points = read_accuracy(wanted.accuracy, _digest(checkpoint), config, cost(config))
+    elif wanted.cross_validated is not None:
+        points = read_cross_validated(wanted.cross_validated, config, cost(config))
     return export_bundle(
         model,
         facts,
         out,
-        name=name or model.config.name,
-        version=version,
+        name=wanted.name or config.name,
+        version=wanted.version,
         default_sparsity=(
-            model.config.lowest_sparsity if default_sparsity is None else default_sparsity
+            config.lowest_sparsity if wanted.default_sparsity is None else wanted.default_sparsity
         ),
         accuracy=points,
         opset=opset,
+        half_weights=half_weights,
+        card=card,
     )
 
 

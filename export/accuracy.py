@@ -46,14 +46,51 @@ def read_accuracy(
         AccuracyError: no evaluation, or one of something else than the bundle: another checkpoint,
             other views, labels, precision, geometry or choice of tokens.
     """
+    document = _document(path)
+    for wrong in _differences(document, digest, config, price, selected_by):
+        raise AccuracyError(f"{path}: {wrong}")
+    return _points(path, document)
+
+
+def read_cross_validated(path: Path, config: ModelConfig, price: Cost) -> list[AccuracyPoint]:
+    """Read the pooled points of several models of the exported one's recipe.
+
+    Each of them left some of the clips out and was measured on those. The exported model may have
+    learnt from all clips, and its own accuracy cannot be measured then.
+
+    Args:
+        path: what ``lookwhen train pool --out`` wrote.
+        config, price: of the checkpoint that is exported.
+
+    Raises:
+        AccuracyError: nothing that was pooled, or other labels, geometry or cost.
+    """
+    document = _document(path)
+    folds = document.get("pooled")
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise AccuracyError(f"{path}: pools no folds; `lookwhen train pool --out` writes what does")
+    if (headline := document.get("headline")) != "top1":
+        raise AccuracyError(f"{path}: measures {_said(headline)}, and a bundle tells top-1")
+    # A report of folds names the labels that occur or were said.
+    if not set(document.get("labels") or [None]) <= set(config.labels):
+        raise AccuracyError(f"{path}: has other labels than the checkpoint")
+    for wrong in _wrong_points(document, config, price):
+        raise AccuracyError(f"{path}: {wrong}")
+    points = _points(path, document)
+    return [point.model_copy(update={"folds": folds}) for point in points]
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise AccuracyError(f"{path}: is not an evaluation ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("points"), list):
         raise AccuracyError(f"{path}: is not an evaluation; `lookwhen train evaluate` writes one")
-    for wrong in _differences(document, digest, config, price, selected_by):
-        raise AccuracyError(f"{path}: {wrong}")
+    return document
+
+
+def _points(path: Path, document: dict[str, Any]) -> list[AccuracyPoint]:
     known = set(AccuracyPoint.model_fields)
     try:
         return TypeAdapter(list[AccuracyPoint]).validate_python(
@@ -72,7 +109,10 @@ def _differences(
 ) -> Iterator[str]:
     """What the evaluation is of, and the bundle is not: most telling first."""
     if "pooled" in document:
-        yield "pools the folds of several checkpoints; a bundle tells the accuracy of its own alone"
+        yield (
+            "pools the folds of several checkpoints; --cross-validated takes it, and the bundle "
+            "then says so"
+        )
     if document.get("checkpoint_sha256") != digest:
         yield "was measured on another checkpoint than the one that is exported"
     views = document.get("views")

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.half_precision import narrowed
 from bundle.schema import AccuracyPoint, Manifest, Provenance
+from export.card import Card
 from export.graphs import OPSET, extractor_to_onnx, selector_to_onnx
 from export.pack import exported_with, manifest_for, write_bundle
 from export.parity import Check, check
+from export.prepare import with_folded_norms, with_half_weights
 from model.classifier import LookWhen
 
 
@@ -21,6 +24,8 @@ def export_bundle(
     default_sparsity: float,
     accuracy: Sequence[AccuracyPoint],
     opset: int = OPSET,
+    half_weights: bool = False,
+    card: Card | None = None,
 ) -> tuple[Manifest, list[Check]]:
     """Write a bundle that answers what the network answers; gives its manifest and the proof.
 
@@ -28,15 +33,23 @@ def export_bundle(
         facts: of the network's training, as its checkpoint has them: also ``framing``, what it was
             trained to see of the picture, and the ``temperature`` of its logits, where they are not
             those of before these were known.
+        half_weights: large weights are rounded to half precision, and kept in it.
+        card: licence and rivals, that no training knows.
 
     Raises:
+        HalfWeightsError: half precision cannot hold a weight.
         ParityError: the graphs answer otherwise than torch.
         BundleError, ValidationError: the reader refuses what was made.
         PlaceTaken: ``out`` holds something that is no bundle.
     """
+    model = with_folded_norms(model)
+    if half_weights:
+        model = with_half_weights(model)
     selector = selector_to_onnx(model, opset=opset)
     extractor = extractor_to_onnx(model, opset=opset)
     checks = check(model, selector, extractor)
+    if half_weights:
+        selector, extractor = narrowed(selector), narrowed(extractor)
     manifest = manifest_for(
         model.config,
         selector,
@@ -49,6 +62,8 @@ def export_bundle(
         framing=facts.get("framing", "crop"),
         temperature=float(facts.get("temperature", 1.0)),
     )
+    if card is not None:
+        manifest = manifest.model_copy(update={"licence": card.licence, "rivals": card.rivals})
     write_bundle(out, manifest, selector, extractor)
     return manifest, checks
 

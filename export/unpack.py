@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from bundle.reader import Bundle, BundleError, default_bundle_path, read_bundle
+from bundle.built_in import find_bundle
+from bundle.reader import Bundle, BundleError, read_bundle
 from export.graphs import (
     clip_selector_to_onnx,
     extractor_to_onnx,
@@ -28,6 +29,7 @@ from export.graphs import (
     selector_to_onnx,
 )
 from export.parity import Check, ParityError, check, check_network
+from export.prepare import with_folded_norms
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
@@ -60,8 +62,8 @@ def unpack(bundle: Bundle) -> tuple[LookWhen, list[Check]]:
         ParityError: the model does not answer what the bundle answers.
     """
     config = config_of(bundle)
-    model = LookWhen(config).eval()
-    twin = LookWhen(config).eval()
+    model = with_folded_norms(LookWhen(config)).eval()
+    twin = with_folded_norms(LookWhen(config)).eval()
     graphs = [(bundle.selector, selector_to_onnx), (bundle.extractor, extractor_to_onnx)]
     _recover(bundle, model, twin, graphs)
     return model, check(model, bundle.selector, bundle.extractor)
@@ -140,7 +142,7 @@ def _recover(
     Raises:
         UnpackError: the graphs are arranged otherwise, or a weight is in none of them.
     """
-    total = sum(parameter.numel() for parameter in module.parameters())
+    total = sum(weight.numel() for weight in _weights(module))
     if total > _INFINITE - _FIRST:
         raise UnpackError(
             f"{bundle.path}: {total:,} weights are more than can be told apart "
@@ -216,11 +218,17 @@ def _places(twin: _Twin, total: int, export: Callable[[_Twin], bytes]) -> list[N
     return places
 
 
+def _weights(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that a graph holds: norms of a stem are folded, and their factors are 1."""
+    factors = {id(norm.weight) for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)}
+    return [weight for weight in module.parameters() if id(weight) not in factors]
+
+
 def _fill(module: nn.Module, values: NDArray[np.float32]) -> None:
     """Write values into the module's parameters, in their order."""
     at = 0
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in _weights(module):
             part = values[at : at + parameter.numel()]
             parameter.copy_(torch.from_numpy(part).reshape(parameter.shape))
             at += parameter.numel()
@@ -232,10 +240,12 @@ def _fill(module: nn.Module, values: NDArray[np.float32]) -> None:
 def main(out: Path, bundle: Path | None) -> None:
     """Write the weights of BUNDLE, or of the built-in one, to OUT as a checkpoint.
 
+    BUNDLE is a directory, or the name of a built-in bundle.
+
     The checkpoint is compared with the bundle's graphs before it is written.
     """
     try:
-        path = bundle or default_bundle_path()
+        path = find_bundle(bundle)
         if path.resolve() in out.resolve().parents:
             raise UnpackError(f"{out} would lie in the bundle, which would then be none")
         read = read_bundle(path)

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.reader import BundleError, default_bundle_path, read_bundle
+from bundle.built_in import find_bundle
+from bundle.reader import BundleError, read_bundle
 from lookwhen.client.exchange import key_header
 from service.decoding.descriptors import Room
 from service.errors import BodyTooLarge, ServiceError
@@ -139,7 +140,7 @@ async def local_pipeline(settings: Settings, *, measured: bool = False) -> Async
         unmeasured = {"warm_up_seconds": 0.0, "calibration_seconds": 0.0}
         settings = settings.model_copy(update=unmeasured)
     try:
-        bundle = read_bundle(settings.bundle or default_bundle_path())
+        bundle = read_bundle(find_bundle(settings.bundle))
         pipeline = Pipeline(bundle, settings, Metrics(settings.latency_buckets_seconds))
         await pipeline.start()
     except BundleError as error:

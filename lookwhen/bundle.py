@@ -8,7 +8,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bundle.reader import Bundle, BundleError, default_bundle_path, read_bundle
+from bundle.built_in import find_bundle
+from bundle.reader import Bundle, BundleError, read_bundle
 from bundle.sampling import Framing
 from bundle.schema import Manifest
 from bundle.tokens import tokens_to_keep
@@ -26,12 +27,15 @@ _FRAMINGS: dict[Framing, str] = {
 @click.argument("directory", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print bundle.json and the derived costs.")
 def show(directory: Path | None, as_json: bool) -> None:
-    """Verify a bundle and say what is in it; without DIRECTORY the built-in one."""
-    path = directory or default_bundle_path()
+    """Verify a bundle and say what is in it; without DIRECTORY the built-in one.
+
+    DIRECTORY may also be the name of a built-in bundle.
+    """
     try:
-        found = read_bundle(path)
+        found = read_bundle(find_bundle(directory))
     except BundleError as error:
-        raise click.ClickException(f"{path} is not a usable bundle: {error}") from None
+        which = directory or "the built-in bundle"
+        raise click.ClickException(f"{which} is not a usable bundle: {error}") from None
     show_bundle(found, as_json)
 
 
@@ -65,6 +69,11 @@ def show_bundle(bundle: Bundle, as_json: bool) -> None:
         accuracy = (f"{point.top1:.1%}", str(point.clips)) if point else ("not measured", "")
         table.add_row(f"{sparsity:g}", str(kept), _giga(macs), *accuracy)
     console.print(table)
+    if folds := {point.folds for point in measured.values() if point.folds}:
+        console.print(
+            f"Cross-validated: {max(folds)} models of the same recipe, each measured on the clips "
+            "that it had not learnt from. These weights learnt from all of them."
+        )
     _print_reduced(console, manifest)
     for rival in manifest.rivals:
         console.print(

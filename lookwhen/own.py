@@ -13,9 +13,10 @@ from typing import cast
 import click
 from pydantic import ValidationError
 
-from bundle.reader import BundleError, default_bundle_path, read_bundle
+from bundle.built_in import find_bundle
+from bundle.reader import BundleError, read_bundle
 from bundle.sampling import Framing
-from bundle.schema import AccuracyPoint
+from bundle.schema import EXTRACTOR_FILE, AccuracyPoint
 from export.bundling import export_bundle
 from export.pack import PlaceTaken, bundle_place
 from export.parity import ParityError
@@ -50,8 +51,9 @@ from training.progress import counted
 )
 @click.option(
     "--start",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Checkpoint to learn from.  [default: the built-in model]",
+    type=click.Path(path_type=Path),
+    help="What to learn from: a checkpoint, a bundle, or a built-in bundle's name.  [default: "
+    "moving_things]",
 )
 @click.option(
     "--mirror",
@@ -135,7 +137,7 @@ def main(
         _check_place(out / "bundle")
         result = train_own(
             replace(own, clips=clips),
-            start or _built_in(out / "start.safetensors"),
+            start if start and start.is_file() else _unpacked(start, out),
             out,
             OwnSettings(
                 minutes=minutes,
@@ -164,20 +166,26 @@ def _ask() -> Callable[[str], bool] | None:
     return lambda question: click.confirm(question, err=True)
 
 
-def _built_in(path: Path) -> Path:
-    """The built-in model as a checkpoint, unpacked where it is not there yet.
+def _unpacked(named: Path | None, out: Path) -> Path:
+    """A bundle as a checkpoint in ``out``, unpacked where it is not there yet.
+
+    Args:
+        named: as :func:`bundle.built_in.find_bundle` takes it.
 
     Raises:
-        click.ClickException: its bundle is not whole.
+        click.ClickException: there is no such bundle, or its weights cannot be told apart.
     """
-    if path.exists():
-        return path
     try:
-        bundle = read_bundle(default_bundle_path())
+        bundle = read_bundle(find_bundle(named))
+        made = bundle.manifest
+        # Another bundle of the same name is another start.
+        path = out / f"start-{made.files[EXTRACTOR_FILE].sha256[:12]}.safetensors"
+        if path.exists():
+            return path
         model, _ = unpack(bundle)
     except (BundleError, ParityError, UnpackError) as error:
-        raise click.ClickException(f"the built-in model cannot be unpacked: {error}") from None
-    made = bundle.manifest
+        which = "the built-in model" if named is None else f"--start {named}"
+        raise click.ClickException(f"{which} cannot be learnt from: {error}") from None
     facts = {
         "data": made.provenance.data,
         "clips_seen": made.provenance.clips_seen,

@@ -17,7 +17,8 @@ _UNSET = "Default: the setting {}."
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
-    help="Directory of the bundle to serve. Default: LOOKWHEN_BUNDLE, or the built-in one.",
+    help="Directory of the bundle to serve, or a built-in one's name. Default: LOOKWHEN_BUNDLE, or "
+    "moving_things.",
 )
 @click.option("--decode-workers", type=int, help="Decode processes; 0 fits them to the CPUs.")
 @click.option(

@@ -66,6 +66,19 @@ class _Convolution(nn.Module):
         result: Tensor = self.norm(self.conv(x))
         return result
 
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """See :meth:`EfficientNetLite.fold_norms`."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.conv.weight.mul_(scale[:, None, None, None])
+        norm.bias.sub_(norm.running_mean * scale)
+        norm.weight.fill_(1)
+        norm.running_mean.fill_(0)
+        norm.running_var.fill_(1 - norm.eps)
+
 
 class _Block(nn.Module):
     """An inverted bottleneck: wider, per channel in space, narrower."""
@@ -107,6 +120,16 @@ class EfficientNetLite(nn.Module):
                 self.patch_blocks, self.patch_width = len(blocks), out
         self.blocks = nn.ModuleList(blocks)
         self.last = _Convolution(into, POOLED, 1)
+
+    def fold_norms(self) -> None:
+        """Move what each norm does into its convolution, and leave it a bias alone.
+
+        What the network says stays the same but for rounding. An exporter folds norms in any case;
+        folded here, a graph holds the network's own weights, which can be rounded and unpacked.
+        """
+        for module in self.modules():
+            if isinstance(module, _Convolution):
+                module.fold_norm()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[n, 3, H, W], normalised -> pooled [n, 1280], patches [n, h, w, D]."""

@@ -155,7 +155,8 @@ def test_the_serving_process_never_imports_torch(tmp_path: Path) -> None:
     script = """
 import asyncio, subprocess, sys
 from pathlib import Path
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from service.http.app import create_app
 from service.http.body import ClipSink
 from service.pipeline.way import Call, Received

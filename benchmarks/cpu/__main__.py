@@ -23,7 +23,8 @@ from benchmarks.cpu.accuracy import measure as measure_accuracy
 from benchmarks.cpu.engines import BASE, Engine, Graphs, Run, build, has_openvino, ways
 from benchmarks.record import describe_run, write_result
 from benchmarks.samples import ratios, spread, take_turns
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from bundle.tokens import tokens_to_keep
 from export.graphs import example_inputs
 from export.unpack import unpack

@@ -27,7 +27,7 @@ from benchmarks.record import describe_run, write_result
 from benchmarks.safety.clips import EncodingFailed, write_clips
 from benchmarks.safety.load import Reply, Shot, arrive
 from benchmarks.served import Server
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 
 # Long, because a busy machine must not look like a lost request.
 GRACE_SECONDS = 300.0

@@ -41,7 +41,7 @@ from benchmarks.safety.flatness import LIMITS, Growth, growth
 from benchmarks.safety.mutations import mutant
 from benchmarks.safety.watch import Sample, Watch
 from benchmarks.served import Server
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 
 _DEADLINE_SECONDS = 30.0
 # What passes between a deadline of the service and its answer on a busy machine.

@@ -30,7 +30,7 @@ from benchmarks.safety.load import Reply, Shot, arrive
 from benchmarks.safety.mutations import mutant
 from benchmarks.safety.watch import Sample, Watch
 from benchmarks.served import Server
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 
 # One request in this many is hostile: a mutant, or a clip made to do harm, in turns.
 # Not a multiple of the hostile ones' number, of which none would be left.

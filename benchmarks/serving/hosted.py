@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.decoding import decode, plan_for
 from benchmarks.feeds import extractor_feeds, selector_feeds, selector_outputs
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
 from bundle.tokens import select_top_k, tokens_to_keep
 

@@ -77,6 +77,11 @@ class AccuracyAnswer(ResponsePart):
     agreement: float | None = Field(
         description="share of the clips that are answered as in fp32 at the same sparsity"
     )
+    folds: int | None = Field(
+        description="models of the same recipe that each left some of the clips out and were "
+        "measured on those; null where these weights were measured",
+        examples=[None],
+    )
 
 
 class RivalAnswer(ResponsePart):

@@ -15,7 +15,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from bundle.reader import BundleError, default_bundle_path, read_bundle
+from bundle.built_in import find_bundle
+from bundle.reader import BundleError, read_bundle
 from service.http import connections
 from service.http.app import create_app
 from service.http.keys import KeyFileError
@@ -113,7 +114,7 @@ def serve(settings: Settings) -> int:
 
 def _server(settings: Settings, signals: Signals) -> _Server:
     try:
-        bundle = read_bundle(settings.bundle or default_bundle_path())
+        bundle = read_bundle(find_bundle(settings.bundle))
         app = create_app(bundle, settings, on_failed_start=lambda reason: server.fail(reason))
     except BundleError as error:
         raise _StartError(f"the bundle cannot be served: {error}") from None

@@ -15,7 +15,8 @@ class ModelSettings(SettingsGroup):
     """What is served, and where it computes."""
 
     bundle: Path | None = setting(
-        None, "Directory of the bundle to serve; unset means the built-in one."
+        None,
+        "Directory of the bundle to serve, or a built-in one's name; unset means `moving_things`.",
     )
     execution_providers: Annotated[tuple[str, ...], NoDecode] = setting(
         ("CPUExecutionProvider",),

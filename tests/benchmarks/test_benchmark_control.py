@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.control import Observations, auto, cascade, fixed, main, right
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from service.sparsity.levels import Level, ladder
 from training.moving_things.store import write_store
 

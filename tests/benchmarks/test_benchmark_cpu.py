@@ -10,7 +10,8 @@ from benchmarks.cpu.__main__ import feeds_for, measure_batches, measure_ways
 from benchmarks.cpu.accuracy import measure as measure_accuracy
 from benchmarks.cpu.accuracy import share
 from benchmarks.cpu.engines import BASE, Engine, Graphs, build, ways
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from export.graphs import OPSET
 from model.classifier import LookWhen
 from model.config import get_config

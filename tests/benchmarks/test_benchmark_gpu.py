@@ -6,7 +6,8 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import gpu
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine import Engine, EngineOptions
 from video.nvdec import DeviceUnusable

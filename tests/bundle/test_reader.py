@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bundle import reader
-from bundle.reader import BundleError, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import BundleError, read_bundle
 from model.config import ModelConfig
 from model.macs import cost
 

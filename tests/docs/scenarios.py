@@ -15,7 +15,7 @@ import service_clips
 from documents import ROOT, Block, Command
 from service_server import Server
 
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 
 _ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):8000")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e-?\d+)?")

@@ -97,6 +97,75 @@ def test_folds_put_together_are_refused(root: Path, tmp_path: Path) -> None:
     assert "pools the folds of several checkpoints" in output
 
 
+@pytest.fixture(scope="module")
+def folds(root: Path) -> Path:
+    """Two of the clips predicted apart from the third, put together."""
+    for fold, numbers in (("one", (0, 2)), ("two", (1,))):
+        for number in numbers:
+            label = ("walk", "run", "walk")[number]
+            (root / fold / label).mkdir(parents=True, exist_ok=True)
+            clip = f"{label}/{number}.mp4"
+            (root / fold / clip).write_bytes((root / "clips" / clip).read_bytes())
+        line = [str(root / "checkpoint.safetensors"), "folders", str(root / fold)]
+        line += [str(root / f"{fold}.json"), "--sparsity", "0", "--sparsity", "0.9"]
+        line += ["--workers", "0", "--predictions", str(root / f"{fold}.csv")]
+        result = CliRunner().invoke(evaluate_main, line)
+        assert result.exit_code == 0, result.output
+    line = ["pool", str(root / "one.csv"), str(root / "two.csv"), "--out", str(root / "folds.json")]
+    assert CliRunner().invoke(together, line).exit_code == 0
+    return root / "folds.json"
+
+
+def export_folds(root: Path, folds: Path, out: Path, *options: str) -> tuple[int, str]:
+    line = [str(root / "checkpoint.safetensors"), str(out), "--cross-validated", str(folds)]
+    result = CliRunner().invoke(export_main, [*line, *options])
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("exports_once")
+def test_a_bundle_says_that_it_was_cross_validated(
+    root: Path, folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, output = export_folds(root, folds, tmp_path / "out")
+    assert code == 0, output
+    points = json.loads(folds.read_text())["points"]
+    found = read_bundle(tmp_path / "out").manifest.accuracy
+    assert [(at.sparsity, at.top1, at.clips, at.folds) for at in found] == [
+        (point["sparsity"], point["top1"], 3, 2) for point in points
+    ]
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = CliRunner().invoke(lookwhen, ["bundle", "show", str(tmp_path / "out")])
+    assert "Cross-validated: 2 models of the same recipe" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooled": 1}, "pools no folds"),
+        ({"headline": "map"}, "measures map"),
+        ({"labels": ["walk", "swim"]}, "has other labels than the checkpoint"),
+        ({"clips": 4}, "counts 3 clips, and 4 in all"),
+    ],
+)
+def test_folds_of_something_else_are_refused(
+    changes: dict[str, Any], message: str, root: Path, folds: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(folds.read_text()) | changes))
+    code, output = export_folds(root, other, tmp_path / "out")
+    assert code == 1
+    assert message in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_and_an_evaluation_exclude_each_other(
+    root: Path, folds: Path, measured: Path, tmp_path: Path
+) -> None:
+    code, output = export_folds(root, folds, tmp_path / "out", "--accuracy", str(measured))
+    assert code == 2
+    assert "exclude each other" in output
+
+
 def change(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda document: document.update(changes)
 

@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle that a service can trust."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,20 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from stem_network import STEMMED, stemmed
 
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from export.__main__ import main
 from export.graphs import example_inputs, extractor_to_onnx
 from export.pack import write_bundle
 from export.parity import TOLERANCE, ParityError, Sessions, check
-from model.checkpoint import save_checkpoint
+from export.prepare import with_folded_norms, with_half_weights
+from export.unpack import unpack
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
-from model.config import get_config
+from model.config import CONFIGS, get_config
 from model.macs import cost
 
 pytestmark = pytest.mark.slow
@@ -126,6 +130,74 @@ def test_the_command_writes_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", checkpoint.name}
 
 
+@pytest.mark.usefixtures("exports_once")
+def test_half_weights_halve_the_files_and_round_the_network(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for name, options in (("whole", ()), ("half", ("--half-weights",))):
+        code, output = run(checkpoint, tmp_path / name, *options)
+        assert code == 0, output
+    whole, half = (read_bundle(tmp_path / name) for name in ("whole", "half"))
+    for file, digest in half.manifest.files.items():
+        content = (tmp_path / "half" / file).read_bytes()
+        assert (len(content), len(content) < whole.manifest.files[file].bytes) == (
+            digest.bytes,
+            True,
+        )
+        assert any(
+            tensor.data_type == TensorProto.FLOAT16
+            for tensor in onnx.load_from_string(content).graph.initializer
+        )
+    rounded = with_half_weights(load_checkpoint(checkpoint)[0])
+    assert check(rounded, half.selector, half.extractor)
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_named(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    model, facts = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.extractor.blocks[0].mlp.fc1.weight[0, 0] = 1e6
+    save_checkpoint(model, tmp_path / "large.safetensors", facts)
+    code, output = run(tmp_path / "large.safetensors", tmp_path / "out", "--half-weights")
+    assert code == 1
+    assert "extractor.blocks.0.mlp.fc1.weight reaches 1e+06" in output
+    assert "export without --half-weights" in output
+
+
+@pytest.mark.usefixtures("exports_once")
+def test_a_card_gives_licence_and_rivals(checkpoint: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    licence = {"name": "CC BY 4.0", "url": None, "commercial": True, "attribution": "Somebody"}
+    rival = {"name": "one picture", "macs": 410_000_000, "top1": 0.58, "clips": 928}
+    card.write_text(json.dumps({"licence": licence, "rivals": [rival]}))
+    code, output = run(checkpoint, tmp_path / "out", "--card", card)
+    assert code == 0, output
+    manifest = read_bundle(tmp_path / "out").manifest
+    assert manifest.licence is not None
+    assert manifest.licence.model_dump() == licence
+    assert [found.model_dump() for found in manifest.rivals] == [rival]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"rivals": [{"name": "x"}]}', "card.json: rivals.0.macs: Field required"),
+        ('{"license": {}}', "card.json: license: "),
+        ("[]", "card.json: the document: "),
+    ],
+)
+def test_another_file_is_no_card(
+    content: str, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(content)
+    code, output = run(checkpoint, tmp_path / "out", "--card", card)
+    assert code == 1
+    assert message in output
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.long
 def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
@@ -136,6 +208,28 @@ def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
     bundle = read_bundle(tmp_path / "out")
     assert bundle.manifest.geometry.grid == STEMMED.grid
     assert bundle.manifest.macs.at(7) == cost(STEMMED).at(7)
+
+
+@pytest.mark.long
+def test_a_stem_comes_back_from_a_bundle_with_its_norms_in_its_convolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIGS, "stemmed", dataclasses.replace(STEMMED, labels=()))
+    model = stemmed()
+    with torch.no_grad():  # as after training, no two weights are alike
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_var", "running_mean")):
+                buffer.uniform_(0.5, 1.5)
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(model, path, {"name": "test recipe", "recipe": {"seed": 5}})
+    code, output = run(path, tmp_path / "out", "--half-weights")
+    assert code == 0, output
+    unpacked, _ = unpack(read_bundle(tmp_path / "out"))
+    expected = with_half_weights(with_folded_norms(model)).state_dict()
+    for name, tensor in unpacked.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
 
 
 @pytest.mark.long

@@ -7,7 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from export.__main__ import main as export
 from export.unpack import UnpackError, main, unpack
 from model.checkpoint import load_checkpoint, save_checkpoint

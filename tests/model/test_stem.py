@@ -62,6 +62,27 @@ def test_what_the_stem_says_stands_in_for_pixels(model: LookWhen) -> None:
     assert torch.equal(from_seen.positions, from_pixels.positions)
 
 
+def test_folded_norms_change_nothing_that_the_stem_says() -> None:
+    stem = stemmed().extractor.embedding
+    assert isinstance(stem, StemEmbedding)
+    for layer in stem.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for tensor in (layer.weight.data, layer.running_var):
+                assert tensor is not None
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (layer.bias.data, layer.running_mean):
+                assert tensor is not None
+                tensor.uniform_(-0.2, 0.2)
+    patches = patchify(views(1)[0], STEMMED.patch)
+    before = stem.look(patches)
+    stem.network.fold_norms()
+    after = stem.look(patches)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(after, torch.zeros_like(after))
+    stem.network.fold_norms()
+    assert torch.equal(stem.look(patches), after)
+
+
 def test_the_stem_looks_at_kept_patches_alone(model: LookWhen) -> None:
     stem = model.extractor.embedding
     assert isinstance(stem, StemEmbedding)

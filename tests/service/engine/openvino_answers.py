@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from service.engine import Engine, EngineOptions
 from service.engine.calibration import extractor_noise
 from service.engine.options import CPU, OPENVINO

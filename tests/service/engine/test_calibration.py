@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.tokens import tokens_to_keep
 from service.engine import Engine, EngineOptions
 from service.engine.calibration import worthwhile_rows

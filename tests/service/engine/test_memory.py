@@ -18,7 +18,8 @@ import asyncio, resource, sys, time
 from pathlib import Path
 import numpy as np
 import onnxruntime as ort
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from service.engine import Engine, EngineOptions, OutOfMemory
 
 options = EngineOptions(intra_op_threads=1, max_concurrent_inferences=1, batching="always",

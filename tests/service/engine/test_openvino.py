@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from service_server import ROOT, Server
 
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from service.decoding.worker import WARM_UP_CLIP
 from service.engine.options import OPENVINO
 

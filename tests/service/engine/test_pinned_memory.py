@@ -13,7 +13,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import DTypeLike, NDArray
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from service.engine import EngineOptions, pinned_memory
 from service.engine.calibration import extractor_noise
 from service.engine.graphs import EXTRACTOR_OUTPUTS, Graph

@@ -13,7 +13,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import Geometry
 from service.engine import Engine, EngineError, EngineOptions
 from service.engine.calibration import extractor_noise

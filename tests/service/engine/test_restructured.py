@@ -10,7 +10,8 @@ import pytest
 from brightness_bundle import write_brightness_bundle
 from onnx import numpy_helper
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE
 from bundle.weights import take_apart
 from export.parity import TOLERANCE, check

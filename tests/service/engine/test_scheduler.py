@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.tokens import select_top_k
 from service.engine import Engine, EngineOptions, Extracted, Work
 from service.engine.jobs import Arrays, Outputs

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from service_server import ROOT, Server
 
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from export.graphs import extractor_to_onnx
 from model.classifier import LookWhen
 from model.config import get_config

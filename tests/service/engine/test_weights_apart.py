@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE, SELECTOR_WEIGHTS_FILE, Manifest
 from bundle.weights import put_together, take_apart
 from export.pack import file_digests, write_bundle

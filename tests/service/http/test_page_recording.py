@@ -7,7 +7,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from service_server import Server
 
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.reader import default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
 from bundle.sampling import WHOLE, Span
 from bundle.schema import Manifest
 from service.errors import ClipTooLong

@@ -12,7 +12,7 @@ from background_requests import in_background, is_free, open_upload
 from problem_documents import problem
 from service_server import Server, wait_for
 
-from bundle.reader import default_bundle_path
+from bundle.built_in import default_bundle_path
 from training.moving_things.clip import render_clip
 
 pytestmark = pytest.mark.long

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from bundle.reader import Bundle, default_bundle_path, read_bundle
+from bundle.built_in import default_bundle_path
+from bundle.reader import Bundle, read_bundle
 from bundle.schema import Geometry
 from service.engine import Engine, EngineOptions
 from service.engine.calibration import extractor_noise, selector_noise
