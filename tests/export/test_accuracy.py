@@ -145,6 +145,7 @@ def test_a_bundle_says_that_it_was_cross_validated(
         ({"headline": "map"}, "measures map"),
         ({"labels": ["walk", "swim"]}, "has other labels than the checkpoint"),
         ({"clips": 4}, "counts 3 clips, and 4 in all"),
+        ({"points": []}, "has no points"),
     ],
 )
 def test_folds_of_something_else_are_refused(
