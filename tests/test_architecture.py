@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,20 @@ DECODES = ("service/decoding/worker.py", "service/decoding/live_worker.py")
 PLAIN = ("video.facts", "video.places", "video.passages", "video.live_facts", "video.errors")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, also inside functions and under TYPE_CHECKING."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -112,7 +123,7 @@ def test_no_two_public_classes_of_one_name() -> None:
     found: dict[str, str] = {}
     for package in ("bundle", "export", "model", "networks", "service", "training", "video"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.parse(path.read_text()).body:
+            for node in parsed(path).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     here = path.relative_to(ROOT).as_posix()
                     assert node.name not in found, f"{node.name}: {here}, {found[node.name]}"

@@ -29,6 +29,8 @@ from networks.network import VideoNetwork
 from networks.selectors import make_selector, selector_input
 from service.engine.restructured import restructure
 
+pytestmark = pytest.mark.long
+
 LICENCE = Licence(name="CC-BY-NC-4.0", commercial=False)
 
 
@@ -78,7 +80,6 @@ def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
         assert torch.equal(tensor, after[name]), name
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_graphs_of_every_family_answer_and_every_weight_comes_back(
     name: str, tmp_path: Path
@@ -98,7 +99,6 @@ def test_graphs_of_every_family_answer_and_every_weight_comes_back(
     assert "sparsities" not in facts
 
 
-@pytest.mark.long
 def test_a_tuned_network_comes_back_with_its_selector_and_range(tmp_path: Path) -> None:
     network = small("umt_b16")
     torch.manual_seed(1)
@@ -123,7 +123,6 @@ def test_a_tuned_network_comes_back_with_its_selector_and_range(tmp_path: Path) 
     assert again.selector == before.selector
 
 
-@pytest.mark.long
 def test_what_cannot_be_unpacked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_bundle(write(small("umt_b16"), tmp_path / "bundle", "group", UNTUNED))
     apart = dataclasses.replace(read, extractor_weights=b"x")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(
     r"```python\n# (?P<file>(?:training|networks)/\S+?\.py)(?:, (?P<where>[^\n]+))?\n"
@@ -102,7 +104,6 @@ def add(root: Path, file: str, where: str | None, text: str) -> None:
     path.write_text(source[:place] + text + source[place:])
 
 
-@pytest.mark.long
 def test_what_contributing_adds_is_added_as_it_says(
     tmp_path: Path,
 ) -> None:

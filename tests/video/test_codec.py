@@ -7,6 +7,8 @@ import pytest
 
 from startup.path import child_environment, python_command
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "service" / "decoding" / "warm_up.mp4"
 
@@ -27,8 +29,6 @@ assert "torch._dynamo.convert_frame" in sys.modules
 """
 
 
-@pytest.mark.long
-@pytest.mark.slow
 def test_decoding_loads_no_compiler_and_leaves_it_usable() -> None:
     done = subprocess.run(
         python_command("-c", DECODE_THEN_COMPILE, str(CLIP)),

@@ -10,8 +10,9 @@ from bundle.reader import read_bundle
 from service.http.app import create_app
 from service.settings import load_settings
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_nothing_holds_the_graphs_bytes_once_it_is_ready(brightness_bundle: Path) -> None:
     bundle = read_bundle(brightness_bundle)
     graphs = (bundle.selector, bundle.extractor)

@@ -14,6 +14,8 @@ from service_server import Server
 
 from lookwhen.similar import similar
 
+pytestmark = pytest.mark.slow
+
 MP4 = {"content-type": "video/mp4"}
 
 

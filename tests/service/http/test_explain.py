@@ -9,6 +9,8 @@ import service_clips as clips
 from problem_documents import problem
 from service_server import Server
 
+pytestmark = pytest.mark.slow
+
 MP4 = {"content-type": "video/mp4"}
 # Of the middle crop of 128x64: a white square is its token in row 1, column 2, from frame 10 on.
 WIDTH, HEIGHT, CROP, X, Y = 128, 64, 32, 64, 16

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from problem_documents import problem
 from service_server import Server
 
+pytestmark = pytest.mark.slow
+
 MP4 = {"content-type": "video/mp4"}
 GAP = 4
 

@@ -16,6 +16,8 @@ from service import errors
 from service.sparsity.parameters import Parameters
 from service.sparsity.reading import names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 ZOO = ROOT.parent / "shared" / "clips"
 

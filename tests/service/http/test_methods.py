@@ -8,6 +8,8 @@ import pytest
 from problem_documents import problem
 from service_server import Server
 
+pytestmark = pytest.mark.slow
+
 READ = ("/", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/model", "/livez", "/readyz",
         "/metrics", "/problems/overloaded", "/problems/nonsense", "/nowhere")  # fmt: skip
 WRITE = ("/classify", "/sweep", "/explain", "/embed", "/timeline")

@@ -7,6 +7,8 @@ import service_clips as clips
 from problem_documents import problem
 from service_server import Server
 
+pytestmark = pytest.mark.slow
+
 MP4 = {"content-type": "video/mp4"}
 
 

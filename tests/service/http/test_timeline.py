@@ -18,6 +18,8 @@ from background_requests import is_free
 from problem_documents import problem
 from service_server import Server, wait_for
 
+pytestmark = pytest.mark.slow
+
 StartServer = Callable[..., Server]
 MP4 = {"content-type": "video/mp4"}
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "20")
