@@ -184,6 +184,17 @@ RESULT: dict[str, dict[str, Any]] = {
             "0": [0.11, 0.01, 0.21], "0.9": [0.12, 0.02, 0.22], "mean": [0.115, 0.03, 0.2],
         }},
     }}},
+    "jhmdb": {"variants": {"stem": MACHINE | {
+        "recipe": {"epochs": 30.0}, "parts": ["0", "1"], "column": "fold", "views": "1x1",
+        "intervals": {"groups": 46}, "labels": list("abcdef"),
+        "points": [
+            {"sparsity": 0.9, "clips": 900, "top1": 0.4, "top5": 0.75,
+             "intervals": {"top1": [0.35, 0.45]}, "differences": {}},
+        ],
+        "against": {"variant": "other", "top1": {
+            "0.9": [0.12, 0.02, 0.22], "mean": [0.115, 0.03, 0.2],
+        }},
+    }}},
 }  # fmt: skip
 
 
@@ -235,6 +246,14 @@ def test_the_pages_are_what_the_results_say(stem: str) -> None:
             ["300 clips of 2 parts", "| 0.9 | 78.0% | 70.0 - 84.0 | -2.0 (-5.0 to +1.0)"],
         ),
         (
+            "jhmdb",
+            [
+                "| sparsity | top-1 | 95 % interval | top-5 |",
+                "| 0.9 | 40.0% | 35.0 - 45.0 | 75.0% |  | +12.0 (+2.0 to +22.0) |",
+                "| mean |  |  |  |  | +11.5 (+3.0 to +20.0) |",
+            ],
+        ),
+        (
             "fuzz",
             [
                 "12,345 mutants of 2 clips in 10 minutes",
@@ -263,13 +282,16 @@ def test_tables_show_what_was_measured(name: str, expected: list[str]) -> None:
         assert part in table
 
 
+FOLDS = {"survfight", "skateboard", "jhmdb"}
+
+
 def test_every_result_is_asked_for_and_what_is_missing_is_said() -> None:
     for stem, page in PAGES.items():
         text = (DOCS / f"{stem}.md").read_text()
         filled = fill(text, page, {}, "plots")
         assert filled.count("\nNot measured yet.\n") == len(page.tables)
         for name in page.tables:
-            command = {"survfight": "folds", "skateboard": "folds"}.get(name, name.split("_")[0])
+            command = "folds" if name in FOLDS else name.split("_")[0]
             assert f"benchmarks.{command}" in text or f"`make {command}" in text
 
 
