@@ -38,13 +38,13 @@ from benchmarks.splicing import NO_EVENTS, Spoken, ffmpeg, join, rendered
 from benchmarks.timeline import score
 from bundle.built_in import default_bundle_path
 from bundle.schema import Manifest
+from bundle.scores import probabilities_of
 from lookwhen.ask import local_pipeline
 from service.observability.timing import Trace
 from service.pipeline.pipeline import Pipeline
 from service.pipeline.segments import Cell, Merger, Presence
 from service.pipeline.stages import SelectedViews, Times
 from service.settings import Settings
-from service.sparsity.probabilities import probabilities_of
 from startup.path import child_environment, python_command
 from video.facts import NO_LIMITS
 from video.files import videos_below
@@ -173,7 +173,7 @@ async def _look(pipeline: Pipeline, windows: _Windows, kept: int, way: str) -> L
                 same.append(len(np.intersect1d(places, best)) / kept)
         chosen = SelectedViews(frames, np.zeros((1, 0), np.float32), places[None], context)
         done = await pipeline.stages.extract(chosen, len(places), times)
-        found.append(probabilities_of(done.logits, answer))
+        found.append(probabilities_of(done.logits, answer, pipeline.policy.default.sparsity))
         before = places
     return Looked(found, selections, float(np.mean(same)) if same else 1.0)
 

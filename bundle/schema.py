@@ -372,6 +372,12 @@ class Manifest(ManifestPart):
                 f"sampling.short_side must be geometry.size {geometry.size} where framing is "
                 f"{sampling.framing}, got {sampling.short_side}"
             )
+        known = self.answer.known
+        if known is not None and len(known.weights) != geometry.video:
+            raise ValueError(
+                f"answer.known.weights must be one for each of the {geometry.video} channels of "
+                f"the video's vector, got {len(known.weights)}"
+            )
         thresholds = self.answer.thresholds
         if thresholds is not None and len(thresholds) != len(self.labels):
             raise ValueError(

@@ -240,7 +240,7 @@ def _show(console: Console, answer: Answer) -> None:
         there = "  (above its threshold)" if entry["above_threshold"] else ""
         console.print(f"{entry['score']:7.1%}  {escape(entry['label'])}{there}")
     if answer["unknown"]:
-        console.print("no label scores high enough to be an answer: it is unknown")
+        console.print("nothing seems to happen that there is a label for: it is unknown")
     tokens, timing = answer["tokens"], answer["timing"]
     console.print(
         f"[dim]sparsity {answer['sparsity']['used']:g}, {tokens['kept']} of {tokens['total']} "

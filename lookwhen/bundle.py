@@ -146,10 +146,13 @@ def _answer(manifest: Manifest) -> str:
         "softmax": "labels exclude each other",
         "sigmoid": "each label has a probability of its own",
     }[answer.kind]
-    if answer.temperature != 1:
+    if answer.temperatures:
+        text += ", a temperature by sparsity"
+    elif answer.temperature != 1:
         text += f", temperature {answer.temperature:g}"
     if answer.unknown:
-        text += ", may be unknown"
+        by = "the best score" if answer.known is None else "the video's vector"
+        text += f", may be unknown by {by}"
     return text
 
 

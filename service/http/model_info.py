@@ -43,7 +43,10 @@ def model(
             downscale_space=manifest.selector.downscale.space,
             macs=manifest.macs.selector,
         ),
-        answer=model_schemas.AnswerKindAnswer.model_validate(manifest.answer.model_dump()),
+        answer=model_schemas.AnswerKindAnswer(
+            **manifest.answer.model_dump(exclude={"known"}),
+            unknown_by="best" if manifest.answer.known is None else "video",
+        ),
         sparsity=model_schemas.SparsityRangeAnswer(
             lowest=meant.lowest,
             highest=meant.highest,

@@ -44,7 +44,12 @@ class SelectorAnswer(ResponsePart):
 
 class UnknownAnswer(ResponsePart):
     sparsity: float
-    threshold: float = Field(description="of the best score, below which the answer is unknown")
+    threshold: float = Field(description="below which the answer is unknown")
+
+
+class TemperatureAnswer(ResponsePart):
+    sparsity: float
+    temperature: float
 
 
 class AnswerKindAnswer(ResponsePart):
@@ -54,11 +59,18 @@ class AnswerKindAnswer(ResponsePart):
         description="whether labels exclude each other (softmax) or not"
     )
     temperature: float = Field(description="that logits are divided by first", examples=[1.0])
+    temperatures: list[TemperatureAnswer] | None = Field(
+        description="in its place, that of the nearest sparsity; null where it is one for all"
+    )
     thresholds: list[float] | None = Field(
         description="of each label that does not exclude others; 0.5 of each where it is null"
     )
     unknown: list[UnknownAnswer] | None = Field(
-        description="of the nearest sparsity counts; null where the bundle cannot tell"
+        description="that of the nearest sparsity counts; null where the bundle cannot tell"
+    )
+    unknown_by: Literal["best", "video"] = Field(
+        description="what these are compared with: the best label's score, or how sure the bundle "
+        "is, by the video's vector, that it has a label for what happens"
     )
 
 

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from bundle.answers import AnswerFacts
 from bundle.schema import Manifest, RangeBasis
+from bundle.scores import is_unknown, probabilities_of
 from service.http import schemas
 from service.http.explanations import explanation
 from service.observability.timing import ANSWER_STAGES
 from service.pipeline.way import Answered
 from service.sparsity.parameters import ChoiceParameters, EmbedParameters
 from service.sparsity.plan import Plan, SweepPlan
-from service.sparsity.probabilities import overlap_of, probabilities_of
+from service.sparsity.probabilities import overlap_of
 from service.sparsity.rules import Classified, Swept
 
 # What a range of sparsities rests on, in the words of an answer that lies outside it.
@@ -38,7 +39,7 @@ def classification(manifest: Manifest, done: Answered[Plan, Classified]) -> sche
             reason=outcome.degraded_by,
             **_range(manifest, outcome.level.sparsity),
         ),
-        unknown=_unknown(manifest, outcome.probabilities, outcome.level.sparsity),
+        unknown=outcome.unknown,
         tokens=schemas.TokensAnswer(
             kept=outcome.level.kept * views,
             total=manifest.geometry.tokens * views,
@@ -65,7 +66,12 @@ def sweep(manifest: Manifest, done: Answered[SweepPlan, Swept]) -> schemas.Sweep
             tokens=level.kept * views,
             **_range(manifest, level.sparsity),
             labels=label_scores(manifest, probabilities[level.kept], done.plan.asked.top),
-            unknown=_unknown(manifest, probabilities[level.kept], level.sparsity),
+            unknown=is_unknown(
+                probabilities[level.kept],
+                extractions[level.kept].video,
+                manifest.answer,
+                level.sparsity,
+            ),
             agreement=_agreement(manifest.answer, probabilities[level.kept], densest),
             macs=extractions[level.kept].macs,
             extract_seconds=round(extractions[level.kept].seconds, 6),
@@ -84,14 +90,15 @@ def explained(
     views, top = done.work.views, done.plan.asked.top
     points = []
     for level in done.explanation.looks:
-        scores = probabilities_of(done.extractions[level.kept].logits, manifest.answer)
+        seen = done.extractions[level.kept]
+        scores = probabilities_of(seen.logits, manifest.answer, level.sparsity)
         points.append(
             schemas.ExplainedPoint(
                 used=level.sparsity,
                 tokens=level.kept * views,
                 **_range(manifest, level.sparsity),
                 labels=label_scores(manifest, scores, top),
-                unknown=_unknown(manifest, scores, level.sparsity),
+                unknown=is_unknown(scores, seen.video, manifest.answer, level.sparsity),
             )
         )
     total = schemas.SweepTokens(total=manifest.geometry.tokens * views, views=views)
@@ -133,11 +140,6 @@ def _range(manifest: Manifest, used: float) -> _Range:
         note=f"Sparsity {used:g} lies outside {meant.lowest:g} to {meant.highest:g}, the "
         f"sparsities {_BASIS[meant.basis]}: the answer may be much worse.",
     )
-
-
-def _unknown(manifest: Manifest, scores: NDArray[np.float64], used: float) -> bool | None:
-    threshold = manifest.answer.unknown_below(used)
-    return None if threshold is None else bool(scores.max() < threshold)
 
 
 def _agreement(

@@ -271,8 +271,8 @@ class Classification(ResponsePart):
 
     labels: list[LabelScore] = Field(description="best first")
     unknown: bool | None = Field(
-        description="whether the best score is too low for an answer; null where the bundle "
-        "cannot tell",
+        description="whether nothing happens that the bundle has a label for, as far as it can "
+        "tell; null where it cannot",
         examples=[None],
     )
     sparsity: SparsityAnswer

@@ -46,8 +46,8 @@ class WindowAnswer(ResponsePart):
     end_seconds: _Seconds
     labels: list[LabelScore] = Field(description="best first, `top` of them")
     unknown: bool | None = Field(
-        description="whether the best score is too low for an answer; null where the bundle has "
-        "no threshold for that",
+        description="whether nothing happens that the bundle has a label for, as far as it can "
+        "tell; null where it cannot",
         examples=[None],
     )
     sparsity: float = Field(description="the level that was used", examples=[0.9])

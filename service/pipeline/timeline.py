@@ -285,10 +285,8 @@ class _Passages:
         )
 
     async def _say_window(self, place: WindowPlace, outcome: Classified, tokens: int) -> None:
-        manifest, tally, level = self._way.manifest, self._tally, outcome.level
-        scores = outcome.probabilities
-        below = manifest.answer.unknown_below(level.sparsity)
-        unknown = None if below is None else bool(scores.max() < below)
+        tally, level = self._tally, outcome.level
+        scores, unknown = outcome.probabilities, outcome.unknown
         tally.windows += 1
         tally.tokens += tokens
         self._way.metrics.timeline_windows.labels("extracted").inc()

@@ -180,10 +180,8 @@ class Watching:
         await self._say(self._connected)
 
     async def _say_window(self, place: WindowPlace, outcome: Classified, tokens: int) -> None:
-        manifest, tally, level = self._manifest, self._tally, outcome.level
-        scores = outcome.probabilities
-        below = manifest.answer.unknown_below(level.sparsity)
-        unknown = None if below is None else bool(scores.max() < below)
+        tally, level = self._tally, outcome.level
+        scores, unknown = outcome.probabilities, outcome.unknown
         tally.windows += 1
         tally.tokens += tokens
         self._metrics.stream_windows.labels("extracted").inc()

@@ -243,7 +243,8 @@ class Way:
                     reservation.advance(left)
                 # After its last look a rule has no use for predictions.
                 predictions = {} if look.left == () else _predict(plan, work, arrival)
-                seen = Seen(extractions[kept].logits, predictions)
+                done = extractions[kept]
+                seen = Seen(done.logits, done.video, predictions)
                 try:
                     look = rule.send(seen)
                 except StopIteration as end:

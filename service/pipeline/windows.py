@@ -122,7 +122,7 @@ class WindowLooker:
             tokens += look.level.kept
             counted.macs += done.macs
             try:
-                look = rule.send(Seen(done.logits, {}))
+                look = rule.send(Seen(done.logits, done.video, {}))
             except StopIteration as end:
                 outcome: Classified = end.value
                 return outcome, tokens

@@ -1,30 +1,10 @@
-"""From the logits of a clip's views to scores, and how clear these are."""
+"""How clear scores are, and how far two answers agree."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.answers import AnswerFacts
-
-# What a bundle of version 1 answers: labels that exclude each other, logits as they come.
-SOFTMAX = AnswerFacts()
-
-
-def probabilities_of(
-    logits: NDArray[np.float32], answer: AnswerFacts = SOFTMAX
-) -> NDArray[np.float64]:
-    """logits [V, classes] -> [classes]: probabilities of each view, then the mean over the views.
-
-    The logits are divided by the bundle's temperature, and become probabilities by a softmax or, of
-    labels that do not exclude each other, each by a sigmoid. The mean of probabilities rather than
-    of logits is InternVideo2's test protocol.
-    """
-    scaled = logits.astype(np.float64) / answer.temperature
-    if answer.kind == "sigmoid":
-        of_views: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * scaled))
-    else:
-        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return np.asarray(of_views.mean(axis=0))
+from bundle.scores import SOFTMAX
 
 
 def margin_of(probabilities: NDArray[np.float64], answer: AnswerFacts = SOFTMAX) -> float:

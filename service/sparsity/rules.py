@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.answers import AnswerFacts
+from bundle.scores import SOFTMAX, is_unknown, probabilities_of
 from service.sparsity.levels import Level, cover, ladder
 from service.sparsity.plan import Plan, SweepPlan
-from service.sparsity.probabilities import SOFTMAX, margin_of, probabilities_of
+from service.sparsity.probabilities import margin_of
 
 Stop = Literal["margin", "densest", "budget"]
 Reason = Literal["requests", "tokens", "wait", "budget"]
@@ -43,9 +44,15 @@ Predictions = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look shows: float32 logits [V, classes], and what further looks would take."""
+    """What a look shows, and what further looks would take.
+
+    Attributes:
+        logits: float32 [V, classes].
+        video: float32 [V, D], the video token.
+    """
 
     logits: NDArray[np.float32]
+    video: NDArray[np.float32]
     predictions: Predictions
 
 
@@ -89,6 +96,8 @@ class Classified:
 
     Attributes:
         probabilities: float64 [classes], of the last step.
+        unknown: whether the last step shows nothing that there is a label for; None where the
+            bundle cannot tell.
         steps: in order; one unless it is a cascade.
         degraded_by: why it is sparser than what was asked for; None when it is not.
         coverage_reached: share of the selector's mass that the last step looked at, if asked.
@@ -97,6 +106,7 @@ class Classified:
     """
 
     probabilities: NDArray[np.float64]
+    unknown: bool | None = None
     steps: list[Step] = field(default_factory=list)
     degraded_by: Reason | None = None
     coverage_reached: float | None = None
@@ -163,8 +173,7 @@ def cascade(plan: Plan, situation: Situation) -> Rule[Classified]:
         outcome.predicted_seconds = predictions.get(level.kept)
         seen = yield Look(level, left=None)
         predictions = seen.predictions
-        outcome.probabilities = probabilities_of(seen.logits, situation.answer)
-        outcome.steps.append(_step(level, outcome.probabilities, situation.answer))
+        _take(outcome, level, seen, situation.answer)
         if outcome.steps[-1].margin >= margin:
             outcome.stopped = "margin"
             break
@@ -190,7 +199,7 @@ def sweep(plan: SweepPlan, situation: Situation) -> Rule[Swept]:
     levels = {level.kept: level for level in plan.levels.values()}
     for done, kept in enumerate(plan.kept, start=1):
         seen = yield Look(levels[kept], left=plan.kept[done:])
-        found[kept] = probabilities_of(seen.logits, situation.answer)
+        found[kept] = probabilities_of(seen.logits, situation.answer, levels[kept].sparsity)
     return found
 
 
@@ -211,8 +220,8 @@ def _look_once(
     not_denser = [step for step in allowed if step.kept <= affordable.kept]
     chosen = budget(not_denser, plan, situation.predictions)
     seen = yield Look(chosen, left=())
-    probabilities = probabilities_of(seen.logits, situation.answer)
-    outcome = Classified(probabilities, [_step(chosen, probabilities, situation.answer)])
+    outcome = Classified(np.empty(0))
+    _take(outcome, chosen, seen, situation.answer)
     if chosen.kept < affordable.kept:
         outcome.degraded_by = "budget" if plan.explicit else None
     elif chosen.kept < wanted.kept:
@@ -225,6 +234,10 @@ def _fits(level: Level, plan: Plan, predictions: Predictions) -> bool:
     return plan.budget_seconds is None or predictions[level.kept] <= plan.budget_seconds
 
 
-def _step(level: Level, probabilities: NDArray[np.float64], answer: AnswerFacts) -> Step:
-    best = int(np.argmax(probabilities))  # of equal ones the first, as in the answer
-    return Step(level, best, float(probabilities[best]), margin_of(probabilities, answer))
+def _take(outcome: Classified, level: Level, seen: Seen, answer: AnswerFacts) -> None:
+    """Let the outcome be what this look shows."""
+    scores = probabilities_of(seen.logits, answer, level.sparsity)
+    best = int(np.argmax(scores))  # of equal ones the first, as in the answer
+    outcome.probabilities = scores
+    outcome.unknown = is_unknown(scores, seen.video, answer, level.sparsity)
+    outcome.steps.append(Step(level, best, float(scores[best]), margin_of(scores, answer)))

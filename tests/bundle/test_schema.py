@@ -138,6 +138,8 @@ def test_all_that_version_2_may_say() -> None:
     found["answer"] = {
         "kind": "sigmoid",
         "temperature": 1.5,
+        "temperatures": [{"sparsity": 0.5, "temperature": 0.7}],
+        "known": {"weights": [0.5] * 12, "bias": -1.0},
         "thresholds": [0.5, 0.4, 0.9],
         "unknown": [{"sparsity": 0.0, "threshold": 0.2}, {"sparsity": 0.5, "threshold": 0.3}],
     }
@@ -188,6 +190,23 @@ def test_all_that_version_2_may_say() -> None:
         (
             lambda d: d.update(answer={"unknown": [{"sparsity": 0.5, "threshold": 0.5}] * 2}),
             "unknown has a sparsity twice",
+        ),
+        (
+            lambda d: d.update(answer={"temperatures": [{"sparsity": 0.5, "temperature": 2}] * 2}),
+            "temperatures has a sparsity twice",
+        ),
+        (
+            lambda d: d.update(answer={"known": {"weights": [1.0], "bias": 0}}),
+            "known is a score for the thresholds of unknown, and there are none",
+        ),
+        (
+            lambda d: d.update(
+                answer={
+                    "known": {"weights": [1.0], "bias": 0},
+                    "unknown": [{"sparsity": 0.5, "threshold": 0.5}],
+                }
+            ),
+            "answer.known.weights must be one for each of the",
         ),
         (lambda d: d["sparsity"].update(basis="hoped"), "sparsity.basis"),
         (lambda d: d.update(licence={"name": ""}), "licence.name"),

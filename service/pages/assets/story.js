@@ -27,7 +27,7 @@ export function story(answer, model = null) {
     said.push("The clip was known; only the extractor had to look at it again.");
   }
   if (sparsity.note) said.push(sparsity.note);
-  if (unknown) said.push("No label scores high enough to be an answer: it is unknown.");
+  if (unknown) said.push("Nothing seems to happen that there is a label for: it is unknown.");
   return said;
 }
 

@@ -227,7 +227,7 @@ def test_the_command_shows_what_it_is(second_bundle: Path) -> None:
         "windows of frames, 2 apart",
         "the whole picture, squeezed into a square",
         "change, 0.00 G MACs",
-        "each label has a probability of its own, temperature 2, may be unknown",
+        "each label has a probability of its own, temperature 2, may be unknown by the best score",
         "0.5 by default, untuned from 0 to 0.6",
         "CC BY-NC 4.0, no commercial use, https://example.org",
         "attribution Nobody",

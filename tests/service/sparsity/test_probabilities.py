@@ -1,34 +1,10 @@
-"""From the logits of views to scores."""
+"""How clear scores are, and how far two answers agree."""
 
 import numpy as np
 import pytest
 
 from bundle.answers import AnswerFacts
-from service.sparsity.probabilities import margin_of, overlap_of, probabilities_of
-
-
-def test_probabilities_are_averaged_not_logits() -> None:
-    logits = np.array([[10.0, 0.0], [0.0, 1.0]], np.float32)
-    each = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(probabilities_of(logits), each.mean(axis=0), rtol=1e-6)
-    huge = np.array([[1e30, -1e30]], np.float32)
-    np.testing.assert_array_equal(probabilities_of(huge), [1.0, 0.0])
-
-
-def test_a_temperature_divides_logits_before_anything_else() -> None:
-    logits = np.array([[2.0, 0.0, -1.0]], np.float32)
-    for kind in ("softmax", "sigmoid"):
-        plain, cooled = AnswerFacts(kind=kind), AnswerFacts(kind=kind, temperature=4.0)
-        np.testing.assert_allclose(
-            probabilities_of(logits, cooled), probabilities_of(logits / 4, plain), rtol=1e-6
-        )
-
-
-def test_labels_that_do_not_exclude_each_other_are_averaged_each() -> None:
-    logits = np.array([[0.0, 3.0], [2.0, 3.0], [-1e30, 1e30]], np.float32)
-    expected = (1 / (1 + np.exp(-logits.clip(-500, 500).astype(np.float64)))).mean(axis=0)
-    sigmoid = AnswerFacts(kind="sigmoid")
-    np.testing.assert_allclose(probabilities_of(logits, sigmoid), expected, rtol=1e-12)
+from service.sparsity.probabilities import margin_of, overlap_of
 
 
 def test_how_clear_an_answer_is() -> None:

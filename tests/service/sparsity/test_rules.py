@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bundle.answers import AnswerFacts
 from bundle.sampling import Views
 from bundle.schema import SparsityRange
+from bundle.scores import SOFTMAX, probabilities_of
 from service.settings import DEFAULT_LEVELS
 from service.sparsity.levels import SparsityPolicy
 from service.sparsity.parameters import Parameters, SweepParameters
 from service.sparsity.plan import plan_classification, plan_sweep
-from service.sparsity.probabilities import probabilities_of
 from service.sparsity.rules import Classified, Seen, Situation, classify, sweep
 
 POLICY = SparsityPolicy(
@@ -37,9 +38,17 @@ class Table:
 
 
 CURVE = np.arange(1, 1001) / 1000
+VIDEO = np.array([[1.0, -1.0]], np.float32)
 
 
-def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> Classified:
+def run(
+    table: Table,
+    *,
+    way: int = 0,
+    began: float = 0.0,
+    answer: AnswerFacts = SOFTMAX,
+    **asked: object,
+) -> Classified:
     """Play a rule to its end; ``began`` is what had passed when it started."""
     read = Parameters(cascade="margin" in asked, **asked)  # type: ignore[arg-type]
     plan = plan_classification(POLICY, read, None)
@@ -51,7 +60,7 @@ def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> C
         return {kept: seconds + kept * table.seconds_per_token for kept in plan.choices}
 
     reason = "tokens" if way else None
-    rule = classify(plan, Situation(way, reason, predictions(), CURVE))  # type: ignore[arg-type]
+    rule = classify(plan, Situation(way, reason, predictions(), CURVE, answer))  # type: ignore[arg-type]
     look = next(rule)
     while True:
         kept = look.level.kept
@@ -59,7 +68,7 @@ def run(table: Table, *, way: int = 0, began: float = 0.0, **asked: object) -> C
         assert look.left in (None, ()), "one look, or as many as were reserved"
         seconds += kept * table.seconds_per_token
         try:
-            look = rule.send(Seen(table.logits(kept), predictions()))
+            look = rule.send(Seen(table.logits(kept), VIDEO, predictions()))
         except StopIteration as end:
             outcome: Classified = end.value
             break
@@ -179,6 +188,20 @@ def test_equal_scores_have_no_margin_and_the_first_label() -> None:
     assert outcome.steps[0].score == 0.5
 
 
+def test_what_is_unknown_is_told_at_the_level_of_the_last_look() -> None:
+    assert run(Table(), sparsity=0.9).unknown is None
+    thresholds = [{"sparsity": 0.9, "threshold": 0.8}, {"sparsity": 0.7, "threshold": 0.3}]
+    answer = AnswerFacts.model_validate({"unknown": thresholds})
+    table = Table({100: 0.5})  # 0.75 for the first label
+    assert run(table, sparsity=0.9, answer=answer).unknown is True
+    cascaded = run(Table({100: 0.5, 50: 0.0}), margin=0.6, answer=answer)
+    assert cascaded.level.kept == 150, "denser than where it was not clear, near 0.9"
+    assert cascaded.unknown is False
+    by_video = {"known": {"weights": [0.0, 1.0], "bias": 0.0}, "unknown": thresholds}
+    found = run(Table(), sparsity=0.7, answer=AnswerFacts.model_validate(by_video))
+    assert found.unknown is True, "its score is 0.27"
+
+
 def test_probabilities_are_of_all_views() -> None:
     logits = np.array([[0.0, 5.0], [5.0, 0.0]], np.float32)
     np.testing.assert_allclose(probabilities_of(logits), [0.5, 0.5])
@@ -191,10 +214,10 @@ def test_a_sweep_looks_at_each_level_once_and_says_what_is_left() -> None:
     rule = sweep(plan, Situation(0, None, {}))
     first = next(rule)
     assert (first.level.kept, first.left) == (500, (100,))
-    second = rule.send(Seen(table.logits(500), {}))
+    second = rule.send(Seen(table.logits(500), VIDEO, {}))
     assert (second.level.kept, second.left) == (100, ())
     with pytest.raises(StopIteration) as end:
-        rule.send(Seen(table.logits(100), {}))
+        rule.send(Seen(table.logits(100), VIDEO, {}))
     found = end.value.value
     np.testing.assert_allclose(found[500], [0.4, 0.6], atol=1e-6)
     np.testing.assert_allclose(found[100], [0.2, 0.8], atol=1e-6)

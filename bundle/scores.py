@@ -1,0 +1,61 @@
+"""From what the extractor gives of a clip's views to scores, and to whether they are an answer."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.answers import AnswerFacts
+
+# What a bundle of version 1 answers: labels that exclude each other, logits as they come.
+SOFTMAX = AnswerFacts()
+
+
+def probabilities_of(
+    logits: NDArray[np.float32], answer: AnswerFacts = SOFTMAX, sparsity: float = 0.0
+) -> NDArray[np.float64]:
+    """logits [V, classes] -> [classes]: probabilities of each view, then the mean over the views.
+
+    The logits are divided by the bundle's temperature at this sparsity, and become probabilities by
+    a softmax or, of labels that do not exclude each other, each by a sigmoid. The mean of
+    probabilities rather than of logits is InternVideo2's test protocol.
+    """
+    scaled = logits.astype(np.float64) / answer.temperature_at(sparsity)
+    if answer.kind == "sigmoid":
+        of_views = _sigmoid(scaled)
+    else:
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        of_views = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return np.asarray(of_views.mean(axis=0))
+
+
+def certainty_of(
+    probabilities: NDArray[np.float64], video: NDArray[np.float32], answer: AnswerFacts
+) -> float:
+    """What the thresholds of `unknown` are compared with: from 0 to 1.
+
+    Args:
+        probabilities: float64 [classes], as :func:`probabilities_of` gives them.
+        video: float32 [V, D], the extractor's video vectors.
+
+    It is the bundle's score ``known``, the mean over the views as of labels, or without one the
+    best label's probability.
+    """
+    if answer.known is None:
+        return float(probabilities.max())
+    linear = video.astype(np.float64) @ np.array(answer.known.weights) + answer.known.bias
+    return float(_sigmoid(linear).mean())
+
+
+def is_unknown(
+    probabilities: NDArray[np.float64],
+    video: NDArray[np.float32],
+    answer: AnswerFacts,
+    sparsity: float,
+) -> bool | None:
+    """Whether there is no answer; None where the bundle cannot tell. As :func:`certainty_of`."""
+    threshold = answer.unknown_below(sparsity)
+    return None if threshold is None else certainty_of(probabilities, video, answer) < threshold
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * x))
+    return shares
