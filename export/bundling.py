@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.answers import AnswerFacts
 from bundle.half_precision import narrowed
 from bundle.schema import AccuracyPoint, Manifest, Provenance
 from export.card import Card
@@ -31,8 +32,8 @@ def export_bundle(
 
     Args:
         facts: of the network's training, as its checkpoint has them: also ``framing``, what it was
-            trained to see of the picture, and the ``temperature`` of its logits, where they are not
-            those of before these were known.
+            trained to see of the picture, and the ``temperature`` of its logits or all that the
+            manifest says of its ``answer``, where they are not those of before these were known.
         half_weights: large weights are rounded to half precision, and kept in it.
         card: licence and rivals, that no training knows.
 
@@ -60,7 +61,9 @@ def export_bundle(
         accuracy=list(accuracy),
         provenance=provenance(model, facts),
         framing=facts.get("framing", "crop"),
-        temperature=float(facts.get("temperature", 1.0)),
+        answer=AnswerFacts.model_validate(
+            facts.get("answer") or {"temperature": facts.get("temperature", 1.0)}
+        ),
     )
     if card is not None:
         manifest = manifest.model_copy(update={"licence": card.licence, "rivals": card.rivals})

@@ -55,13 +55,13 @@ def manifest_for(
     accuracy: list[AccuracyPoint],
     provenance: Provenance,
     framing: Framing = "crop",
-    temperature: float = 1.0,
+    answer: AnswerFacts | None = None,
 ) -> Manifest:
     """Everything a service must know, from the configuration and the graphs' bytes.
 
     Args:
         framing: what the network was trained to see of the picture.
-        temperature: that logits are divided by.
+        answer: what logits mean; None for a softmax of them as they are.
     """
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -76,7 +76,7 @@ def manifest_for(
             width=config.width,
         ),
         sampling=Sampling(short_side=config.size, framing=framing, default_views=DEFAULT_VIEWS),
-        answer=AnswerFacts(temperature=temperature),
+        answer=answer or AnswerFacts(),
         normalisation=Normalisation(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD)),
         sparsity=SparsityRange(
             lowest=config.lowest_sparsity,
@@ -190,18 +190,26 @@ def write_bundle(
     _put(out, manifest, fill)
 
 
-def replace_manifest(out: Path, manifest: Manifest) -> None:
+def replace_manifest(out: Path, manifest: Manifest, source: Path | None = None) -> None:
     """Let a bundle say something else of the same files, such as its measured accuracy.
 
+    Args:
+        source: the bundle whose files are meant, where that is another than ``out``: they are
+            copied.
+
     Raises:
+        PlaceTaken: ``out`` holds something that is not a bundle.
         BundleError: the reader refuses it; the directory is then what it was.
         OSError: it cannot be written; likewise.
     """
-    old = bundle_place(out)
+    old, place = Path(os.path.realpath(source or out)), bundle_place(out)
 
     def fill(fresh: Path) -> None:
         for name in manifest.files:
-            _link(old / name, fresh / name)
+            if old == place:
+                _link(old / name, fresh / name)
+            else:
+                _write(fresh / name, old / name)
 
     _put(out, manifest, fill)
 

@@ -74,6 +74,8 @@ TRAIN = TrainGroup(
                 "Measure CHECKPOINT's features on a data set by linear classifiers."),
         _trains("evaluate", "training.evaluation.evaluate:main",
                 "Measure CHECKPOINT on the clips of DATA, decoded from their compressed files."),
+        _trains("calibrate", "lookwhen.calibrating:main",
+                "Fit when BUNDLE is how sure, and when it has no answer; write it to OUT."),
         _trains("pool", "training.evaluation.__main__:pool",
                 "Take the clips of several files of PREDICTIONS as one measurement."),
         _trains("plot", "training.evaluation.__main__:plot",

@@ -16,8 +16,10 @@ from bundle.geometry import downscale, gather_patches
 from bundle.reader import Bundle
 from bundle.sampling import Views
 from bundle.schema import EXTRACTOR_WEIGHTS_FILE, AccuracyPoint, Manifest, Rival
+from bundle.scores import probabilities_of
 from bundle.tokens import select_top_k, tokens_to_keep
-from training.datasets import DataSet, Ledger
+from training.datasets import DataSet, Entry, Ledger
+from training.datasets.stores import open_store
 from video.errors import ClipRefused
 from video.facts import NO_LIMITS, ViewPlan
 from video.views import decode_views
@@ -27,7 +29,7 @@ MEASURED_SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 RIVAL_STRIDES = (2, 4)
 
 
-class _Graphs:
+class Graphs:
     """Both graphs of a bundle in onnxruntime on the CPU."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -52,14 +54,14 @@ class _Graphs:
         names = [output.name for output in self._selector.get_outputs()]
         return dict(zip(names, self._selector.run(names, {"clip_small": small}), strict=True))
 
-    def answer(
+    def extract(
         self,
         views: NDArray[np.uint8],
         positions: NDArray[np.int64],
         context: NDArray[np.float32] | None,
-    ) -> NDArray[np.float64]:
-        """Probabilities of a clip [C]: the mean over its views."""
-        geometry, answer = self._manifest.geometry, self._manifest.answer
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits [V, C] and the video's vectors [V, D] of a clip's views."""
+        geometry = self._manifest.geometry
         given = {
             "patches": gather_patches(views, positions, geometry.patch, geometry.tubelet),
             "positions": positions,
@@ -67,16 +69,19 @@ class _Graphs:
         }
         if context is not None:
             given["context"] = context
-        (logits,) = self._extractor.run(["logits"], given)
-        scaled = logits.astype(np.float64) / answer.temperature
-        shares: NDArray[np.float64]
-        if answer.kind == "sigmoid":
-            shares = 1 / (1 + np.exp(-scaled))
-        else:
-            powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-            shares = powers / powers.sum(axis=1, keepdims=True)
-        mean: NDArray[np.float64] = shares.mean(axis=0)
-        return mean
+        logits, video = self._extractor.run(["logits", "video"], given)
+        return logits, video
+
+    def answer(
+        self,
+        views: NDArray[np.uint8],
+        positions: NDArray[np.int64],
+        context: NDArray[np.float32] | None,
+        sparsity: float,
+    ) -> NDArray[np.float64]:
+        """Probabilities of a clip [C]: the mean over its views."""
+        logits, _ = self.extract(views, positions, context)
+        return probabilities_of(logits, self._manifest.answer, sparsity)
 
 
 def measure_bundle(
@@ -100,17 +105,16 @@ def measure_bundle(
         TooManyLost: more than that are unreadable.
         ValueError: no clip can be read, or a clip is no whole file.
     """
-    manifest, graphs = bundle.manifest, _Graphs(bundle)
+    manifest, graphs = bundle.manifest, Graphs(bundle)
     ledger = Ledger(dataset.name, len(dataset.entries), lost_share)
     sparse: dict[float, list[int]] = {sparsity: [] for sparsity in MEASURED_SPARSITIES}
     fewer: dict[int, list[int]] = {stride: [] for stride in _strides(manifest)}
     tokens = manifest.geometry.tokens
     for number in track(range(len(dataset.entries)), len(dataset.entries)):
         entry = dataset.entries[number]
-        if entry.span is not None or entry.stored is not None or entry.path.is_dir():
-            raise ValueError(f"{entry.name}: is no file of its own, and bundles answer whole files")
+        check_whole(entry)
         try:
-            views = decode(entry.path, manifest)
+            views = views_of(entry, manifest)
         except (ClipRefused, OSError, ValueError) as error:
             ledger.add(entry.name, str(error))
             ledger.check()
@@ -120,24 +124,56 @@ def measure_bundle(
         truth = entry.labels[0]
         for sparsity, ranks in sparse.items():
             positions = select_top_k(selected["scores"], tokens_to_keep(sparsity, tokens))
-            ranks.append(_rank(graphs.answer(views, positions, context), truth))
+            said = graphs.answer(views, positions, context, sparsity)
+            ranks.append(_rank(said, truth))
         for stride, ranks in fewer.items():
             kept = np.tile(_every(manifest, stride), (len(views), 1))
-            ranks.append(_rank(graphs.answer(views, kept, context), truth))
+            said = graphs.answer(views, kept, context, 1 - 1 / stride)
+            ranks.append(_rank(said, truth))
     if not sparse[0.0]:
         raise ValueError(f"{dataset.name}: there is nothing to measure: no clip can be read")
     return list(_points(sparse)), list(_rivals(manifest, fewer))
 
 
+def check_whole(entry: Entry) -> None:
+    """Refuse what a service is never given.
+
+    Raises:
+        ValueError: a part of a video, or a folder of pictures.
+    """
+    if entry.stored is None and (entry.span is not None or entry.path.is_dir()):
+        raise ValueError(f"{entry.name}: is no file of its own, and bundles answer whole files")
+
+
+def views_of(entry: Entry, manifest: Manifest) -> NDArray[np.uint8]:
+    """The bundle's default views of a whole clip: uint8 [V, T, H, W, 3].
+
+    Raises:
+        ClipRefused, OSError, ValueError: it cannot be read.
+    """
+    if entry.store is None or entry.stored is None:
+        return decode(entry.path, manifest)
+    video = open_store(entry.store, entry.path).video(entry.stored)
+    return _decode(np.frombuffer(bytearray(video), np.uint8), manifest)
+
+
 def decode(path: Path, manifest: Manifest) -> NDArray[np.uint8]:
-    """The bundle's default views of a file: uint8 [V, T, H, W, 3]."""
-    views = Views.parse(manifest.sampling.default_views)
-    plan = ViewPlan.of(manifest.geometry, manifest.sampling, views)
-    content = torch.from_numpy(np.fromfile(path, np.uint8))
+    """The bundle's default views of a file: uint8 [V, T, H, W, 3].
+
+    Raises:
+        ClipRefused, OSError, ValueError: it cannot be read.
+    """
+    content = np.fromfile(path, np.uint8)
     if not len(content):
         raise ValueError("the file is empty")
+    return _decode(content, manifest)
+
+
+def _decode(content: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
+    views = Views.parse(manifest.sampling.default_views)
+    plan = ViewPlan.of(manifest.geometry, manifest.sampling, views)
     out = torch.empty(plan.shape, dtype=torch.uint8)
-    decode_views(content, out, plan, NO_LIMITS)
+    decode_views(torch.from_numpy(content), out, plan, NO_LIMITS)
     return out.numpy()
 
 

@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bundle.answers import AnswerFacts
 from bundle.sampling import Framing
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.writing import whole_file
+from training.calibration.fitting import fit
+from training.calibration.looks import Looks
+from training.calibration.temperature import CalibrationError, softmax
 from training.datasets import DataSet, split_off
 from training.evaluation.statistics import Estimate
 from training.loop import OutOfTime
 from training.own.cache import Scaled, missing, scale
-from training.own.calibration import calibration_error, fit_temperature
 from training.own.clips import OwnClips, check_classes, class_sizes, counts
 from training.own.figures import as_json, estimate, predict_clips, said
 from training.own.forecast import Timing, minutes, take_time
@@ -31,7 +34,6 @@ from training.own.probing import (
     with_probe,
 )
 from training.own.tuning import epochs_within, recipe_for, tune
-from training.probe.classifier import stacked_targets
 from training.processes import Processes, TrainingError
 from training.progress import Counter, uncounted
 from training.provenance import current_commit, file_digest
@@ -42,6 +44,8 @@ FEWEST_CLIPS, FEWEST_TUNED = 3, 8
 _LOOKED, _TIMED = 40, 8
 # The probe and the fine-tuned network are compared at these.
 _COMPARED = (0.7, 0.9)
+# Of the clips held out, those that may be called unknown; and how many there must be to tell.
+_UNKNOWN_SHARE, FEWEST_THRESHOLD = 0.05, 20
 # Seconds kept for the end: measuring, calibrating and the export.
 _END = 60.0
 
@@ -167,18 +171,23 @@ def train_own(
     best = probe = _probe(features, parent, probed, settings, int(before.get("clips_seen", 0)))
     if timing.step is not None:
         there = out / "probe.safetensors"
-        first, _ = _calibrated(probed, settings.sparsity)
-        save_checkpoint(probe.model, there, {**facts, **probe.facts, "temperature": first})
+        save_checkpoint(
+            probe.model,
+            there,
+            {**facts, **probe.facts, **_answer_facts(_calibrated(probed), settings)},
+        )
         say(f"{there} is the probe; `lookwhen export` makes a bundle of it")
         tuning = _Tuning(
             features, own.clips.subset(places), choice.name, parent, start, out / "finetune",
             settings, processes, data, say, count,
         )  # fmt: skip
         best = tuning.carry_out(timing, until - _END) or probe
-    temperature, errors = _calibrated(best.predicted, settings.sparsity)
+    answer = _calibrated(best.predicted)
+    errors = _errors(best.predicted, answer, settings.sparsity)
     say("temperature {:.2f}: calibration error {:.1%} before, {:.1%} after".format(
-        temperature, *errors))  # fmt: skip
-    facts |= {"temperature": temperature, **best.facts}
+        answer.temperature_at(settings.sparsity), *errors))  # fmt: skip
+    say(_unknown_said(answer, settings.sparsity))
+    facts |= {**_answer_facts(answer, settings), **best.facts}
     tuned = best is not probe
     report: dict[str, Any] = {
         **facts,
@@ -267,14 +276,46 @@ def _plan(
     return text + f"then about {epochs:.0f} epochs of fine-tuning within {settings.minutes:g} min"
 
 
-def _calibrated(predicted: Predicted, sparsity: float) -> tuple[float, tuple[float, float]]:
-    """The temperature, and the calibration error before and after, on the same clips."""
-    targets = stacked_targets(predicted.clips, range(len(predicted.clips)))
-    logits = predicted.logits[sparsity]
-    temperature = fit_temperature(logits, targets)
-    return temperature, (
-        calibration_error(logits, targets),
-        calibration_error(logits / temperature, targets),
+def _looks(predicted: Predicted) -> Looks:
+    """What was said of the clips, as a bundle would have said it of their one view."""
+    logits = {s: found.numpy()[:, None] for s, found in predicted.logits.items()}
+    return Looks("own", predicted.clips, logits, {})
+
+
+def _calibrated(predicted: Predicted) -> AnswerFacts:
+    """A temperature for each sparsity and, of clips enough, a threshold of the best score below
+    which an answer is unknown: of no more than a twentieth of these clips."""
+    answer = fit([_looks(predicted)], [], share=_UNKNOWN_SHARE).answer
+    if len(predicted.clips) < FEWEST_THRESHOLD:
+        return answer.model_copy(update={"unknown": None})
+    return answer
+
+
+def _errors(predicted: Predicted, answer: AnswerFacts, sparsity: float) -> tuple[float, float]:
+    """The calibration error before and after, on the clips that the temperature was fitted on."""
+    looks = _looks(predicted)
+    before, after = (
+        CalibrationError.of(softmax(looks.logits[sparsity], temperature), looks.targets).value
+        for temperature in (1.0, answer.temperature_at(sparsity))
+    )
+    return before, after
+
+
+def _answer_facts(answer: AnswerFacts, settings: OwnSettings) -> dict[str, Any]:
+    """How a checkpoint says it; a release that knows no ``answer`` takes the one temperature."""
+    return {
+        "temperature": answer.temperature_at(settings.sparsity),
+        "answer": answer.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def _unknown_said(answer: AnswerFacts, sparsity: float) -> str:
+    threshold = answer.unknown_below(sparsity)
+    if threshold is None:
+        return f"no threshold for what is unknown: it takes {FEWEST_THRESHOLD} clips held out"
+    return (
+        f"unknown is what scores below {threshold:.2f}; `lookwhen train calibrate` learns from "
+        "clips in which none of the classes happens"
     )
 
 

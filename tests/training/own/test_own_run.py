@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from model.classifier import LookWhen
 from training.loop import OutOfTime
 from training.moving_things.encode import encode
 from training.own import OwnClips, OwnSettings, probing, read_own, train_own
-from training.own.calibration import calibration_error, fit_temperature
 from training.own.figures import predict_clips
 from training.own.probing import (
     cross_validated,
@@ -93,17 +91,6 @@ def test_the_head_in_the_network_says_what_the_probe_says(
     assert cross_validated(features, seed=0).right(0.9).mean() > 0.9
 
 
-def test_temperature_is_found_again() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(4000, 5, generator=generator)
-    targets = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
-    for true in (0.5, 1.0, 3.0):
-        found = fit_temperature(true * logits, targets)
-        assert found == pytest.approx(true, rel=0.05)
-    assert calibration_error(logits, targets) < 0.03 < calibration_error(3 * logits, targets)
-    assert math.isfinite(fit_temperature(torch.eye(3) * 9, torch.arange(3)))
-
-
 def test_epochs_follow_from_the_time() -> None:
     steps = 100 / 0.5 * 0.9
     assert epochs_within(100, 0.5, 320, RECIPE) == pytest.approx(steps * 16 / 320)
@@ -170,13 +157,16 @@ def test_when_time_is_over_the_best_so_far_is_taken(
 
 
 @pytest.mark.long
-def test_one_command_from_a_folder_to_a_bundle(folder: Path, start: Path, tmp_path: Path) -> None:
+def test_one_command_from_a_folder_to_a_bundle(
+    folder: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A short form of `lookwhen train own`, with few clips of each class."""
     few = tmp_path / "Few Clips"
     for label in COLOURS:
         shutil.copytree(
             folder / label, few / label, ignore=lambda _, names: [n for n in names if n > "tape2"]
         )
+    monkeypatch.setattr("training.own.run.FEWEST_THRESHOLD", 8)
     done = CliRunner().invoke(
         main,
         ["train", str(few), str(tmp_path / "out"), "--probe-only", "--start", str(start),
@@ -187,10 +177,20 @@ def test_one_command_from_a_folder_to_a_bundle(folder: Path, start: Path, tmp_pa
     manifest = read_bundle(tmp_path / "out" / "bundle").manifest
     assert (manifest.name, manifest.labels) == ("few_clips", ["blue", "red"])
     assert manifest.sampling.framing == "squash"
-    assert manifest.answer.temperature != 1.0
+    assert manifest.answer.temperature_at(0.9) != 1.0
+    threshold = manifest.answer.unknown_below(0.9)
+    assert threshold is not None
+    assert f"unknown is what scores below {threshold:.2f}" in done.output
     assert manifest.sparsity.default == 0.9
     assert [point.sparsity for point in manifest.accuracy] == [0.7, 0.9, 0.95]
     assert manifest.accuracy[0].clips == 8
+
+
+def test_few_clips_tell_no_threshold(folder: Path, start: Path, tmp_path: Path) -> None:
+    own = read_own(folder, lost_share=0)
+    result, said = run(own, start, tmp_path, OwnSettings(workers=0, probe_only=True))
+    assert "no threshold for what is unknown: it takes 20 clips held out" in said
+    assert "unknown" not in result.facts["answer"]
 
 
 def test_what_cannot_be_learnt_from_is_refused_in_a_sentence(
