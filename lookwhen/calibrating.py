@@ -96,9 +96,10 @@ def main(
 ) -> None:
     """Fit when BUNDLE is how sure, and when it has no answer; write it to OUT.
 
-    BUNDLE is a folder or a built-in bundle's name. KIND PATH [CLIPS] are clips of its classes that it has not learnt from. For each sparsity a
-    temperature and a threshold are fitted, below which an answer is unknown. The graphs stay as
-    they are. Half of the clips, by groups, are kept for the figures that are printed.
+    BUNDLE is a folder or a built-in bundle's name. KIND PATH [CLIPS] are clips of its classes that
+    it has not learnt from. For each sparsity a temperature and a threshold are fitted, below which
+    an answer is unknown. The graphs stay as they are. Half of the clips, by groups, are kept for
+    the figures that are printed.
     """
     commit = current_commit()  # of the code that runs, not of what is checked out when it ends
     try:

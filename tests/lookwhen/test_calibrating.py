@@ -108,3 +108,17 @@ def test_what_cannot_be_calibrated_is_refused(folders: Path, tmp_path: Path) -> 
         assert done.exit_code != 0
         assert said in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_files_are_those_of_the_old_bundle(folders: Path, tmp_path: Path) -> None:
+    """Byte by byte, also where weights lie in half precision; and a built-in bundle has a name."""
+    out = tmp_path / "new"
+    done = calibrate(
+        Path("moving_things"), out, "folders", folders / "own", "--most", "4", "--sparsity", "0.9"
+    )
+    assert "the network does not know the class" in done.output
+    old = write_brightness_bundle(tmp_path / "old")
+    assert calibrate(old, out, "folders", folders / "own", "--sparsity", "0.9").exit_code == 0
+    for name in ("selector.onnx", "extractor.onnx"):
+        assert (out / name).read_bytes() == (old / name).read_bytes()
+        assert not (out / name).samefile(old / name)
