@@ -16,6 +16,7 @@ def settings_markdown() -> str:
         "",
         "This page is generated: `python -m service.settings > docs/settings.md`.",
     ]
+    schemas = Settings.model_json_schema()["properties"]
     for group in reversed(Settings.__bases__):
         if not issubclass(group, SettingsGroup):
             continue
@@ -28,9 +29,8 @@ def settings_markdown() -> str:
         lines += ["|---|---|---|---|"]
         for name, field in group.model_fields.items():
             variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
-            lines.append(
-                f"| `{variable}` | {_show(field.default)} | {_limits(name)} | {field.description} |"
-            )
+            default, limits = _show(field.default), _limits(schemas[name])
+            lines.append(f"| `{variable}` | {default} | {limits} | {field.description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -43,8 +43,7 @@ def _show(default: Any) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def _limits(name: str) -> str:
-    schema = Settings.model_json_schema()["properties"][name]
+def _limits(schema: dict[str, Any]) -> str:
     if names := schema.get("enum", schema.get("items", {}).get("enum")):
         return ", ".join(f"`{value}`" for value in names)
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
