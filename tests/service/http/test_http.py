@@ -227,7 +227,7 @@ def test_model(server: Server) -> None:
     assert (sparsity["exact"], sparsity["degrade_to"]) == (False, None)
     assert model["accuracy"] == [
         {"sparsity": 0.9, "top1": 0.75, "clips": 4, "top5": None, "precision": "fp32",
-         "agreement": None}
+         "agreement": None, "folds": None}
     ]  # fmt: skip
     assert (model["selector"]["kind"], model["answer"]["kind"]) == ("learned", "softmax")
     assert model["sampling"]["spatial_views"] == [1, 3]
