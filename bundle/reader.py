@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bundle.built_in import default_bundle_path as default_bundle_path
 from bundle.errors import BundleError as BundleError
 from bundle.graphs import verify_graphs
 from bundle.half_precision import widened
