@@ -1,17 +1,24 @@
 """Which files hold nothing for a lane: to import all of them takes longer than the fast lane."""
 
+import ast
 import re
 
 # What a lane asks for, as the Makefile spells it: "long and not real".
 _TERM = re.compile(r"(not )?(slow|long|real)")
-_OF_THE_WHOLE_FILE = re.compile(r"^pytestmark = (\[\n(?: .*\n)+\]$|.+$)", re.MULTILINE)
+_MARKED = re.compile(r"^pytestmark = ", re.MULTILINE)
 _MARK = re.compile(r"\bpytest\.mark\.(slow|long|real)\b")
 
 
 def marks_of_the_whole_file(source: str) -> set[str]:
     """The lanes' marks that ``pytestmark`` gives to every test of a file."""
-    whole = _OF_THE_WHOLE_FILE.search(source)
-    return set(_MARK.findall(whole[1])) if whole else set()
+    if not _MARKED.search(source):  # to parse all files takes a second
+        return set()
+    marks: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            given = node.value.elts if isinstance(node.value, ast.List) else [node.value]
+            marks |= {found[1] for mark in given if (found := _MARK.fullmatch(ast.unparse(mark)))}
+    return marks
 
 
 def holds_nothing_for(lane: str, source: str) -> bool:

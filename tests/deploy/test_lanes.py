@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from lanes import holds_nothing_for, marks_of_the_whole_file
+from lanes import holds_nothing_for
 
 TESTS = Path(__file__).resolve().parents[1]
-MARKS = {"slow", "long", "real"}
 CHECK, TEST, LONG = (
     "not slow and not long and not real",
     "not long and not real",
@@ -30,6 +31,7 @@ def test_it(): ...
 """
 ONE_OF_TWO = "@pytest.mark.long\ndef test_it(): ...\n\n\ndef test_another(): ...\n"
 REAL = 'pytestmark = [pytest.mark.real, pytest.mark.skipif(X is None, reason="needs X")]\n'
+QUOTED = f'''"""Of marks."""\n\nFILE = """{SLOW}"""\n\n\ndef test_it(): ...\n'''
 WITHIN = "class TestIt:\n    pytestmark = pytest.mark.slow\n\n\ndef test_another(): ...\n"
 
 
@@ -41,6 +43,7 @@ WITHIN = "class TestIt:\n    pytestmark = pytest.mark.slow\n\n\ndef test_another
         (ONE_OF_TWO, {"real"}),
         (REAL, {CHECK, TEST, LONG}),
         (WITHIN, {LONG, "real"}),
+        (QUOTED, {LONG, "real"}),
         ("def test_it(): ...\n", {LONG, "real"}),
     ],
 )
@@ -57,20 +60,26 @@ def test_what_no_lane_asks_for_leaves_nothing_out(expression: str) -> None:
     assert not holds_nothing_for(expression, ONE_OF_TWO)
 
 
-def test_marks_of_files_are_read_as_python_reads_them() -> None:
-    seen = 0
-    for path in TESTS.rglob("test_*.py"):
-        source = path.read_text(encoding="utf-8")
-        if "pytestmark" not in source or path == Path(__file__):
-            continue
-        found = set()
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
-                given = node.value.elts if isinstance(node.value, ast.List) else [node.value]
-                found |= {mark.attr for mark in given if isinstance(mark, ast.Attribute)}
-        assert marks_of_the_whole_file(source) == found & MARKS, path
-        seen += bool(found)
-    assert seen > 50
+def test_this_file_is_in_the_fast_lane() -> None:
+    """Its own marks are text."""
+    assert not holds_nothing_for(CHECK, Path(__file__).read_text(encoding="utf-8"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lane", [CHECK, LONG])
+def test_no_test_of_ours_is_left_out(lane: str) -> None:
+    """A lane in brackets asks for the same tests, and is none that files are left out for."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"]
+    taken, wanted = (
+        subprocess.run(
+            [*command, "-m", asked],
+            cwd=TESTS.parent, capture_output=True, text=True, check=False,
+        ).stdout.splitlines()
+        for asked in (lane, f"({lane})")
+    )  # fmt: skip
+    tests = [sorted(line for line in said if "::test_" in line) for said in (taken, wanted)]
+    assert len(tests[0]) > 200
+    assert tests[0] == tests[1]
 
 
 def test_the_process_that_hands_tests_out_imports_no_torch() -> None:
