@@ -69,11 +69,7 @@ class Selector(nn.Module):
         """
         P = self.config.context
         tokens = self.embedding(patchify(clip_small, self.patch))
-        positions = self.positions
-        if self.position.space is not None:
-            # Of a fixed shape, an exporter adds both tables up, and neither can be unpacked.
-            positions = positions.expand(tokens.shape[0], -1)
-        tokens = tokens + self.position(positions)
+        tokens = tokens + self.position(self.positions)
         rope = None if self.rope is None else self.rope(self.positions)
         prefix = self.prefix.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         x = torch.cat([prefix, tokens], dim=1)

@@ -19,11 +19,10 @@ from export.__main__ import main
 from export.graphs import example_inputs, extractor_to_onnx
 from export.pack import write_bundle
 from export.parity import TOLERANCE, ParityError, Sessions, check
-from export.prepare import with_folded_norms, with_half_weights
-from export.unpack import unpack
+from export.prepare import with_half_weights
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
-from model.config import CONFIGS, get_config
+from model.config import get_config
 from model.macs import cost
 
 pytestmark = pytest.mark.slow
@@ -208,28 +207,6 @@ def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
     bundle = read_bundle(tmp_path / "out")
     assert bundle.manifest.geometry.grid == STEMMED.grid
     assert bundle.manifest.macs.at(7) == cost(STEMMED).at(7)
-
-
-@pytest.mark.long
-def test_a_stem_comes_back_from_a_bundle_with_its_norms_in_its_convolutions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(CONFIGS, "stemmed", dataclasses.replace(STEMMED, labels=()))
-    model = stemmed()
-    with torch.no_grad():  # as after training, no two weights are alike
-        for parameter in model.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-        for name, buffer in model.named_buffers():
-            if name.endswith(("running_var", "running_mean")):
-                buffer.uniform_(0.5, 1.5)
-    path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(model, path, {"name": "test recipe", "recipe": {"seed": 5}})
-    code, output = run(path, tmp_path / "out", "--half-weights")
-    assert code == 0, output
-    unpacked, _ = unpack(read_bundle(tmp_path / "out"))
-    expected = with_half_weights(with_folded_norms(model)).state_dict()
-    for name, tensor in unpacked.state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
 
 
 @pytest.mark.long
