@@ -33,7 +33,7 @@ run_tests = $(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo '  PORT=8001 chooses the port of make run, BUNDLE=everyday_actions what it serves,'
+	@echo '  PORT=8001 chooses the port of make run, BUNDLE=bundles/mine what it serves,'
 	@echo '  PYTHON=python3.12 the Python of $(VENV).'
 
 run: $(RUNTIME)  ## install what is missing, serve on port 8000, print a first request
