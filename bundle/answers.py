@@ -75,7 +75,7 @@ class AnswerFacts(ManifestPart):
         return None if self.unknown is None else _nearest(self.unknown, sparsity).threshold
 
     def temperature_at(self, sparsity: float) -> float:
-        """What logits are divided by at a sparsity; which one counts, as of thresholds."""
+        """What logits are divided by at a sparsity: the nearest one's, as with thresholds."""
         if self.temperatures is None:
             return self.temperature
         return _nearest(self.temperatures, sparsity).temperature

@@ -1,8 +1,8 @@
 """Large weights in half precision inside a graph, at half the bytes.
 
 What is computed stays float32. Only weights that half precision holds exactly are narrowed, so that
-a graph says the same before and after, bit for bit. What is rounded is
-rounded in the network, before it is exported (:mod:`export.prepare`).
+a graph says the same before and after, bit for bit. Rounding is done to the network, before it is
+exported (:mod:`export.prepare`).
 
 A narrowed weight is a float16 initializer and a ``Cast`` that has the weight's name: every runtime
 reads the file. The reader of bundles widens it again, so that nothing else needs to know.
@@ -66,7 +66,7 @@ def widened(content: bytes) -> bytes:
 
 
 def fits_half(values: np.ndarray) -> bool:
-    """Whether half precision holds each of these float32 values exactly."""
+    """Whether half precision holds all of these float32 values exactly."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float16)
     return bool(np.array_equal(narrow.astype(np.float32), values))

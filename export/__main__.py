@@ -133,7 +133,7 @@ def main(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the bundle is to say; paths are of reports."""
+    """What the bundle is to say of itself; ``accuracy`` and ``cross_validated`` are reports."""
 
     name: str | None
     version: str

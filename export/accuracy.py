@@ -63,7 +63,7 @@ def read_cross_validated(path: Path, config: ModelConfig, price: Cost) -> list[A
         config, price: of the checkpoint that is exported.
 
     Raises:
-        AccuracyError: nothing that was pooled, or other labels, geometry or cost.
+        AccuracyError: nothing that was pooled, other labels, or no figures of top-1.
     """
     document = _document(path)
     folds = document.get("pooled")
@@ -145,7 +145,11 @@ def _wrong_points(
     price: Cost,
     tells_cost: bool = True,
 ) -> Iterator[str]:
-    """What is wrong with the points; predictions that were pooled do not tell what they cost."""
+    """What is wrong with the points.
+
+    Args:
+        tells_cost: they must tell tokens and cost, which pooled predictions do not.
+    """
     seen = set[float]()
     if not document["points"]:
         yield "has no points"

@@ -11,7 +11,7 @@ from export.card import Card
 from export.graphs import OPSET, extractor_to_onnx, selector_to_onnx
 from export.pack import exported_with, manifest_for, write_bundle
 from export.parity import Check, check
-from export.prepare import with_folded_norms, with_half_weights
+from export.prepare import prepared
 from model.classifier import LookWhen
 
 
@@ -43,9 +43,7 @@ def export_bundle(
         BundleError, ValidationError: the reader refuses what was made.
         PlaceTaken: ``out`` holds something that is no bundle.
     """
-    model = with_folded_norms(model)
-    if half_weights:
-        model = with_half_weights(model)
+    model = prepared(model, half_weights=half_weights)
     selector = selector_to_onnx(model, opset=opset)
     extractor = extractor_to_onnx(model, opset=opset)
     checks = check(model, selector, extractor)

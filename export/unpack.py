@@ -29,7 +29,7 @@ from export.graphs import (
     selector_to_onnx,
 )
 from export.parity import Check, ParityError, check, check_network
-from export.prepare import with_folded_norms
+from export.prepare import fold_norms
 from model.checkpoint import save_checkpoint
 from model.classifier import LookWhen
 from model.config import CONFIGS, ModelConfig
@@ -62,8 +62,10 @@ def unpack(bundle: Bundle) -> tuple[LookWhen, list[Check]]:
         ParityError: the model does not answer what the bundle answers.
     """
     config = config_of(bundle)
-    model = with_folded_norms(LookWhen(config)).eval()
-    twin = with_folded_norms(LookWhen(config)).eval()
+    model = LookWhen(config).eval()
+    twin = LookWhen(config).eval()
+    for network in (model, twin):
+        fold_norms(network)
     graphs = [(bundle.selector, selector_to_onnx), (bundle.extractor, extractor_to_onnx)]
     _recover(bundle, model, twin, graphs)
     return model, check(model, bundle.selector, bundle.extractor)

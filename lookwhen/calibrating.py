@@ -183,7 +183,7 @@ class _Shown:
         self._lost_share, self._seed = lost_share, seed
 
     def parts(self, source: Source, name: str, *, labelled: bool) -> tuple[Looks, Looks | None]:
-        """What is seen of the clips to fit on, and of those that are kept for testing."""
+        """Looks at the clips to fit on, and at those that are kept for testing."""
         dataset = self._read(source, labelled)
         if not self._hold_out:
             return self._look(dataset, name), None
@@ -216,7 +216,7 @@ class _Shown:
 
 
 def _name(source: Source) -> str:
-    """What figures call a set: an index by its folder, for most are called index.csv."""
+    """A set's name in the figures: an index has its folder's, for most are called index.csv."""
     path = source.path.resolve()
     return path.parent.name if source.kind == "index" else path.stem
 

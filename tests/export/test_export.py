@@ -19,7 +19,7 @@ from export.__main__ import main
 from export.graphs import example_inputs, extractor_to_onnx
 from export.pack import write_bundle
 from export.parity import TOLERANCE, ParityError, Sessions, check
-from export.prepare import with_half_weights
+from export.prepare import prepared
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import get_config
@@ -147,7 +147,7 @@ def test_half_weights_halve_the_files_and_round_the_network(
             tensor.data_type == TensorProto.FLOAT16
             for tensor in onnx.load_from_string(content).graph.initializer
         )
-    rounded = with_half_weights(load_checkpoint(checkpoint)[0])
+    rounded = prepared(load_checkpoint(checkpoint)[0], half_weights=True)
     assert check(rounded, half.selector, half.extractor)
 
 

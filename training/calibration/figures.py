@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bundle.answers import AnswerFacts
+from bundle.scores import probabilities_of
 from training.calibration.fitting import certainties
 from training.calibration.looks import Looks
-from training.calibration.temperature import CalibrationError, softmax
+from training.calibration.temperature import CalibrationError
 from training.evaluation.statistics import Estimate, Estimates, Share
 
 
@@ -56,7 +57,7 @@ def figures_of(
         if labelled:
             targets = looks.targets
             for name, answer in (("before", before), ("after", after)):
-                shown = softmax(logits, answer.temperature_at(sparsity))
+                shown = probabilities_of(logits, answer, sparsity)
                 statistics[name] = CalibrationError.of(shown, targets)
             statistics["top1"] = Share(statistics["after"].right)
         estimates = Estimates.of(statistics, resampling)

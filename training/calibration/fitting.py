@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.answers import AnswerFacts, SparsityTemperature, UnknownThreshold
-from training.calibration.known import cross_fitted, fit_known, known_scores, rows_of
+from bundle.scores import known_scores, probabilities_of
+from training.calibration.known import cross_fitted, fit_known, rows_of
 from training.calibration.looks import Looks
-from training.calibration.temperature import fit_temperature, softmax
+from training.calibration.temperature import fit_temperature
 
 # Of the weights of `known`, the one that tells most clips apart in folds is taken. Our choice.
 DECAYS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -77,7 +78,7 @@ def fit(own: Sequence[Looks], none: Sequence[Looks], *, share: float, seed: int 
 def best_scores(looks: Looks, answer: AnswerFacts) -> dict[float, NDArray[np.float64]]:
     """The best label's score of each clip, [n], by sparsity."""
     return {
-        sparsity: softmax(logits, answer.temperature_at(sparsity)).max(axis=1)
+        sparsity: probabilities_of(logits, answer, sparsity).max(axis=1)
         for sparsity, logits in looks.logits.items()
     }
 

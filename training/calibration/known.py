@@ -1,7 +1,7 @@
 """A score of the video's vector: is there a label for what happens in a clip?
 
 A logistic regression between clips of a bundle's own classes and clips in which none of them
-happens. We also tried, on the built-in bundle, what needs no such clips: see docs/evaluation.md.
+happens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.answers import KnownScore
+from bundle.scores import known_scores, sigmoid
 from training.calibration.looks import Looks
 
 _FOLDS = 5
@@ -65,7 +66,7 @@ def fit_known(rows: VectorRows, decay: float) -> KnownScore:
     ridge[-1] = 1e-9  # of the bias
     found = np.zeros(x.shape[1])
     for _ in range(_STEPS):
-        share = 0.5 * (1 + np.tanh(0.5 * (x @ found)))
+        share = sigmoid(x @ found)
         gradient = x.T @ (rows.weight * (share - rows.known)) + ridge * found
         curvature = rows.weight * share * (1 - share)
         hessian = x.T @ (x * curvature[:, None]) + np.diag(ridge)
@@ -80,13 +81,6 @@ def fit_known(rows: VectorRows, decay: float) -> KnownScore:
         weights=[float(f"{value:.{_DIGITS}g}") for value in weights],
         bias=float(f"{bias:.{_DIGITS}g}"),
     )
-
-
-def known_scores(score: KnownScore, video: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Vectors of views [n, V, D] to scores of clips [n], as :func:`bundle.scores.certainty_of`."""
-    linear = video.astype(np.float64) @ np.array(score.weights) + score.bias
-    mean: NDArray[np.float64] = (0.5 * (1 + np.tanh(0.5 * linear))).mean(axis=1)
-    return mean
 
 
 def cross_fitted(

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from bundle.reader import Bundle
 from bundle.tokens import select_top_k, tokens_to_keep
-from training.datasets import DataSet, Ledger
-from training.evaluation.bundles import Graphs, check_whole, views_of
+from training.datasets import DataSet
+from training.evaluation.bundles import Graphs, read_clips
 from training.evaluation.statistics import Resampling
-from video.errors import ClipRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +60,11 @@ def look(
         ValueError: no clip can be read, or a clip is no whole file.
     """
     graphs, tokens = Graphs(bundle), bundle.manifest.geometry.tokens
-    ledger = Ledger(dataset.name, len(dataset.entries), lost_share)
     read: list[int] = []
     logits: dict[float, list[NDArray[np.float32]]] = {sparsity: [] for sparsity in sparsities}
     video: dict[float, list[NDArray[np.float32]]] = {sparsity: [] for sparsity in sparsities}
-    for number in track(range(len(dataset.entries)), len(dataset.entries)):
-        entry = dataset.entries[number]
-        check_whole(entry)
-        try:
-            views = views_of(entry, bundle.manifest)
-        except (ClipRefused, OSError, ValueError) as error:
-            ledger.add(entry.name, str(error))
-            ledger.check()
-            continue
+    clips = read_clips(dataset, bundle.manifest, lost_share=lost_share, track=track)
+    for number, views in clips:
         selected = graphs.select(views)
         for sparsity in sparsities:
             positions = select_top_k(selected["scores"], tokens_to_keep(sparsity, tokens))
@@ -81,8 +72,6 @@ def look(
             logits[sparsity].append(said)
             video[sparsity].append(vector)
         read.append(number)
-    if not read:
-        raise ValueError(f"{dataset.name}: there is nothing to look at: no clip can be read")
     return Looks(
         name,
         dataset.subset(read),

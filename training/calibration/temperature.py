@@ -6,17 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.answers import AnswerFacts
+from bundle.scores import probabilities_of
+
 # Beyond these a temperature is not fitted but made up, by clips that are all right or all wrong.
 _COLDEST, _HOTTEST = 0.1, 10.0
 _BINS = 10
-
-
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Logits of views [n, V, C] to probabilities of clips [n, C], the mean over their views."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=2, keepdims=True))
-    mean: NDArray[np.float64] = (powers / powers.sum(axis=2, keepdims=True)).mean(axis=1)
-    return mean
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
@@ -32,7 +27,8 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
     rows = np.arange(len(targets))
 
     def loss(exponent: float) -> float:
-        right = softmax(logits, math.exp(exponent))[rows, targets]
+        answer = AnswerFacts(temperature=math.exp(exponent))
+        right = probabilities_of(logits, answer)[rows, targets]
         return -float(np.log(np.maximum(right, 1e-300)).mean())
 
     low, high = math.log(_COLDEST), math.log(_HOTTEST)

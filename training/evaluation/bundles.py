@@ -106,22 +106,13 @@ def measure_bundle(
         ValueError: no clip can be read, or a clip is no whole file.
     """
     manifest, graphs = bundle.manifest, Graphs(bundle)
-    ledger = Ledger(dataset.name, len(dataset.entries), lost_share)
     sparse: dict[float, list[int]] = {sparsity: [] for sparsity in MEASURED_SPARSITIES}
     fewer: dict[int, list[int]] = {stride: [] for stride in _strides(manifest)}
     tokens = manifest.geometry.tokens
-    for number in track(range(len(dataset.entries)), len(dataset.entries)):
-        entry = dataset.entries[number]
-        check_whole(entry)
-        try:
-            views = views_of(entry, manifest)
-        except (ClipRefused, OSError, ValueError) as error:
-            ledger.add(entry.name, str(error))
-            ledger.check()
-            continue
+    for number, views in read_clips(dataset, manifest, lost_share=lost_share, track=track):
         selected = graphs.select(views)
         context = selected.get("context")
-        truth = entry.labels[0]
+        truth = dataset.entries[number].labels[0]
         for sparsity, ranks in sparse.items():
             positions = select_top_k(selected["scores"], tokens_to_keep(sparsity, tokens))
             said = graphs.answer(views, positions, context, sparsity)
@@ -130,22 +121,45 @@ def measure_bundle(
             kept = np.tile(_every(manifest, stride), (len(views), 1))
             said = graphs.answer(views, kept, context, 1 - 1 / stride)
             ranks.append(_rank(said, truth))
-    if not sparse[0.0]:
-        raise ValueError(f"{dataset.name}: there is nothing to measure: no clip can be read")
     return list(_points(sparse)), list(_rivals(manifest, fewer))
 
 
-def check_whole(entry: Entry) -> None:
-    """Refuse what a service is never given.
+def read_clips(
+    dataset: DataSet,
+    manifest: Manifest,
+    *,
+    lost_share: float,
+    track: Callable[[Iterable[int], int], Iterable[int]],
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The number of each clip that can be read, and its views, uint8 [V, T, H, W, 3].
+
+    Args:
+        dataset: of whole video files, which alone a service is given.
+        lost_share, track: as of :func:`measure_bundle`.
 
     Raises:
-        ValueError: a part of a video, or a folder of pictures.
+        TooManyLost: more clips than that are unreadable.
+        ValueError: no clip can be read, or one is a part of a video or a folder of pictures.
     """
-    if entry.stored is None and (entry.span is not None or entry.path.is_dir()):
-        raise ValueError(f"{entry.name}: is no file of its own, and bundles answer whole files")
+    ledger = Ledger(dataset.name, len(dataset.entries), lost_share)
+    nothing = True
+    for number in track(range(len(dataset.entries)), len(dataset.entries)):
+        entry = dataset.entries[number]
+        if entry.stored is None and (entry.span is not None or entry.path.is_dir()):
+            raise ValueError(f"{entry.name}: is no file of its own, and bundles answer whole files")
+        try:
+            views = _views_of(entry, manifest)
+        except (ClipRefused, OSError, ValueError) as error:
+            ledger.add(entry.name, str(error))
+            ledger.check()
+            continue
+        nothing = False
+        yield number, views
+    if nothing:
+        raise ValueError(f"{dataset.name}: there is nothing to measure: no clip can be read")
 
 
-def views_of(entry: Entry, manifest: Manifest) -> NDArray[np.uint8]:
+def _views_of(entry: Entry, manifest: Manifest) -> NDArray[np.uint8]:
     """The bundle's default views of a whole clip: uint8 [V, T, H, W, 3].
 
     Raises:

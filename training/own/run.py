@@ -9,13 +9,14 @@ from typing import Any
 
 from bundle.answers import AnswerFacts
 from bundle.sampling import Framing
+from bundle.scores import SOFTMAX, probabilities_of
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
 from model.config import ModelConfig
 from model.writing import whole_file
 from training.calibration.fitting import fit
 from training.calibration.looks import Looks
-from training.calibration.temperature import CalibrationError, softmax
+from training.calibration.temperature import CalibrationError
 from training.datasets import DataSet, split_off
 from training.evaluation.statistics import Estimate
 from training.loop import OutOfTime
@@ -295,8 +296,10 @@ def _errors(predicted: Predicted, answer: AnswerFacts, sparsity: float) -> tuple
     """The calibration error before and after, on the clips that the temperature was fitted on."""
     looks = _looks(predicted)
     before, after = (
-        CalibrationError.of(softmax(looks.logits[sparsity], temperature), looks.targets).value
-        for temperature in (1.0, answer.temperature_at(sparsity))
+        CalibrationError.of(
+            probabilities_of(looks.logits[sparsity], facts, sparsity), looks.targets
+        ).value
+        for facts in (SOFTMAX, answer)
     )
     return before, after
 

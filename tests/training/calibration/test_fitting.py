@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle.answers import AnswerFacts, KnownScore
-from bundle.scores import certainty_of
+from bundle.scores import certainty_of, known_scores, probabilities_of
 from training.calibration.figures import figures_of, print_figures
 from training.calibration.fitting import certainties, fit, threshold_for
-from training.calibration.known import cross_fitted, fit_known, known_scores, rows_of
+from training.calibration.known import cross_fitted, fit_known, rows_of
 from training.calibration.looks import Looks
-from training.calibration.temperature import CalibrationError, fit_temperature, softmax
+from training.calibration.temperature import CalibrationError, fit_temperature
 from training.datasets import DataSet, Entry, TopOne
 
 CLASSES, WIDTH = 4, 6
@@ -67,13 +67,17 @@ def test_views_of_a_clip_count_together() -> None:
     """Two views that contradict each other are an even share, at every temperature."""
     logits = np.array([[[4.0, 0.0], [0.0, 4.0]]], np.float32)
     for temperature in (0.1, 1.0, 5.0):
-        np.testing.assert_allclose(softmax(logits, temperature), [[0.5, 0.5]])
+        np.testing.assert_allclose(
+            probabilities_of(logits, AnswerFacts(temperature=temperature)), [[0.5, 0.5]]
+        )
 
 
 def test_the_error_of_calibration_is_that_of_its_definition() -> None:
     some = looks("own", 4000, seed=1)
-    right = CalibrationError.of(softmax(some.logits[0.5], 1.0), some.targets)
-    sure = CalibrationError.of(softmax(some.logits[0.5], 1 / 3), some.targets)
+    right = CalibrationError.of(probabilities_of(some.logits[0.5]), some.targets)
+    sure = CalibrationError.of(
+        probabilities_of(some.logits[0.5], AnswerFacts(temperature=1 / 3)), some.targets
+    )
     assert right.value < 0.03 < sure.value
     # Two bins of five clips each: 0.9 said and 0.8 true, 0.5 said and 0.8 true.
     score = np.repeat([0.5, 0.9], 50)
