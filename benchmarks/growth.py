@@ -25,8 +25,6 @@ from rich.table import Table
 
 from benchmarks.command_line import bundle_option, out_option
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import percentile, spread
-from benchmarks.serving.client import Client, request_bytes
 from benchmarks.serving.servers import (
     LOOKWHEN,
     Server,
@@ -35,6 +33,8 @@ from benchmarks.serving.servers import (
     running,
     wait_until_ready,
 )
+from lookwhen.bench.connections import Client, request_bytes
+from lookwhen.bench.samples import percentile, spread
 from training.moving_things.encode import encode
 
 console = Console(stderr=True)

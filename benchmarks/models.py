@@ -22,7 +22,8 @@ from benchmarks.command_line import out_option
 from benchmarks.network.__main__ import frames_of
 from benchmarks.network.contenders import SparseClassifier
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import spread, take_turns
+from benchmarks.samples import take_turns
+from lookwhen.bench.samples import spread
 from model.classifier import LookWhen
 from training.baselines import RLT, Baseline
 from training.moving_things.clip import render_clip

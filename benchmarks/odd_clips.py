@@ -21,10 +21,10 @@ from rich.table import Table
 from benchmarks.command_line import out_option
 from benchmarks.decoding import plan_for
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import ratios
 from bundle.built_in import default_bundle_path
 from bundle.reader import read_bundle
 from bundle.sampling import frame_shares
+from lookwhen.bench.samples import ratios
 from video.facts import NO_LIMITS, ViewPlan
 from video.reader import Video
 from video.views import decode_views

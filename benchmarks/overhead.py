@@ -23,9 +23,7 @@ from rich.progress import track
 
 from benchmarks.command_line import bundle_option, clips_option, out_option
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import ratios, spread
 from benchmarks.serving.arrivals import MIX, draw
-from benchmarks.serving.client import Client, request_bytes
 from benchmarks.serving.hosted import Classifier
 from benchmarks.serving.load import Outcome, Target, closed_loop, run
 from benchmarks.serving.servers import (
@@ -37,6 +35,8 @@ from benchmarks.serving.servers import (
     running,
     wait_until_ready,
 )
+from lookwhen.bench.connections import Client, request_bytes
+from lookwhen.bench.samples import ratios, spread
 from training.moving_things.clip import render_clip
 
 console = Console(stderr=True)

@@ -30,8 +30,9 @@ from benchmarks.published_keys import (
     videomae_transformers,
 )
 from benchmarks.record import ROOT, describe_run, write_result
-from benchmarks.samples import ratios, spread, take_turns
+from benchmarks.samples import take_turns
 from benchmarks.served import Server
+from lookwhen.bench.samples import ratios, spread
 from model.writing import whole_file
 from networks.labels import class_list
 from startup.path import child_environment, python_command

@@ -1,14 +1,13 @@
 """What a result says of itself: when, where, of which commit."""
 
 import json
-import os
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lookwhen.bench.machine import describe_machine
 from model.writing import whole_file
 from training.provenance import current_commit
 
@@ -18,14 +17,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def describe_run(device: torch.device) -> dict[str, Any]:
     """Time, commit and machine of a measurement, as JSON."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = {
-        "system": platform.platform(),
-        "cpu": _cpu(),
-        "cpus": cpus,
+        **describe_machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
         "device": str(device),
     }
     if device.type == "cuda":
@@ -42,12 +37,3 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as part:
         part.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())

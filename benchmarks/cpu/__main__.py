@@ -22,12 +22,13 @@ from benchmarks.command_line import out_option
 from benchmarks.cpu.accuracy import measure as measure_accuracy
 from benchmarks.cpu.engines import BASE, Engine, Graphs, Run, build, has_openvino, ways
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import ratios, spread, take_turns
+from benchmarks.samples import take_turns
 from bundle.built_in import default_bundle_path
 from bundle.reader import read_bundle
 from bundle.tokens import tokens_to_keep
 from export.graphs import example_inputs
 from export.unpack import unpack
+from lookwhen.bench.samples import ratios, spread
 from model.classifier import LookWhen
 from model.config import get_config
 from training.moving_things.store import StoreError

@@ -22,7 +22,8 @@ from benchmarks.decoding import decode
 from benchmarks.network.contenders import FAMILIES, contenders
 from benchmarks.network.runners import CEILING, DTYPES, Plan, Runner, RunnerError, running
 from benchmarks.record import describe_run, write_result
-from benchmarks.samples import ratios, spread, take_turns
+from benchmarks.samples import take_turns
+from lookwhen.bench.samples import ratios, spread
 from service.errors import ClipError
 from training.moving_things.clip import render_clip
 from video.facts import ViewPlan

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.serving.arrivals import Arrival, draw
-from benchmarks.serving.client import Answer, AnswerError, Client
+from lookwhen.bench.connections import Answer, AnswerError, Client
 
 _T = TypeVar("_T")
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.samples import percentile
 from benchmarks.serving.load import Outcome, Sample
+from lookwhen.bench.samples import percentile
 
 # Requests that the server took on; of the others nobody waited for an answer.
 _ACCEPTED = (Outcome.RIGHT, Outcome.WRONG, Outcome.LATE)

@@ -17,9 +17,9 @@ import httpx
 
 from benchmarks.processes import cpu_seconds, parents, rss_bytes
 from benchmarks.record import ROOT
-from benchmarks.serving.client import request_bytes
 from benchmarks.serving.environments import python_of
 from benchmarks.serving.load import Reader
+from lookwhen.bench.connections import request_bytes
 from startup.path import child_environment, python_command
 
 # Marks our processes, also those that start processes of their own in sessions of their own.

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from benchmarks.serving.arrivals import MIX, Arrival, poisson
-from benchmarks.serving.client import Answer, AnswerError, Client, parse, request_bytes
 from benchmarks.serving.load import Outcome, Sample, Target, closed_loop, open_loop, run
 from benchmarks.serving.nothing import LABEL, answering_nothing, measure_generator
 from benchmarks.serving.points import as_text, summarise, throughput_at
+from lookwhen.bench.connections import Answer, AnswerError, Client, parse, request_bytes
 
 PATIENT = 60.0
 TOGETHER = 4
@@ -207,10 +207,10 @@ def test_connections_are_used_again_or_not(
         loop = asyncio.get_running_loop()
         connect, count = loop.create_connection, 0
 
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **more: Any) -> Any:
             nonlocal count
             count += 1
-            return connect(*arguments)
+            return connect(*arguments, **more)
 
         monkeypatch.setattr(loop, "create_connection", counted)
         client = Client(url, keep=keep)

@@ -19,6 +19,20 @@ SAMPLE_FRAMES, SAMPLE_FPS = 32, 16.0
 Seed = click.IntRange(0, 2**63 - 1)
 
 
+def sample_clip(seed: int, label: str | None = None) -> tuple[bytes, str]:
+    """The bytes of an MP4 and its label, which follows from the seed where none is given.
+
+    Raises:
+        RuntimeError: the machine's FFmpeg encodes no H.264.
+    """
+    rng = np.random.default_rng([seed, SAMPLE_HEIGHT, SAMPLE_WIDTH])
+    drawn = LABELS[int(rng.integers(len(LABELS)))]
+    chosen = label or drawn
+    aspect = SAMPLE_WIDTH / SAMPLE_HEIGHT
+    scene = sample_scene(chosen, rng, frames=SAMPLE_FRAMES, fps=SAMPLE_FPS, aspect=aspect)
+    return encode(render(scene, SAMPLE_HEIGHT).frames, SAMPLE_FPS, crf=23), chosen
+
+
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
@@ -32,12 +46,7 @@ def sample(out: Path, label: str | None, seed: int | None, as_json: bool) -> Non
         raise click.UsageError(f"no label {label!r}; known: {', '.join(LABELS)}")
     if seed is None:
         seed = secrets.randbelow(2**31)
-    rng = np.random.default_rng([seed, SAMPLE_HEIGHT, SAMPLE_WIDTH])
-    drawn = LABELS[int(rng.integers(len(LABELS)))]
-    chosen = label or drawn
-    aspect = SAMPLE_WIDTH / SAMPLE_HEIGHT
-    scene = sample_scene(chosen, rng, frames=SAMPLE_FRAMES, fps=SAMPLE_FPS, aspect=aspect)
-    video = encode(render(scene, SAMPLE_HEIGHT).frames, SAMPLE_FPS, crf=23)
+    video, chosen = sample_clip(seed, label)
     try:
         out.write_bytes(video)
     except OSError as error:

@@ -6,7 +6,9 @@ and the body are read.
 """
 
 import asyncio
+import ssl
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -21,15 +23,18 @@ class Answer:
     body: bytes
 
 
-def request_bytes(url: str, content_type: str, body: bytes) -> bytes:
-    """A POST as it goes over the wire."""
+def request_bytes(
+    url: str, content_type: str, body: bytes, headers: Mapping[bytes, bytes] | None = None
+) -> bytes:
+    """A POST as it goes over the wire; ``headers`` are further ones."""
     parts = urlsplit(url)
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\nAccept: application/json\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+        f"Content-Length: {len(body)}\r\nAccept: application/json\r\n"
+    ).encode("ascii")
+    more = b"".join(name + b": " + value + b"\r\n" for name, value in (headers or {}).items())
+    return head + more + b"\r\n" + body
 
 
 class _Connection(asyncio.Protocol):
@@ -125,7 +130,10 @@ class Client:
     def __init__(self, url: str, *, keep: bool = True) -> None:
         self._keep = keep
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        secure = parts.scheme == "https"
+        self._tls = ssl.create_default_context() if secure else None
+        self._host = parts.hostname or "127.0.0.1"
+        self._port = parts.port or (443 if secure else 80)
         self._idle: deque[_Connection] = deque()
 
     async def ask(self, request: bytes, timeout: float) -> Answer:
@@ -158,9 +166,11 @@ class Client:
                 return connection
         loop = asyncio.get_running_loop()
         try:
-            _, fresh = await loop.create_connection(_Connection, self._host, self._port)
+            _, fresh = await loop.create_connection(
+                _Connection, self._host, self._port, ssl=self._tls
+            )
         except OSError as error:
-            raise AnswerError(f"no connection: {error.strerror}") from None
+            raise AnswerError(f"no connection: {error.strerror or error}") from None
         return fresh
 
     def close(self) -> None:

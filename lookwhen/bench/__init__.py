@@ -1,0 +1,1 @@
+"""``lookwhen bench``: what a machine serves at each sparsity."""
