@@ -118,6 +118,8 @@ COMMANDS = [
              "Print what begins and what ends in SOURCE as it happens, a JSON document a line."),
     Deferred("similar", "lookwhen.similar:similar",
              "Find clips in FOLDER that show the same, or with --to what is like CLIP."),
+    Deferred("bench", "lookwhen.bench.command:bench",
+             "Measure what this machine, or a running service, serves at each sparsity."),
     Deferred("sample", "training.moving_things.sample:sample",
              "Write one fresh clip to OUT (an .mp4) and print its true label."),
     Deferred("key", "lookwhen.key:key",
