@@ -66,6 +66,13 @@ class SharedBlock(OwnedDescriptor):
         other._descriptor = descriptor
         return other
 
+    def take_over(self, other: "SharedBlock") -> None:
+        """Have the other's memory in the place of one's own, without copying it; the other is
+        closed."""
+        self.close()
+        self._descriptor, other._descriptor = other._descriptor, -1
+        self._size, self._sealed = other._size, other._sealed
+
     def sha256(self) -> bytes:
         """The digest of the content; takes time, but lets other threads run meanwhile."""
         if not self._size:

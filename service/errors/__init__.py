@@ -9,6 +9,7 @@ message, a path or a traceback.
     ServiceError
     ├── RequestError
     │   ├── NotFound                 404 not_found
+    │   ├── ModelNotFound            404 model_not_found
     │   ├── MethodNotAllowed         405 method_not_allowed
     │   ├── HttpError                4xx http_error
     │   ├── InvalidParameter         422 invalid_parameter
@@ -29,6 +30,8 @@ message, a path or a traceback.
     │       ├── UploadTooSlow        408 upload_too_slow
     │       ├── UnsupportedMediaType 415 unsupported_content_type
     │       ├── MalformedMultipart   422 malformed_multipart
+    │       ├── MalformedInference   422 malformed_inference
+    │       ├── TooManyClips         413 too_many_clips
     │       ├── MissingFile          422 missing_file
     │       ├── SeveralFiles         422 several_files
     │       ├── StreamIdle           408 stream_idle
@@ -86,6 +89,7 @@ from service.errors.clip import (
     Undecodable,
     clip_error,
 )
+from service.errors.inference import MalformedInference, ModelNotFound, TooManyClips
 from service.errors.request import (
     ClientDisconnected,
     ConflictingParameter,
@@ -148,11 +152,13 @@ __all__ = [
     "HttpError",
     "InternalError",
     "InvalidParameter",
+    "MalformedInference",
     "MalformedMultipart",
     "Member",
     "MethodNotAllowed",
     "MissingFile",
     "ModelFailed",
+    "ModelNotFound",
     "NoFilms",
     "NoFrameInSpan",
     "NoVideoStream",
@@ -172,6 +178,7 @@ __all__ = [
     "StreamIdle",
     "StreamTooFast",
     "StreamTooLong",
+    "TooManyClips",
     "TooManyConcurrent",
     "TooManyFrames",
     "TooManyPixels",

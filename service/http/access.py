@@ -19,7 +19,9 @@ from service.http.problems import answer_problem, refusal
 
 # Everything else needs a key, so that a new address is protected until somebody lists it here:
 # probes, which an orchestrator asks without one, and what is the same for everybody.
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/openapi.json"}
+)
 _ASSETS = "/assets/"
 _DOCS_ASSETS = "/docs/assets/"
 OPEN_PREFIXES = (_ASSETS, _DOCS_ASSETS, "/problems/")
@@ -69,6 +71,7 @@ class Authentication:
                 response = await answer_problem(Request(scope), error)
             await response(scope, receive, send)
             return
+        scope.setdefault("state", {})["ticket"] = ticket
         with ticket:
             await self._app(scope, receive, send)
 

@@ -21,6 +21,8 @@ from service.http.assets import Assets
 from service.http.body import HeldMemory
 from service.http.forwarded import Forwarded
 from service.http.head import HeadAsGet
+from service.http.inference.body import JSON_LENGTH
+from service.http.inference.routes import router as inference_router
 from service.http.keys import KeyLimits, Keys
 from service.http.middleware import RequestContext
 from service.http.problems import answer_http_error, answer_invalid, answer_problem
@@ -98,6 +100,7 @@ def create_app(
     app.include_router(router)
     app.include_router(timeline_router)
     app.include_router(stream_router)
+    app.include_router(inference_router)
     if settings.metrics_port is None:
         app.include_router(metrics_router)
     app.mount("/assets", Assets(directory=ASSETS), name="assets")
@@ -119,8 +122,14 @@ def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "x-api-key", "content-type", "x-request-id"],
-            expose_headers=["x-request-id", "server-timing", "retry-after"],
+            allow_headers=[
+                "authorization",
+                "x-api-key",
+                "content-type",
+                "x-request-id",
+                JSON_LENGTH,
+            ],
+            expose_headers=["x-request-id", "server-timing", "retry-after", JSON_LENGTH],
         )
     app.add_middleware(BrowserRules)
     app.add_middleware(HeadAsGet)

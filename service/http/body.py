@@ -7,7 +7,7 @@ preambles nor all else that the standard allows; so forms are read here, part by
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,13 @@ class ClipSink:
 
 
 class RequestBody:
-    """The body of one HTTP request, read once; its bytes count as held until :meth:`release`."""
+    """The body of one HTTP request, read once; its bytes count as held until :meth:`release`.
+
+    Attributes:
+        headers: the request's.
+        limits: of the body.
+        complete: whether its last byte is here.
+    """
 
     def __init__(
         self,
@@ -111,11 +117,12 @@ class RequestBody:
         limits: BodyLimits,
         memory: HeldMemory | None = None,
     ) -> None:
-        self._headers, self._receive, self._limits = headers, receive, limits
+        self.headers, self.limits, self._receive = headers, limits, receive
         self._memory = memory or HeldMemory(limits.max_body_bytes)
         self._count = self._held = 0
         self._began = 0.0
-        self._started = self._complete = self._gone = False
+        self.complete = False
+        self._started = self._gone = False
 
     def release(self) -> None:
         """Say that its bytes are held no more."""
@@ -131,34 +138,45 @@ class RequestBody:
             ClipError: the first bytes are not those of a container we accept.
             ClientDisconnected: the client went away.
         """
-        content_type = self._headers.get("content-type", "").strip()
+        content_type = self.headers.get("content-type", "").strip()
         kind, options = parse_options_header(content_type)
-        length = self._headers.get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length) > self._limits.max_body_bytes:
-            raise BodyTooLarge(self._limits.max_body_bytes)
+        async with self.reading():
+            if kind == b"multipart/form-data":
+                return await self._read_multipart(options.get(b"boundary", b""), block)
+            # Without a type a body is bytes (RFC 9110, section 8.3), and libraries send bytes so;
+            # the first of them decide in any case.
+            if (
+                not content_type
+                or kind.startswith(b"video/")
+                or kind == b"application/octet-stream"
+            ):
+                return await self._read_raw(block)
+        raise UnsupportedMediaType(content_type)
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Around reading it piece by piece with :meth:`chunk`: what its length says, and its time.
+
+        Raises:
+            BodyTooLarge, EmptyBody: by its length.
+            UploadTimeout: it took too long.
+        """
+        length = self.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > self.limits.max_body_bytes:
+            raise BodyTooLarge(self.limits.max_body_bytes)
         if length == "0":
             raise EmptyBody
         self._began = time.monotonic()
         try:
-            async with asyncio.timeout(self._limits.upload_timeout_seconds):
-                if kind == b"multipart/form-data":
-                    return await self._read_multipart(options.get(b"boundary", b""), block)
-                # Without a type a body is bytes (RFC 9110, section 8.3), and libraries send bytes
-                # so; the first of them decide in any case.
-                if (
-                    not content_type
-                    or kind.startswith(b"video/")
-                    or kind == b"application/octet-stream"
-                ):
-                    return await self._read_raw(block)
+            async with asyncio.timeout(self.limits.upload_timeout_seconds):
+                yield
         except TimeoutError:
-            raise UploadTimeout(self._limits.upload_timeout_seconds) from None
-        raise UnsupportedMediaType(content_type)
+            raise UploadTimeout(self.limits.upload_timeout_seconds) from None
 
     async def _read_raw(self, block: Room) -> Received:
-        sink = ClipSink(block, self._limits.containers)
-        while not self._complete:
-            sink.write(await self._chunk())
+        sink = ClipSink(block, self.limits.containers)
+        while not self.complete:
+            sink.write(await self.chunk())
             await block.settle()
         return Received(sink.finish())
 
@@ -168,27 +186,32 @@ class RequestBody:
                 "its Content-Type names no boundary of 1 to 70 characters; leave that header to "
                 "what builds the form"
             )
-        form = _Form(ClipSink(block, self._limits.containers), self._limits)
+        form = _Form(ClipSink(block, self.limits.containers), self.limits)
         reader = MultipartReader(boundary, form)
-        while not self._complete:
-            reader.feed(await self._chunk())
+        while not self.complete:
+            reader.feed(await self.chunk())
             await block.settle()
         if self._count == 0:
             raise EmptyBody
         reader.finish()
         return form.finish()
 
-    async def _chunk(self) -> bytes:
+    async def chunk(self) -> bytes:
+        """The next piece, counted; within :meth:`reading`, until :attr:`complete`.
+
+        Raises:
+            BodyTooLarge, UploadTooSlow, Overloaded, ClientDisconnected.
+        """
         self._started = True
         message = await self._receive_in_time()
         if message["type"] == "http.disconnect":
             self._gone = True
             raise ClientDisconnected
         data: bytes = message.get("body", b"")
-        self._complete = not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         self._count += len(data)
-        if self._count > self._limits.max_body_bytes:
-            raise BodyTooLarge(self._limits.max_body_bytes)
+        if self._count > self.limits.max_body_bytes:
+            raise BodyTooLarge(self.limits.max_body_bytes)
         self._memory.take(len(data))
         self._held += len(data)
         return data
@@ -199,7 +222,7 @@ class RequestBody:
         ``count`` bytes may take the grace and ``count / rate`` seconds; each byte that comes moves
         the deadline by what it is worth, so that one now and then does not keep a slot.
         """
-        limits = self._limits
+        limits = self.limits
         due = self._began + limits.upload_grace_seconds
         due += self._count / limits.min_upload_bytes_per_second
         message = None
@@ -225,12 +248,12 @@ class RequestBody:
             return True
         try:
             async with asyncio.timeout(seconds):
-                while not (self._complete or self._gone):
+                while not (self.complete or self._gone):
                     message = await self._receive()
-                    self._complete = not message.get("more_body", False)
+                    self.complete = not message.get("more_body", False)
                     self._gone = message["type"] == "http.disconnect"
                     self._count += len(message.get("body", b""))
-                    if self._count > 2 * self._limits.max_body_bytes:
+                    if self._count > 2 * self.limits.max_body_bytes:
                         return False
         except TimeoutError:
             return False

@@ -137,27 +137,41 @@ class _Account:
         self._limits, self._full_at = limits, now
         self._requests = float(limits.burst_requests)
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, count: int = 1) -> None:
         limits = self._limits
-        if limits.max_requests_in_flight and self.in_flight >= limits.max_requests_in_flight:
-            raise TooManyConcurrent(limits.max_requests_in_flight)
+        most = limits.max_requests_in_flight
+        if most and self.in_flight + count > most:
+            raise TooManyConcurrent(most)
         if limits.requests_per_minute:
             rate = limits.requests_per_minute / 60
             filled = self._requests + rate * max(0.0, now - self._full_at)
             self._requests, self._full_at = min(filled, float(limits.burst_requests)), now
-            # A hair below 1, so that who waits exactly as long as told is not refused.
-            if self._requests < 1 - 1e-9:
-                wait = max(1, math.ceil((1 - self._requests) / rate))
+            # A hair below the number, so that who waits exactly as long as told is not refused.
+            if self._requests < count - 1e-9:
+                wait = max(1, math.ceil((count - self._requests) / rate))
                 raise RateLimited(limits.requests_per_minute, wait)
-            self._requests -= 1
-        self.in_flight += 1
+            self._requests -= count
+        self.in_flight += count
 
 
 class Ticket:
     """A request of a key that is counted until the ``with`` block ends."""
 
-    def __init__(self, account: _Account | None) -> None:
-        self._account = account
+    def __init__(
+        self, account: _Account | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._account, self._clock = account, clock
+        self._count = 1
+
+    def count(self, more: int) -> None:
+        """Count so many requests more: what is asked is as much as they would be.
+
+        Raises:
+            RateLimited, TooManyConcurrent: the key has used up what it may.
+        """
+        if self._account is not None and more:
+            self._account.take(self._clock(), more)
+            self._count += more
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +183,7 @@ class Ticket:
         traceback: TracebackType | None,
     ) -> None:
         if self._account is not None:
-            self._account.in_flight -= 1
+            self._account.in_flight -= self._count
 
 
 class Keys:
@@ -229,7 +243,7 @@ class Keys:
         now = self._clock()
         account = self._accounts.setdefault(digest, _Account(self._limits, now))
         account.take(now)
-        return Ticket(account)
+        return Ticket(account, self._clock)
 
     def _find(self, digest: str) -> str | None:
         """Compare with every hash, each in constant time, whether or not one has matched."""

@@ -3,7 +3,6 @@
 Pure ASGI. Starlette's BaseHTTPMiddleware would hide a client's disconnect from all inside it.
 """
 
-import json
 import logging
 import re
 import time
@@ -13,9 +12,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import PROBLEM_MEDIA_TYPE, InternalError, NotFound
-from service.http.forwarded import local_path, root_path
-from service.http.problems import refusal
+from service.errors import InternalError, NotFound
+from service.http.forwarded import local_path
+from service.http.problems import refusal, said
 from service.observability import exemplars, logs
 from service.observability.metrics import ROUTES, UNMATCHED, Metrics
 
@@ -24,7 +23,9 @@ logger = logging.getLogger("service.access")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 # Where a WebSocket may be opened.
 SOCKET_PATH = "/stream"
-_UNLOGGED = ("/livez", "/readyz", "/metrics")
+_UNLOGGED = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+# Of the Open Inference Protocol: a model's address with its version is one of the same route.
+_VERSION = "/versions/{version}"
 
 
 class RequestContext:
@@ -51,7 +52,7 @@ class RequestContext:
             logger.exception("an unexpected error")
             self._metrics.count_error(InternalError.code)
             if answer.status is None:
-                await _send_internal_error(answer.send, request_id, root_path(scope))
+                await said(scope, InternalError())(scope, receive, answer.send)
         finally:
             seconds = time.perf_counter() - began
             self._metrics.http_in_flight.dec()
@@ -92,6 +93,7 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", None)
         if route is None:  # Starlette's own routes, such as /docs, leave no trace
             route = path if path in ROUTES else UNMATCHED
+        route = route.replace(_VERSION, "")
         # Without an answer the client has gone, which is its own affair.
         family = f"{(status or 499) // 100}xx"
         self._metrics.http_requests.labels(route, family).inc()
@@ -141,13 +143,3 @@ def _request_id(scope: Scope) -> str:
                 return text
             break
     return uuid.uuid4().hex
-
-
-async def _send_internal_error(send: Send, request_id: str, root: str) -> None:
-    body = json.dumps(InternalError().problem(request_id, root)).encode()
-    headers = [
-        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -24,6 +24,9 @@ full-resolution tokens. Cost falls with sparsity; `GET /v1/model` says what that
 Errors are problem documents (RFC 9457) with a stable `code`; their `type` leads to advice.
 """
 
+# Errors of requests in the Open Inference Protocol alone.
+_OF_INFERENCE = ("model_not_found", "malformed_inference", "too_many_clips")
+
 _BINARY = {"type": "string", "format": "binary"}
 # Parameters are described once, as those of the query. Beside the file they would stand on pages
 # twice, filled in with samples that contradict each other, and be sent so.
@@ -176,7 +179,7 @@ def problem_responses(*without: str) -> dict[int | str, dict[str, Any]]:
     """Every problem but these as OpenAPI responses, by status, with an example each."""
     by_status: dict[int, list[type[ServiceError]]] = {}
     for code, error in all_errors().items():
-        if code not in without:
+        if code not in (*without, *_OF_INFERENCE):
             by_status.setdefault(error.status, []).append(error)
     return {status: problem_response(*errors) for status, errors in sorted(by_status.items())}
 

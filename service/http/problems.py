@@ -22,6 +22,8 @@ from service.errors import (
 from service.http.forwarded import local_path, root_path
 from service.observability.metrics import ROUTES
 
+INFERENCE_PREFIX = "/v2"
+
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
     """The problem document of a :class:`ServiceError`; it is counted, and its code logged."""
@@ -29,23 +31,26 @@ async def answer_problem(request: Request, error: Exception) -> JSONResponse:
     request.app.state.metrics.count_error(error.code)
     if not isinstance(error, ClientDisconnected):
         request.state.log = {**getattr(request.state, "log", {}), "code": error.code}
-    return JSONResponse(
-        error.problem(request.state.request_id, root_path(request.scope)),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=PROBLEM_MEDIA_TYPE,
-    )
+    return said(request.scope, error)
+
+
+def said(scope: Scope, error: ServiceError) -> JSONResponse:
+    """An error in the form of the protocol whose address was asked: the words are the same."""
+    problem = error.problem(scope["state"]["request_id"], root_path(scope))
+    if is_inference(local_path(scope)):
+        return JSONResponse({"error": problem["detail"]}, error.status, error.headers)
+    return JSONResponse(problem, error.status, error.headers, PROBLEM_MEDIA_TYPE)
+
+
+def is_inference(path: str) -> bool:
+    """Whether an address is one of the Open Inference Protocol."""
+    return path == INFERENCE_PREFIX or path.startswith(INFERENCE_PREFIX + "/")
 
 
 def refusal(scope: Scope, error: ServiceError) -> JSONResponse:
     """The problem document with which a WebSocket is not opened; it is counted."""
     scope["app"].state.metrics.count_error(error.code)
-    return JSONResponse(
-        error.problem(scope["state"]["request_id"], root_path(scope)),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=PROBLEM_MEDIA_TYPE,
-    )
+    return said(scope, error)
 
 
 async def answer_invalid(request: Request, error: Exception) -> JSONResponse:

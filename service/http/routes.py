@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from service.errors import (
     NotFound,
     RateLimited,
-    ServiceError,
     TooManyConcurrent,
     Unauthorized,
     all_errors,
@@ -20,7 +19,7 @@ from service.errors import (
 )
 from service.http import model_info, model_schemas, responses, schemas
 from service.http.access import page_base
-from service.http.body import BodyLimits, RequestBody
+from service.http.clip_requests import body_of, may_store, told
 from service.http.download import MEDIA_TYPES, Download
 from service.http.forwarded import root_path
 from service.http.openapi import problem_response, problem_responses
@@ -43,20 +42,6 @@ _METRICS_LINK = re.compile("<!-- metrics -->.*?<!-- /metrics -->", re.DOTALL)
 def _pipeline(request: Request) -> Pipeline:
     pipeline: Pipeline = request.app.state.pipeline
     return pipeline
-
-
-def _body(request: Request) -> RequestBody:
-    settings = _pipeline(request).settings
-    limits = BodyLimits(
-        max_body_bytes=settings.max_body_bytes,
-        max_form_fields=settings.max_form_fields,
-        max_form_field_bytes=settings.max_form_field_bytes,
-        upload_timeout_seconds=settings.upload_timeout_seconds,
-        min_upload_bytes_per_second=settings.min_upload_bytes_per_second,
-        upload_grace_seconds=settings.upload_grace_seconds,
-        containers=settings.containers,
-    )
-    return RequestBody(request.headers, request.receive, limits, request.app.state.upload_memory)
 
 
 # Problems that what takes clips never has, and those of pictures and films alone.
@@ -188,33 +173,19 @@ async def _about_a_clip(
     response: Response,
     ask: Callable[[Call], Awaitable[_Answer]],
 ) -> _Answer:
-    body = _body(request)
+    body = body_of(request)
     call = Call(
         source=body,
         query=request.query_params.multi_items(),
         request_id=request.state.request_id,
-        store="no-store" not in _directives(request.headers.get("cache-control", "")),
+        store=may_store(request),
     )
-    trace = call.trace
-    try:
+    async with told(request, body, lambda: call.trace):
         answer = await ask(call)
-    except ServiceError as error:
-        error.headers.setdefault("server-timing", trace.server_timing())
-        if not await body.drain():
-            error.headers["connection"] = "close"
-        raise
-    finally:
-        body.release()
-        stages = {name: round(seconds, 6) for name, seconds in trace.seconds.items()}
-        request.state.log = {"stages": stages}
     request.state.log["cache"] = answer.cache
-    response.headers["server-timing"] = trace.server_timing()
+    response.headers["server-timing"] = call.trace.server_timing()
     response.headers["cache-status"] = _cache_status(answer.cache, call.store)
     return answer
-
-
-def _directives(cache_control: str) -> set[str]:
-    return {part.partition("=")[0].strip().lower() for part in cache_control.split(",")}
 
 
 def _cache_status(use: schemas.CacheUse, store: bool) -> str:

@@ -2,7 +2,8 @@
 
 What programs call has a version; what people and orchestrators look at (the page, probes, metrics)
 has none. A path without a version means version 1, as before there was one in paths. Source: our
-choice, because a client that was written for `/v1` goes on when there is a `/v2`.
+choice, because a client that was written for `/v1` goes on when there is another. `/v2` is not the
+next: it is where the Open Inference Protocol has its addresses.
 
 Pure ASGI, as in :mod:`service.http.middleware` and for the same reason.
 """

@@ -55,8 +55,9 @@ WINDOW_FATES = ("extracted", "skipped", "lost")
 STREAM_FATES = ("extracted", "skipped")
 # Route templates, the only values of the label `route`.
 ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/stream", "/model",
-          "/livez", "/readyz", "/metrics", "/docs", "/openapi.json",
-          "/problems/{code}")  # fmt: skip
+          "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}",
+          "/v2/models/{name}/ready", "/v2/models/{name}/infer", "/livez", "/readyz", "/metrics",
+          "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.

@@ -53,6 +53,13 @@ class LimitsSettings(SettingsGroup):
     max_top_labels: int = setting(
         1000, "Labels of one answer: the most that `top` may ask for.", ge=1, le=100_000
     )
+    max_request_clips: int = setting(
+        8,
+        "Clips of one request of the Open Inference Protocol, which together may have the bytes of "
+        "one body; never more than may be in flight at once. All other requests have one clip.",
+        ge=1,
+        le=1000,
+    )
     max_explained_tokens: int = setting(
         4096,
         "Tokens that one explanation lists, those of the best scores and equally many of each "

@@ -27,6 +27,7 @@ OWN_ADDRESSES = frozenset(
         "explain",
         "openapi.json",
         "problems",
+        "v2",
     }
 )
 

@@ -25,7 +25,7 @@ KEY, ENTRY = make_key("a-client-of-ours")
 
 # Each with its reason: probes are asked without a key, and the rest is the same for everybody.
 OPEN = {
-    "/livez", "/readyz",  # orchestrators
+    "/livez", "/readyz", "/v2/health/live", "/v2/health/ready",  # orchestrators
     # pages and descriptions
     "/", "/assets/{file}", "/docs", "/docs/assets/{file}", "/openapi.json", "/problems/{code}",
 }  # fmt: skip

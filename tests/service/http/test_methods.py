@@ -10,6 +10,8 @@ from service_server import Server
 
 pytestmark = pytest.mark.slow
 
+# Errors of the Open Inference Protocol have a form of their own.
+THEIRS = ("/v2", "/v2/health/ready", "/v2/nowhere")
 READ = ("/", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json", "/model", "/livez", "/readyz",
         "/metrics", "/problems/overloaded", "/problems/nonsense", "/nowhere")  # fmt: skip
 WRITE = ("/classify", "/sweep", "/explain", "/embed", "/timeline")
@@ -21,7 +23,7 @@ def headers(response: httpx.Response) -> dict[str, str]:
     return {name: text for name, text in response.headers.items() if name not in OF_ITS_OWN}
 
 
-@pytest.mark.parametrize("path", READ)
+@pytest.mark.parametrize("path", [*READ, *THEIRS])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
     get, head = server.client.get(path), server.client.head(path)
     assert (head.status_code, headers(head)) == (get.status_code, headers(get))
@@ -80,7 +82,7 @@ def test_other_methods_are_told_which_there_are(server: Server) -> None:
         # what is not there in any spelling
         ("/problems/nonsense/", None), ("/problems/{code}/", None),
         ("/docs/assets/", None), ("/docs/assets", None),
-        ("/docs/assets/nothing.js/", None), ("/classify/x", None), ("/v2/classify", None),
+        ("/docs/assets/nothing.js/", None), ("/classify/x", None), ("/v3/classify", None),
         ("/nowhere/", None),
     ],
 )  # fmt: skip

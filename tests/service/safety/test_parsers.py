@@ -1,9 +1,10 @@
 """Whatever bytes our own parsers are given, they answer or refuse; nothing else comes out."""
 
 import asyncio
+import base64
 import json
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from bundle.graphs import verify_graphs
 from bundle.reader import BundleError, read_bundle
 from bundle.schema import Manifest
-from service.decoding.containers import SNIFF_BYTES, identify
+from service.decoding.containers import CONTAINERS, SNIFF_BYTES, identify
 from service.decoding.protocol import (
     Decoded,
     Failed,
@@ -28,6 +29,10 @@ from service.decoding.replies import decode_reply
 from service.decoding.shared_memory import SharedBlock
 from service.errors import ClipError, RequestError, ServiceError
 from service.http.body import BodyLimits, RequestBody
+from service.http.inference.asked import Reading
+from service.http.inference.body import JSON_LENGTH, InferenceBody
+from service.http.inference.clips import ClipsRoom
+from service.http.inference.long_strings import JsonDocument
 from service.sparsity.parameters import MAX_SWEEP, Bounds, Parameters, SweepParameters
 from service.sparsity.reading import bounded, names, read
 from video.facts import ClipFacts
@@ -143,6 +148,115 @@ def test_any_body_is_taken_or_refused(
             assert all(len(value) <= LIMITS.max_form_field_bytes for _, value in received.form)
 
     asyncio.run(read())
+
+
+# --- Bodies of the Open Inference Protocol --------------------------------------------------------
+
+MP4 = b"\0\0\0\x18ftypisom" + b"x" * 100
+INPUT = {"name": "clip", "shape": [1], "datatype": "BYTES"}
+TENSORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["clip", "image"]) | st.text(max_size=5),
+        "shape": st.lists(st.integers(-1, 5), max_size=3) | JSON,
+        "datatype": st.sampled_from(["BYTES", "FP32"]) | JSON,
+        "data": st.lists(st.just(base64.b64encode(MP4).decode()) | st.text(), max_size=4) | JSON,
+        "parameters": JSON | st.fixed_dictionaries({"binary_data_size": st.integers(-1, 300)}),
+    },
+).map(lambda members: {**INPUT, **members})
+DOCUMENTS = st.fixed_dictionaries(
+    {"inputs": st.lists(TENSORS, min_size=1, max_size=2) | JSON},
+    optional={
+        "id": JSON,
+        "parameters": JSON | st.dictionaries(NAMES, st.booleans() | st.floats() | st.text()),
+        "outputs": JSON | st.lists(st.fixed_dictionaries({"name": st.text(max_size=5)})),
+    },
+)
+BEHIND = st.binary(max_size=60) | st.integers(0, 130).map(
+    lambda length: length.to_bytes(4, "little") + MP4
+)
+
+
+@MANY
+@given(
+    document=DOCUMENTS | JSON,
+    behind=BEHIND,
+    cut=st.integers(1, 400),
+    length=st.none() | st.integers(-3, 3),
+    flaw=st.none() | st.tuples(st.integers(0, 5000), st.binary(min_size=1, max_size=3)),
+)
+def test_any_inference_body_is_taken_or_refused(
+    document: object,
+    behind: bytes,
+    cut: int,
+    length: int | None,
+    flaw: tuple[int, bytes] | None,
+) -> None:
+    whole = json.dumps(document).encode()
+    headers = {} if length is None else {JSON_LENGTH: str(len(whole) + length)}
+    whole += behind
+    if flaw is not None:
+        place = flaw[0] % len(whole)
+        whole = whole[:place] + flaw[1] + whole[place + 1 :]
+    pieces = [whole[start : start + cut] for start in range(0, len(whole), cut)]
+
+    async def receive() -> MutableMapping[str, Any]:
+        body = pieces.pop(0) if pieces else b""
+        return {"type": "http.request", "body": body, "more_body": bool(pieces)}
+
+    async def read() -> None:
+        room = ClipsRoom(CONTAINERS, 3)
+        body = RequestBody(headers, receive, LIMITS)
+        with suppress(ServiceError), closing(room):
+            asked, clips = await InferenceBody(body, Reading(3, ("labels",)), room).read()
+            assert 1 <= asked.clips == len(clips) <= 3
+            assert all(clip.block.read(100) == MP4[:100] for clip in clips)
+            assert all(isinstance(text, str) for pair in asked.parameters for text in pair)
+
+    asyncio.run(read())
+
+
+@MANY
+@given(clip=st.binary(max_size=200), cut=st.integers(1, 300), filler=st.integers(0, 9000),
+       slash=st.booleans(), plus=st.booleans())  # fmt: skip
+def test_any_long_string_is_what_json_and_base64_say(
+    clip: bytes, cut: int, filler: int, slash: bool, plus: bool
+) -> None:
+    """Wherever the network cuts it, and whatever the encoder escapes."""
+    text = base64.b64encode(clip + b"\xff\xef" * filler).decode()
+    whole = json.dumps({"a": ['\\"', text], "b": 'é"'})
+    whole = whole.replace("/", "\\/") if slash else whole
+    whole = whole.replace("+", "\\u002B") if plus else whole
+    sinks: list[Collected] = []
+
+    def begin() -> Collected:
+        sinks.append(Collected())
+        return sinks[-1]
+
+    document, data = JsonDocument(begin), whole.encode()
+    for start in range(0, len(data), cut):
+        document.feed(data[start : start + cut])
+    found = document.finish()
+    assert (found["a"][0], found["b"]) == ('\\"', 'é"')
+    assert document.long_strings == len(sinks)
+    if sinks:
+        assert document.sink_of(found["a"][1]) is sinks[0]
+        assert base64.b64encode(bytes(sinks[0].content)).decode() == text
+    else:
+        assert found["a"][1] == text
+
+
+class Collected:
+    """The bytes of a clip, to compare."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.content += data
+
+    def finish(self) -> None:
+        pass
 
 
 # --- What decode workers say ---------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_every_setting_is_documented_and_every_quantity_names_its_unit() -> None
         if name.startswith("max_") or name.endswith(("timeout", "grace")):
             units = ("bytes", "pixels", "seconds", "frames", "second", "streams", "views", "fields",
                      "flight", "inferences", "tokens", "ratio",
-                     "connections", "labels")  # fmt: skip
+                     "connections", "labels", "clips")  # fmt: skip
             assert name.endswith(units), f"{name} does not name its unit"
 
 
