@@ -7,6 +7,7 @@ Three bounds say how much there is to do: slots, tokens, and the wait that the r
 throughput of the last answers. The load is the share of the nearest of them.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
@@ -24,12 +25,19 @@ _SPARED_SHARE = 0.25
 
 
 class Admission:
-    """Counts requests and costs from admission to answer, and refuses at once what is too much."""
+    """Counts requests and costs from admission to answer, and refuses at once what is too much.
+
+    Attributes:
+        requests, tokens: that are admitted and not answered.
+        busy, idle: whether there are any, to be waited for.
+    """
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self._limits = limits
         self.requests = 0
         self.tokens = 0
+        self.busy, self.idle = asyncio.Event(), asyncio.Event()
+        self.idle.set()
         self.throughput = Throughput()
         self._seconds = 0.0
         self.price: Price = price_by_tokens
@@ -138,6 +146,8 @@ class Admission:
     def take(self, reservation: Reservation) -> None:
         """Count what a reservation holds."""
         self.requests += 1
+        self.busy.set()
+        self.idle.clear()
         self.tokens += reservation.tokens
         self._seconds += reservation.seconds
 
@@ -147,6 +157,9 @@ class Admission:
         self.tokens -= reservation.tokens
         # What floats leave over is not carried on from one request to the next.
         self._seconds = self._seconds - reservation.seconds if self.requests else 0.0
+        if not self.requests:
+            self.idle.set()
+            self.busy.clear()
 
     def begin(self) -> None:
         """Note that one more request is being worked on."""

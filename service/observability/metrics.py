@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import onnxruntime
 from prometheus_client import (
@@ -53,6 +53,10 @@ DEGRADED_BY = ("requests", "tokens", "wait", "budget")
 SHORTAGES = get_args(Shortage)
 WINDOW_FATES = ("extracted", "skipped", "lost")
 STREAM_FATES = ("extracted", "skipped")
+# Sparsities are counted with the next one here that is not below.
+AGREEMENT_BANDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+AgreementFate = Literal["compared", "memory", "traffic", "failed", "ended"]
+AGREEMENT_FATES: tuple[AgreementFate, ...] = get_args(AgreementFate)
 # Route templates, the only values of the label `route`.
 ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/stream", "/model",
           "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}",
@@ -178,6 +182,16 @@ class Metrics:
             "lookwhen_budgets", "Classifications with a budget of time, by whether it was met.",
             ["outcome"], registry=registry,
         )  # fmt: skip
+        self.agreement = Counter(
+            "lookwhen_agreement",
+            "Answers that were compared with a dense look, by whether its best label is the same.",
+            ["sparsity", "answer"], registry=registry,
+        )  # fmt: skip
+        self.agreement_clips = Counter(
+            "lookwhen_agreement_clips",
+            "Classifications chosen to be looked at again, by what became of them.",
+            ["fate"], registry=registry,
+        )  # fmt: skip
         self.cascade_steps = Counter(
             "lookwhen_cascade_steps", "Extractions made for cascades.", registry=registry
         )
@@ -274,6 +288,9 @@ class Metrics:
         self._gauge("lookwhen_load_ratio", "Share of the nearest bound that is in flight.")
         self._gauge("lookwhen_cache_bytes", "Bytes of clips and results in the cache.")
         self._gauge("lookwhen_cache_entries", "Clips in the cache.")
+        self._gauge(
+            "lookwhen_agreement_held_bytes", "Bytes of clips that wait to be looked at again."
+        )
         self.cache_evictions = Counter(
             "lookwhen_cache_evictions", "Clips dropped from the cache for others.",
             registry=registry,
@@ -334,6 +351,11 @@ class Metrics:
             self.refusals.labels(reason)
         for kept in ("met", "missed"):
             self.budgets.labels(kept)
+        for sparsity in AGREEMENT_BANDS:
+            for answer in ("same", "other"):
+                self.agreement.labels(f"{sparsity:g}", answer)
+        for fate in AGREEMENT_FATES:
+            self.agreement_clips.labels(fate)
         for use in ("hit", "partial", "miss", "off"):
             self.cache_uses.labels(use)
         for reason in RESTART_REASONS:
@@ -376,6 +398,11 @@ class Metrics:
     def count_error(self, code: str) -> None:
         """A problem was answered, to the request that is being answered."""
         self.errors.labels(code).inc(exemplar=exemplars.current.get())
+
+    def agreed(self, sparsity: float, same: bool) -> None:
+        """An answer at this sparsity was compared with a dense look."""
+        band = next(band for band in AGREEMENT_BANDS if sparsity <= band)
+        self.agreement.labels(f"{band:g}", "same" if same else "other").inc()
 
     def clip_decoded(self, predicted: float, measured: float) -> None:
         """A clip took ``measured`` seconds of a worker; nothing was predicted of the first."""

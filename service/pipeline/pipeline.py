@@ -22,6 +22,7 @@ from service.pipeline.counting import count_classification
 from service.pipeline.decode_pool import decode_pool
 from service.pipeline.drawing import DrawingLimits
 from service.pipeline.live import LiveCall, LiveWay, StreamLimits
+from service.pipeline.second_looks import SecondLookLimits, SecondLooks
 from service.pipeline.stages import Stages
 from service.pipeline.timeline import TimelineCall, TimelineLimits, TimelineWay
 from service.pipeline.way import Answered, Call, Question, Way
@@ -183,6 +184,18 @@ class Pipeline:
             self.pool.clip_limits,
         )
         self.draining = False
+        self.second_looks = SecondLooks(
+            self.stages,
+            self.admission,
+            metrics,
+            self.policy.lowest,
+            SecondLookLimits(
+                settings.agreement_share,
+                settings.agreement_memory_bytes,
+                settings.agreement_patience_seconds,
+            ),
+            lambda: self.draining,
+        )
         self._watch()
 
     @property
@@ -220,9 +233,11 @@ class Pipeline:
             raise StartError("; ".join(reasons))
         self.engine = loading.result()
         self.metrics.describe_model(self.manifest, self.engine.providers)
+        self.second_looks.start()
 
     async def stop(self) -> None:
         """End the decode workers and the engine; nothing is left running."""
+        await self.second_looks.stop()
         await self.pool.stop()
         if self.engine is not None:
             await asyncio.to_thread(self.engine.close)
@@ -254,6 +269,7 @@ class Pipeline:
         def count_and_say(done: Answered[Plan, rules.Classified]) -> _Answer:
             asked, spent = done.plan.asked, done.spent_seconds
             count_classification(self.metrics, asked, done.outcome, spent)
+            self.second_looks.offer(done.work.selection, done.outcome)
             return say(done)
 
         return await self.way.take(question, call, count_and_say)
@@ -352,6 +368,7 @@ class Pipeline:
         metrics.watch("lookwhen_load_ratio", lambda: admission.load[0])
         metrics.watch("lookwhen_cache_bytes", lambda: self.stages.cache.bytes)
         metrics.watch("lookwhen_cache_entries", lambda: len(self.stages.cache))
+        metrics.watch("lookwhen_agreement_held_bytes", lambda: self.second_looks.held_bytes)
         metrics.watch("lookwhen_decode_workers", lambda: self.pool.live)
         for level in SANDBOXES:
             metrics.watch_sandbox(level, partial(self._is_confined_by, level))

@@ -8,7 +8,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.decoding.containers import CONTAINERS
 from service.settings.decoding import CacheSettings, DecodingSettings
-from service.settings.limits import AdmissionSettings, DeadlinesSettings, LimitsSettings
+from service.settings.limits import (
+    AdmissionSettings,
+    AgreementSettings,
+    DeadlinesSettings,
+    LimitsSettings,
+)
 from service.settings.model import EngineSettings, ModelSettings
 from service.settings.proxies import clean_prefix, trusted_network
 from service.settings.server import KeysSettings, ServerSettings
@@ -27,6 +32,7 @@ class Settings(
     TimelineSettings,
     DecodingSettings,
     CacheSettings,
+    AgreementSettings,
     AdmissionSettings,
     DeadlinesSettings,
     LimitsSettings,

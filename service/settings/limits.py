@@ -130,6 +130,30 @@ class DeadlinesSettings(SettingsGroup):
     )
 
 
+class AgreementSettings(SettingsGroup):
+    """How often an answer is compared with that of a dense look, when there is nothing to do."""
+
+    agreement_share: float = setting(
+        0.0,
+        "Share of the classifications that are looked at again, as densely as the bundle is meant "
+        "for, once no request is under way: `lookwhen_agreement_total` says how often the best "
+        "label is the same (docs/control.md). Frames of these clips stay in memory after their "
+        "answer; 0 keeps none.",
+        ge=0,
+        le=1,
+    )
+    agreement_memory_bytes: int = setting(
+        64 * MiB,
+        "Memory for clips that wait to be looked at again; the oldest make room for others. A view "
+        "of 16 frames of 224x224 takes 2.4 million.",
+        ge=64 * 1024,
+        le=1024 * 1024 * MiB,
+    )
+    agreement_patience_seconds: Seconds = setting(
+        60.0, "A clip for which no pause came in so long is not looked at again."
+    )
+
+
 class AdmissionSettings(SettingsGroup):
     """How much may be under way at the same time, and when it is served sparser."""
 
