@@ -44,7 +44,7 @@ from training.processes import Processes, join_processes
 from training.progress import counted
 from training.provenance import file_digest
 
-SPARSITIES = (0.0, 0.7, 0.9, 0.95)
+SPARSITIES = (0.0, 0.7, 0.9, 0.95)  # without --sparsity
 STILL = Augmentation(
     jitter=False, area=(1, 1), aspect=(1, 1), flip=False, brightness=0, contrast=0, saturation=0
 )
@@ -63,6 +63,7 @@ def run_part(
     views: Views,
     out: Path,
     *,
+    sparsities: Sequence[float] = SPARSITIES,
     workers: int,
     processes: Processes,
     sharing: Sharing | None = None,
@@ -82,11 +83,14 @@ def run_part(
         "start": file_digest(start),
         "part": part,
         "views": str(views),
+        "sparsities": list(sparsities),
     }
     made_of = json.loads(json.dumps(made_of))
     if done.exists():
         if json.loads(about.read_text()) != made_of:
-            raise TrainingError(f"{out} is of another recipe, start or views; choose another WORK")
+            raise TrainingError(
+                f"{out} is of another recipe, start, views or sparsities; choose another WORK"
+            )
         return done
     train, held = source.read_with_held_out(split=part)
     assert held is not None
@@ -95,7 +99,7 @@ def run_part(
         count=counted,
     )  # fmt: skip
     model, _ = load_checkpoint(tuned)
-    method = LookWhenMethod(model, SPARSITIES)
+    method = LookWhenMethod(model, sparsities)
     measurement = measure(method, held, views=views, workers=workers, processes=processes)
     if processes.first:
         root = source.path.parent
@@ -149,6 +153,14 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 @click.argument("work", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--column", default="split", show_default=True, help="Column of the parts.")
 @click.option("--part", "parts", multiple=True, help="Default: each value in the column.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    type=click.Choice(list(RECIPES)),
+    default="own",
+    show_default=True,
+    help="What is not said here is its own.",
+)
 @click.option("--epochs", default=40.0, show_default=True, help="How often a clip is seen.")
 @click.option("--from-chance", "chance", is_flag=True, help="Random weights of START's shape.")
 @click.option("--plain", is_flag=True, help="Training views without augmentation.")
@@ -156,9 +168,19 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 @click.option("--size", type=click.IntRange(1), help="Pixels on a side, in place of START's.")
 @click.option(
     "--stored-views",
-    default=0,
+    default=None,
+    type=click.IntRange(0),
+    help="Views of a clip that START's stem looks at once, for all parts; nothing is mixed then. "
+    "Default: the recipe's.",
+)
+@click.option(
+    "--sparsity",
+    "sparsities",
+    type=click.FloatRange(0, 1, max_open=True),
+    multiple=True,
+    default=SPARSITIES,
     show_default=True,
-    help="Views of a clip that START's stem looks at once, for all parts; nothing is mixed then.",
+    help="To measure at; may be repeated.",
 )
 @click.option("--against", help="Variant to compare with, whose predictions are in WORK.")
 @click.option("--views", default="1x1", callback=parse_views, show_default=True)
@@ -172,15 +194,18 @@ def from_chance(start: Path, seed: int, out: Path) -> Path:
 )
 def main(
     name: str, variant: str, start: Path, index: Path, work: Path, column: str,
-    parts: Sequence[str], epochs: float, chance: bool, plain: bool, train_selector: bool,
-    size: int | None, stored_views: int, against: str | None, views: Views, seed: int, workers: int,
-    device: str, out: Path | None,
+    parts: Sequence[str], recipe_name: str, epochs: float, chance: bool, plain: bool,
+    train_selector: bool, size: int | None, stored_views: int | None,
+    sparsities: Sequence[float], against: str | None, views: Views, seed: int,
+    workers: int, device: str, out: Path | None,
 ) -> None:  # fmt: skip
     """Measure VARIANT, which starts from START, on the clips of INDEX; what is on the way lies in
     WORK."""
     # Whether views are mirrored is up to each recipe; these sets' labels stay what they are.
     source = Source("index", index, column=column, flip=True)
     changes: dict[str, Any] = {"epochs": epochs, "seed": seed, "size": size}
+    if stored_views is None:
+        stored_views = RECIPES[recipe_name].stored_views
     if stored_views:
         changes |= {"stored_views": stored_views, "mixup": 0.0}
     if plain:
@@ -189,7 +214,7 @@ def main(
         changes |= {"train_selector": True, "map_weight": 0.5}
     if chance:
         changes |= {"selector_rate": 1.0, "layer_decay": 1.0}
-    recipe = dataclasses.replace(RECIPES["own"], **changes)
+    recipe = dataclasses.replace(RECIPES[recipe_name], **changes)
     path = out or RESULTS / f"{name}.json"
     try:
         with join_processes(device) as processes:
@@ -205,7 +230,7 @@ def main(
                 folder = folder_of(work, variant, part)
                 files.append(
                     run_part(
-                        recipe, start, source, part, views, folder,
+                        recipe, start, source, part, views, folder, sparsities=sparsities,
                         workers=workers, processes=processes,
                         sharing=Sharing(dataset, views_of) if stored_views else None,
                     )

@@ -36,6 +36,10 @@ class ModelConfig:
     # A published convolutional network that embeds each kept patch, in place of one matrix: tokens
     # then cost far more each, and know far more. Our choice; None is the paper's.
     stem: str | None = None
+    # The video token also gets the mean and the spread of what the stem says of the kept tokens, by
+    # a matrix, which learns more from a few hundred clips than attention does. Fine-tuning adds it.
+    # Our choice.
+    stem_summary: bool = False
     # Pixels of the selector's own patches. A stem wants large patches, and scores of a downscaled
     # clip need small ones. None: the extractor's, as in the paper.
     selector_patch: int | None = None
@@ -56,6 +60,8 @@ class ModelConfig:
             self._check_selector_patch(self.selector_patch)
         if self.stem is not None and self.stem not in EFFICIENTNET_LITE:
             raise ValueError(f"no stem {self.stem!r}; known: {', '.join(EFFICIENTNET_LITE)}")
+        if self.stem_summary and self.stem is None:
+            raise ValueError("a summary of what the stem says needs a stem")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
         if self.rope and (self.width // self.heads) % 4:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.layers import AxialRope, Block, PatchEmbedding, PositionEmbedding, initialise
-from model.stem import StemEmbedding
+from model.stem import StemEmbedding, StemSummary
 
 
 class Features(NamedTuple):
@@ -53,6 +53,7 @@ class Extractor(nn.Module):
             Block(config, drop_path * i / deepest) for i in range(config.extractor_depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.summary = StemSummary(config.width) if config.stem_summary else None
         self.apply(initialise)
 
     def forward(
@@ -74,14 +75,23 @@ class Extractor(nn.Module):
                 see. None means that every row keeps all K.
         """
         P, R = self.config.context, self.config.registers
-        tokens = self.embedding(patches) + self.position(positions)
+        if isinstance(self.embedding, StemEmbedding):
+            patches = self.embedding.seen(patches)
+            embedded = self.embedding.embed(patches)
+        else:
+            embedded = self.embedding(patches)
+        tokens = embedded + self.position(positions)
         rope = None if self.rope is None else self.rope(positions)
         x = torch.cat([context.to(tokens.dtype), tokens], dim=1)
-        mask = None
+        mask = kept = None
         if lengths is not None:
             places = torch.arange(x.shape[1], device=x.device)
-            mask = (places[None, :] < lengths[:, None] + P)[:, None, None, :]
+            sees = places[None, :] < lengths[:, None] + P
+            mask, kept = sees[:, None, None, :], sees[:, P:]
         for block in self.blocks:
             x = block(x, rope, mask)
         x = self.norm(x)
-        return Features(x[:, 0], x[:, 1:R], x[:, R:P], x[:, P:])
+        video = x[:, 0]
+        if self.summary is not None:
+            video = video + self.summary(patches, kept)
+        return Features(video, x[:, 1:R], x[:, R:P], x[:, P:])

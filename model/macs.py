@@ -42,6 +42,7 @@ def cost(config: ModelConfig) -> Cost:
     embed = config.patch_values * D
     if config.stem is not None:
         embed = stem_cost(config.stem, config.patch) + POOLED * D
+    summary = 2 * POOLED * D if config.stem_summary else 0
     head = config.mlp_ratio * D * (D + 8)
 
     length = P + n
@@ -51,7 +52,7 @@ def cost(config: ModelConfig) -> Cost:
     depth = config.extractor_depth
     return Cost(
         selector=selector,
-        fixed=depth * (token * P + pair * P * P) + D * len(config.labels),
+        fixed=depth * (token * P + pair * P * P) + summary + D * len(config.labels),
         per_token=depth * (token + 2 * pair * P) + embed,
         per_token_pair=depth * pair,
     )

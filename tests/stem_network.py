@@ -18,6 +18,7 @@ STEMMED = ModelConfig(
     rope=False,
     layer_scale=None,
     stem="efficientnet_lite0",
+    stem_summary=True,
     selector_patch=8,
     labels=("blue", "red"),
 )

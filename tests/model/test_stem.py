@@ -106,6 +106,47 @@ def test_the_stem_looks_at_kept_patches_alone(model: LookWhen) -> None:
     assert torch.equal(first.logits, second.logits)
 
 
+def test_a_summary_is_of_the_kept_tokens_alone(model: LookWhen) -> None:
+    """Padding changes nothing of it, and each of the kept tokens does."""
+    summary = model.extractor.summary
+    assert summary is not None
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.rand(2, 7, 1280, generator=generator)
+    kept = torch.tensor([[True] * 5 + [False] * 2, [True] * 7])
+    with torch.inference_mode():
+        padded = summary(seen, kept)
+        torch.testing.assert_close(padded[:1], summary(seen[:1, :5]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(padded[1:], summary(seen[1:]), atol=1e-5, rtol=1e-5)
+        for token in range(5):
+            other = seen.clone()
+            other[0, token] += 1
+            assert (summary(other, kept)[0] - padded[0]).abs().max() > 1e-3
+        one = summary(seen[:, :1])
+    assert one.isfinite().all()
+
+
+def test_a_summary_needs_a_stem() -> None:
+    with pytest.raises(ValueError, match="needs a stem"):
+        dataclasses.replace(STEMMED, stem=None)
+
+
+def test_a_networks_answer_is_not_its_summarys_alone(model: LookWhen) -> None:
+    frames, small = views(1)
+    without = LookWhen(dataclasses.replace(STEMMED, stem_summary=False)).eval()
+    weights = {k: v for k, v in model.state_dict().items() if "summary" not in k}
+    without.load_state_dict(weights)
+    with torch.inference_mode():
+        whole, rest = model(frames, small, 5), without(frames, small, 5)
+        patches = patchify(frames, STEMMED.patch)[0][whole.positions[0]][None]
+        embedding = model.extractor.embedding
+        assert isinstance(embedding, StemEmbedding)
+        assert model.extractor.summary is not None
+        summary = model.extractor.summary(embedding.look(patches))
+    torch.testing.assert_close(
+        whole.features.video, rest.features.video + summary, atol=1e-5, rtol=1e-5
+    )
+
+
 def test_the_stem_stays_as_it_was_published_while_the_rest_learns() -> None:
     model = stemmed().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -130,8 +171,10 @@ def test_a_checkpoint_keeps_the_stem(model: LookWhen, tmp_path: Path) -> None:
 
 
 def test_a_token_costs_what_its_stem_does() -> None:
-    plain = cost(dataclasses.replace(STEMMED, stem=None))
-    with_stem = cost(STEMMED)
+    without = dataclasses.replace(STEMMED, stem_summary=False)
+    plain, with_stem = cost(dataclasses.replace(without, stem=None)), cost(STEMMED)
+    assert with_stem.fixed - plain.fixed == 2 * 1280 * STEMMED.width
+    assert cost(without).fixed == plain.fixed
     less, more = STEMMED.patch_values * STEMMED.width, 1280 * STEMMED.width
     assert (
         with_stem.per_token - plain.per_token == stem_cost("efficientnet_lite0", 32) + more - less

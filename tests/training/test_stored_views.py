@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from stem_network import STEMMED, stemmed
 
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.classifier import LookWhen
 from model.selection import select_top_k
 from model.stem import StemEmbedding
 from training.datasets import Augmentation, DataSet, DataSetError, TooManyLost
 from training.datasets.lists import read_class_folders
 from training.datasets.loading import StepShare
-from training.finetune import FineTuningRecipe, Sharing, finetune
+from training.finetune import RECIPES, FineTuningRecipe, Sharing, finetune, with_head
 from training.finetune.stored_views import StoredViews, look_at_views
 from training.moving_things.encode import encode
 from training.processes import Processes
@@ -167,3 +168,29 @@ def test_what_stored_views_cannot_serve_is_refused(changes: dict[str, object]) -
     recipe = FineTuningRecipe(mixup=0.0, stored_views=1)
     with pytest.raises(ValueError, match="stored views are of the tokens that the"):
         dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def test_fine_tuning_gives_a_stem_a_summary_that_begins_at_nothing(tmp_path: Path) -> None:
+    """It answers as before until it has learnt, and learns from the first step on."""
+    parent = LookWhen(dataclasses.replace(STEMMED, stem_summary=False)).eval()
+    parent.load_state_dict(
+        {name: tensor for name, tensor in stemmed().state_dict().items() if "summary" not in name}
+    )
+    recipe = dataclasses.replace(RECIPES["stem"], keep_head=True, learning_rate=0.1)
+    model, (optimizer,) = with_head(parent, STEMMED.labels, recipe)
+    assert model.config.stem_summary
+    seen = torch.rand(3, STEMMED.tokens, 1280, generator=torch.Generator().manual_seed(0))
+    small = torch.zeros(3, 2, 48, 48, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model.eval()(seen, small, 5).logits, parent(seen, small, 5).logits
+        )
+    summary = model.extractor.summary
+    assert summary is not None
+    assert summary.dropout.p == recipe.summary_dropout > 0
+    model.train()(seen, small, 5).logits.square().sum().backward()
+    optimizer.step()
+    assert summary.projection.weight.abs().max() > 0
+    again, _ = with_head(model, STEMMED.labels, recipe)
+    assert again.extractor.summary is not None
+    assert torch.equal(again.extractor.summary.projection.weight, summary.projection.weight)

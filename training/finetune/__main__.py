@@ -65,6 +65,11 @@ def _options() -> Iterator[click.Option]:
             click.IntRange(0),
             "Views of a clip that a stem looks at once for all epochs; 0 looks in each step.",
         ),
+        (
+            "summary_dropout",
+            click.FloatRange(0, 1, max_open=True),
+            "Of what a stem's network adds to the video token.",
+        ),
     ]
     for name, kind, text in texts:
         help_text = f"{text}  [default: the recipe's]"

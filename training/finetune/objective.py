@@ -104,6 +104,8 @@ def with_head(
 ) -> tuple[LookWhen, list[Optimizer]]:
     """The parent's weights under a head for the labels, and the optimisers of the recipe.
 
+    A parent with a stem and without its summary gets one that says nothing yet.
+
     Raises:
         ValueError: fewer than two labels, a head is to be kept that is of other labels, or the
             recipe's size does not divide into patches.
@@ -114,7 +116,9 @@ def with_head(
         raise ValueError("the checkpoint's head is of other labels than the data set's")
     if recipe.size is not None:
         parent = at_size(parent, recipe.size)
-    config = dataclasses.replace(parent.config, labels=labels)
+    config = dataclasses.replace(
+        parent.config, labels=labels, stem_summary=parent.config.stem is not None
+    )
     if recipe.sparsities is not None:
         lowest, highest = recipe.sparsities
         config = dataclasses.replace(config, lowest_sparsity=lowest, highest_sparsity=highest)
@@ -124,6 +128,10 @@ def with_head(
     if not recipe.keep_head:
         weights = {k: v for k, v in weights.items() if not k.startswith("head.")}
     model.load_state_dict({**model.state_dict(), **weights})
+    if (summary := model.extractor.summary) is not None:
+        summary.dropout.p = recipe.summary_dropout
+        if not parent.config.stem_summary:  # the network answers as before until it has learnt
+            torch.nn.init.zeros_(summary.projection.weight)
     if not recipe.train_selector:
         model.selector.requires_grad_(False)
     elif not recipe.map_weight:

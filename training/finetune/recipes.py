@@ -36,6 +36,8 @@ class FineTuningRecipe:
         stored_views: of each clip, that a stem looks at once for all epochs; the selector is then
             frozen, and nothing is mixed. 0 has the stem look at new views in every step, which
             takes many times as long. Networks without a stem take no notice.
+        summary_dropout: of what a stem's network adds to the video token, see
+            :class:`model.stem.StemSummary`.
         keep_head: go on with the checkpoint's head, whose labels must be the data set's.
         size: pixels on a side of a view; by default the checkpoint's. More pixels show smaller
             things, and are more tokens.
@@ -71,6 +73,7 @@ class FineTuningRecipe:
     dense_sparsities: tuple[float, ...] = (0.0, 0.25, 0.5)
     dense_rows: float = 1 / 3
     stored_views: int = 0
+    summary_dropout: float = 0.0
     keep_head: bool = False
     size: int | None = None
     augmentation: Augmentation = Augmentation()  # noqa: RUF009, frozen
@@ -100,6 +103,21 @@ RECIPES = {
     # clips alike (KIND folders or index, --validation 0.15). 240 clips are seen 24,000 times, about
     # as many views as the built-in model's training has seen in ten minutes on two cores.
     "own": FineTuningRecipe(epochs=100, batch=16, mixup=0.2, balance=1.0),
+    # The same of a network with a stem. Few clips teach its small transformer by heart unless decay
+    # is strong; these rates are the best of about ten that were tried on two of the five parts of
+    # docs/experiments.md's everyday actions.
+    "stem": FineTuningRecipe(
+        batch=16,
+        mixup=0.0,
+        balance=1.0,
+        learning_rate=3e-4,
+        layer_decay=1.0,
+        weight_decay=3.0,
+        drop_path=0.3,
+        summary_dropout=0.5,
+        levels=6,
+        stored_views=2,
+    ),
     # 240,000 clips, 2.5 EFLOP. Published: 82.6 at 90 %, 84.6 at 70 % sparsity, 4x3 views.
     "kinetics": FineTuningRecipe(),
     # 169,000 clips, 1.8 EFLOP. Published: 69.3 at 90 %, 72.0 at 70 % sparsity, 2x3 views.

@@ -10,7 +10,7 @@ from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
 from model.efficientnet import POOLED
 from training.datasets import DataSet, training_batches
-from training.finetune import FineTuning, FineTuningRecipe, Rows, finetune, with_head
+from training.finetune import RECIPES, FineTuning, FineTuningRecipe, Rows, finetune, with_head
 from training.loop import OutOfTime, to_device
 from training.processes import Processes
 from training.progress import Counter, uncounted
@@ -21,7 +21,7 @@ from training.running import Running
 # shown as often as common ones.
 RECIPE = FineTuningRecipe(batch=16, mixup=0.2, balance=1.0, keep_head=True)
 # Of a network with a stem: a look costs more than all the steps that learn from it.
-STEM_RECIPE = dataclasses.replace(RECIPE, mixup=0.0, stored_views=4)
+STEM_RECIPE = dataclasses.replace(RECIPES["stem"], stored_views=4, keep_head=True)
 # Beyond this a few hundred clips are known by heart; below, a rate that rises and falls teaches
 # nothing that the probe does not know.
 MOST_EPOCHS, FEWEST_EPOCHS = 100.0, 2.0
