@@ -18,13 +18,13 @@ from training.running import Running
 
 # From the probe's head on, which the first steps would otherwise have to find while they spoil the
 # features (Kumar et al., "Fine-tuning can distort pretrained features", 2022). Rare classes are
-# shown as often as common ones.
-RECIPE = FineTuningRecipe(batch=16, mixup=0.2, balance=1.0, keep_head=True)
-# Of a network with a stem: a look costs more than all the steps that learn from it.
+# shown as often as common ones. Beyond a recipe's epochs a few hundred clips are known by heart.
+RECIPE = FineTuningRecipe(epochs=100, batch=16, mixup=0.2, balance=1.0, keep_head=True)
+# Of a network with a stem: a look costs more than all the steps that learn from it, and over more
+# epochs the strong decay of weights would leave nothing of them.
 STEM_RECIPE = dataclasses.replace(RECIPES["stem"], stored_views=4, keep_head=True)
-# Beyond this a few hundred clips are known by heart; below, a rate that rises and falls teaches
-# nothing that the probe does not know.
-MOST_EPOCHS, FEWEST_EPOCHS = 100.0, 2.0
+# Below, a rate that rises and falls teaches nothing that the probe does not know.
+FEWEST_EPOCHS = 2.0
 # Of the time, for what the trial cannot know: other work on the machine.
 _MARGIN = 0.9
 _TRIAL = 4
@@ -69,9 +69,10 @@ def step_seconds(
 
 
 def epochs_within(seconds: float, step: float, clips: int, recipe: FineTuningRecipe) -> float:
-    """Epochs that there is time for, 0 where there are too few to be worth it."""
+    """Epochs that there is time for, at most the recipe's, 0 where there are too few to be worth
+    it."""
     steps = int(_MARGIN * max(0.0, seconds) / step)
-    epochs = min(MOST_EPOCHS, steps * recipe.batch / clips)
+    epochs = min(recipe.epochs, steps * recipe.batch / clips)
     return epochs if epochs >= FEWEST_EPOCHS else 0.0
 
 
