@@ -14,7 +14,7 @@ from typing import Any
 
 from lookwhen.bench import timetable
 from lookwhen.bench.asking import Asked, Asker, BenchError, Refused, TimeOver
-from lookwhen.bench.timetable import LEAST_TURNS, Pace, Slot
+from lookwhen.bench.timetable import Pace, Slot
 
 STAGES = ("admit", "upload", "decode", "select", "queue", "extract", "total")
 
@@ -139,24 +139,19 @@ async def take_turns(
         advance: called after each level of each turn.
 
     Raises:
-        BenchError: there is no answer, or too few turns fit.
+        BenchError: there is no answer, or not one turn fits.
     """
     for turn in range(count):
         left = until - time.perf_counter()
         paces = {level.sparsity: level.pace for level in levels}
         if turn and timetable.least_seconds(paces.values()) > left:
-            if turn < LEAST_TURNS:
-                raise BenchError(
-                    "one turn alone fitted: the service became slower while it was measured; give "
-                    "more --seconds"
-                )
             return
         planned = timetable.slots(left, count - turn, paces)
         ordered = levels if turn % 2 == 0 else levels[::-1]
         try:
             await _turn(asker, ordered, planned, advance)
         except TimeOver:
-            if turn < LEAST_TURNS:
+            if not turn:
                 raise
             return
 

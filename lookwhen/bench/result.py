@@ -117,8 +117,8 @@ def show(console: Console, document: dict[str, Any]) -> None:
             _milliseconds(latency["median"]),
             _milliseconds(latency["p95"]),
             *(_milliseconds(alone["stages_seconds"][stage]["median"]) for stage in _SHOWN),
-            _of(busy["clips_per_second"]),
-            _of(busy["times_throughput"], decimals=1),
+            _of(busy["clips_per_second"], document["turns"]),
+            _of(busy["times_throughput"], document["turns"], decimals=1),
         )
     console.print(table)
     console.print()
@@ -134,10 +134,13 @@ def _legend(document: dict[str, Any]) -> Iterator[str]:
         "ms, p95: median and 95th percentile of one caller; decode, select, extract: medians of "
         "its stages."
     )
-    yield (
-        f"clips/s: with {many} callers; median and quartiles of {document['turns']} turns, "
-        "ratios within a turn."
-    )
+    if document["turns"] > 1:
+        yield (
+            f"clips/s: with {many} callers; median and quartiles of {document['turns']} turns, "
+            "ratios within a turn."
+        )
+    else:
+        yield f"clips/s: with {many} callers; of one turn, so that more --seconds show its spread."
     known = [one["accuracy"] for one in rows if one["accuracy"] is not None]
     if known:
         clips = sorted({point["clips"] for point in known})
@@ -164,7 +167,9 @@ def _milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.{0 if seconds >= 0.01 else 1}f}"
 
 
-def _of(one: dict[str, float], decimals: int | None = None) -> str:
+def _of(one: dict[str, float], turns: int, decimals: int | None = None) -> str:
+    """A median with its quartiles, if there are several turns to have any."""
     if decimals is None:  # three digits, as far as there is a fraction
         decimals = 0 if one["median"] >= 100 else 1 if one["median"] >= 10 else 2
-    return f"{one['median']:.{decimals}f} ({one['low']:.{decimals}f}-{one['high']:.{decimals}f})"
+    median, low, high = (f"{one[name]:.{decimals}f}" for name in ("median", "low", "high"))
+    return f"{median} ({low}-{high})" if turns > 1 else median

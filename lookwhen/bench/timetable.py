@@ -1,13 +1,13 @@
 """How the time that there is becomes turns. Nothing here measures."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lookwhen.bench.asking import BenchError
 
-# A spread needs two values and is better of three. More than a dozen turns say no more than longer
-# ones.
-LEAST_TURNS, GOOD_TURNS, MOST_TURNS = 2, 3, 12
+# One turn shows no spread, three do. More than a dozen say no more than longer ones.
+GOOD_TURNS, MOST_TURNS = 3, 12
 # Beyond three turns: one that is three times as long as it must be spends a third on setting out.
 _ROOMY = 3.0
 # Of what a turn has beyond the least: for one caller. The rest is for all callers.
@@ -73,11 +73,12 @@ def turns(seconds: float, paces: Mapping[float, Pace]) -> int:
         BenchError: too little time; the text says how much more is needed.
     """
     least = least_seconds(paces.values())
-    if seconds < LEAST_TURNS * least:
+    if seconds < least:
+        sparsities = f"{len(paces)} sparsities" if len(paces) > 1 else "a sparsity"
         raise BenchError(
-            f"{max(0.0, seconds):.0f} seconds are left for {LEAST_TURNS} turns of "
-            f"{len(paces)} sparsities, which take {LEAST_TURNS * least:.0f} on this machine; "
-            f"give {LEAST_TURNS * least - seconds:.0f} more --seconds, or fewer --sparsity"
+            f"{max(0.0, seconds):.0f} seconds are left, and one turn of {sparsities} takes "
+            f"{least:.0f} on this machine; give {math.ceil(GOOD_TURNS * least - seconds)} more "
+            f"--seconds for {GOOD_TURNS} turns, or fewer --sparsity"
         )
     fit = int(seconds / least)
     return min(MOST_TURNS, max(min(GOOD_TURNS, fit), int(fit / _ROOMY)))

@@ -20,15 +20,15 @@ def test_a_sparsity_takes_a_clip_alone_and_two_rounds_of_all_callers() -> None:
 
 def test_more_time_is_more_turns_up_to_a_dozen() -> None:
     paces = {0.0: SLOW, 0.9: FAST}
-    for fit, planned in ((2, 2), (3, 3), (8, 3), (9, 3), (12, 4)):
+    for fit, planned in ((1, 1), (2, 2), (3, 3), (8, 3), (9, 3), (12, 4)):
         assert turns(fit * LEAST + 0.01, paces) == planned
     assert turns(10_000, paces) == MOST_TURNS
 
 
 def test_too_little_time_says_how_much_is_lacking() -> None:
-    with pytest.raises(BenchError, match=r"^2 seconds are left for 2 turns of 2 sparsities, "
-                       r"which take 4 .* give 1 more --seconds, or fewer --sparsity"):  # fmt: skip
-        turns(2.5, {0.0: SLOW, 0.9: FAST})
+    with pytest.raises(BenchError, match=r"^1 seconds are left, and one turn of 2 sparsities takes "
+                       r"2 .* give 5 more --seconds for 3 turns, or fewer"):  # fmt: skip
+        turns(1.0, {0.0: SLOW, 0.9: FAST})
 
 
 @pytest.mark.parametrize("seconds", [4.0, 12.0, 60.0])

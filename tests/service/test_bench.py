@@ -29,10 +29,10 @@ def test_it_measures_a_running_service(server: Server, white: Path, tmp_path: Pa
     out = tmp_path / "bench.json"
     arguments = ["--url", server.url, "--clip", white, "--sparsity", 0.9, "--sparsity", 0]
     before = server.metric("lookwhen_clip_size_bytes_count")
-    done = measured(*arguments, "--seconds", 8, "--json", out)
+    done = measured(*arguments, "--seconds", 10, "--json", out)
     assert done.exit_code == 0, done.output
     document = json.loads(out.read_text())
-    assert document["seconds"]["spent"] < 8 + 1
+    assert document["seconds"]["spent"] < 10 + 5
     assert document["version"] == document["service"]["version"] == __version__
     assert document["service"]["url"] == server.url
     assert document["service"]["bundle"]["name"] == "brightness"
@@ -45,7 +45,7 @@ def test_it_measures_a_running_service(server: Server, white: Path, tmp_path: Pa
     assert dense["one_caller"]["times_faster"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     counted = 0
     for level in document["levels"]:
-        assert len(level["turns"]) == document["turns"] >= 2
+        assert len(level["turns"]) == document["turns"] >= 1
         alone, busy = level["one_caller"], level["all_callers"]
         times = [s for turn in level["turns"] for s in turn["latencies_seconds"]]
         assert alone["clips"] == len(times)
@@ -59,12 +59,12 @@ def test_it_measures_a_running_service(server: Server, white: Path, tmp_path: Pa
     # The service had at least as many.
     assert server.metric("lookwhen_clip_size_bytes_count") - before >= counted
     assert "top-1" in done.output
-    assert f"median and quartiles of {document['turns']} turns" in done.output
+    assert "clips/s: with " in done.output
 
 
 def test_what_is_the_same_level_is_measured_once(server: Server, white: Path) -> None:
     arguments = ["--url", server.url, "--clip", white, "--sparsity", 0.91, "--sparsity", 0.9]
-    done = measured(*arguments, "--seconds", 5, "--json", "-")
+    done = measured(*arguments, "--seconds", 10, "--json", "-")
     assert done.exit_code == 0, done.output
     assert "uses 0.9 for 0.91, too" in done.stderr
     document = json.loads(done.stdout)
@@ -107,9 +107,9 @@ def test_too_little_time_says_how_much_is_lacking(
     start_server: StartServer, slow_bundle: Path, white: Path
 ) -> None:
     slow = start_server(slow_bundle).wait_until_ready()
-    done = measured("--url", slow.url, "--clip", white, "--sparsity", 0.9, "--seconds", 6)
+    done = measured("--url", slow.url, "--clip", white, "--sparsity", 0.9, "--seconds", 4)
     assert done.exit_code == 1
-    assert "left for 2 turns of 1 sparsities" in done.output or "more --seconds" in done.output
+    assert "more --seconds" in done.output
 
 
 def test_keys_and_their_limits(start_server: StartServer, white: Path) -> None:
@@ -130,7 +130,7 @@ def test_it_takes_as_many_callers_as_the_service_does(
     start_server: StartServer, white: Path
 ) -> None:
     narrow = start_server(max_requests_in_flight=2).wait_until_ready()
-    arguments = ["--url", narrow.url, "--clip", white, "--sparsity", 0.9, "--seconds", 5]
+    arguments = ["--url", narrow.url, "--clip", white, "--sparsity", 0.9, "--seconds", 10]
     done = measured(*arguments, "--json", "-")
     assert done.exit_code == 0, done.output
     (level,) = json.loads(done.stdout)["levels"]
