@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,18 +81,38 @@ def started(bundle: Path | None) -> Iterator[Service]:
         options += ["--bundle", str(bundle)]
     with tempfile.TemporaryDirectory(prefix="lookwhen-bench-") as folder:
         log = Path(folder) / "log"
-        with log.open("wb") as stderr:
-            # A group of its own: Ctrl-C reaches this process, which ends it in good order.
-            process = subprocess.Popen(
-                python_command("-m", "lookwhen", "serve", *options),
-                env=child_environment(variables),
-                stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, process_group=0,
-            )  # fmt: skip
-        service = Service(process, log)
+        service: Service | None = None
         try:
+            with log.open("wb") as stderr, _signals_held():
+                # A group of its own: Ctrl-C reaches this process, which ends it in good order.
+                process = subprocess.Popen(
+                    python_command("-m", "lookwhen", "serve", *options),
+                    env=child_environment(variables),
+                    stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, process_group=0,
+                )  # fmt: skip
+                service = Service(process, log)
             yield service
         finally:
-            service.stop()
+            if service is not None:
+                service.stop()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals that end a program wait: one that came while a process is started would leave it
+    behind, known to nobody."""
+    came: list[int] = []
+    usual: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            usual[ending] = signal.signal(ending, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def wait_until_ready(client: Client, url: str, until: float, own: Service | None) -> None:
