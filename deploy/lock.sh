@@ -15,10 +15,12 @@ compile() {
 }
 
 # the largest first: the others take their versions from it
-compile development pyproject.toml --extra cpu --extra train --extra dev "$@"
-compile runtime-cpu pyproject.toml --extra cpu --constraints requirements/development.txt "$@"
-compile runtime-cuda pyproject.toml --extra gpu-system --constraints requirements/development.txt "$@"
-compile training-cpu pyproject.toml --extra cpu --extra train --extra plots \
+compile development pyproject.toml --extra cpu --extra grpc --extra train --extra dev "$@"
+compile runtime-cpu pyproject.toml --extra cpu --extra grpc \
+    --constraints requirements/development.txt "$@"
+compile runtime-cuda pyproject.toml --extra gpu-system --extra grpc \
+    --constraints requirements/development.txt "$@"
+compile training-cpu pyproject.toml --extra cpu --extra grpc --extra train --extra plots \
     --constraints requirements/development.txt "$@"
 compile bootstrap --group bootstrap "$@"
 compile supply --group supply "$@"

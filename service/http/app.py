@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
@@ -69,7 +70,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(_warm(pipeline, on_failed_start))
         try:
-            yield
+            async with _grpc(app, on_failed_start):
+                yield
         finally:
             pipeline.draining = True
             warming.cancel()
@@ -140,6 +142,41 @@ def _surround(app: FastAPI, pipeline: Pipeline, keys: Keys) -> None:
         root_path=settings.root_path or "",
         trusted_proxies=settings.trusted_proxies,
     )
+
+
+@contextlib.asynccontextmanager
+async def _grpc(app: FastAPI, on_failed_start: Callable[[str], None] | None) -> AsyncIterator[None]:
+    """Serve the Open Inference Protocol over gRPC as well, where a port is set for it."""
+    pipeline: Pipeline = app.state.pipeline
+    host, port = pipeline.settings.host, pipeline.settings.grpc_port
+    if port is None:
+        yield
+        return
+    server = None
+    try:
+        # What the library writes of its own accord is no line of our log.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        # Only here, because most services have neither it nor the port.
+        from service.http.inference.rpc import InferenceRpc
+
+        server = InferenceRpc(pipeline, app.state.keys, app.state.upload_memory)
+        await server.start(host, port)
+    except (ImportError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, ImportError):
+            reason = "LOOKWHEN_GRPC_PORT needs grpcio and protobuf: pip install 'lookwhen[grpc]'"
+        logger.critical("cannot start", extra={"reason": reason})
+        if on_failed_start is None:
+            raise
+        on_failed_start(reason)
+    else:
+        logger.info("listening for gRPC", extra={"address": f"{host}:{port}"})
+    try:
+        yield
+    finally:
+        pipeline.draining = True
+        if server is not None:
+            await server.stop()
 
 
 async def _warm(pipeline: Pipeline, on_failed_start: Callable[[str], None] | None) -> None:

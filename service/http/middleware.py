@@ -39,7 +39,7 @@ class RequestContext:
             return await self._converse(scope, receive, send)
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope)
         token = logs.request_id.set(request_id)
         sampled = exemplars.current.set(exemplars.exemplar_of(scope, request_id))
         scope.setdefault("state", {})["request_id"] = request_id
@@ -62,7 +62,7 @@ class RequestContext:
 
     async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket has its id and its line, and no status: it has metrics of its own."""
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope)
         token = logs.request_id.set(request_id)
         scope.setdefault("state", {})["request_id"] = request_id
         began = time.perf_counter()
@@ -134,7 +134,7 @@ class _Answer:
         await self._send(message)
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(scope: Scope) -> str:
     """The client's, if it is of a length and alphabet that cannot hurt a log; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":

@@ -63,6 +63,8 @@ ROUTES = ("/", "/classify", "/sweep", "/explain", "/embed", "/timeline", "/strea
           "/v2/models/{name}/ready", "/v2/models/{name}/infer", "/livez", "/readyz", "/metrics",
           "/docs", "/openapi.json", "/problems/{code}")  # fmt: skip
 UNMATCHED = "unmatched"
+# Of all calls over gRPC, which have the statuses that HTTP would answer.
+RPC = "grpc"
 
 # A creation time for each series would double their number, and Prometheus reads it from none.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -319,7 +321,7 @@ class Metrics:
         self._gauges[name] = Gauge(name, text, registry=self.registry)
 
     def _start_at_zero(self) -> None:
-        for route in (*ROUTES, UNMATCHED):
+        for route in (*ROUTES, RPC, UNMATCHED):
             self.http_duration.labels(route)
             for status in ("2xx", "4xx", "5xx"):
                 self.http_requests.labels(route, status)

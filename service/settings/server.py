@@ -39,6 +39,14 @@ class ServerSettings(SettingsGroup):
         10.0,
         "A connection that has not sent the whole head of a request after this long is closed.",
     )
+    grpc_port: int | None = setting(
+        None,
+        "TCP port for the Open Inference Protocol over gRPC, at the address of "
+        "`LOOKWHEN_HOST`; it needs `lookwhen[grpc]`. Unset means none "
+        "(docs/open-inference-protocol.md).",
+        ge=1,
+        le=65535,
+    )
     metrics_port: int | None = setting(
         None,
         "TCP port for `/metrics` alone, without a key; the service's own port then has none. Unset "

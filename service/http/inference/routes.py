@@ -5,23 +5,24 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service import __version__
-from service.errors import ModelNotFound, NotReady, all_errors
+from service.errors import NotReady, all_errors
 from service.http.clip_requests import body_of, may_store, told
 from service.http.inference import schemas
 from service.http.inference.answers import inference_response
-from service.http.inference.asked import DATATYPE, INPUT, Reading
 from service.http.inference.batch import ClipBatch
 from service.http.inference.body import InferenceBody
 from service.http.inference.clips import ClipsRoom
-from service.http.inference.tensors import outputs_of
+from service.http.inference.served import (
+    SERVER,
+    max_clips,
+    model_metadata_of,
+    reading_of,
+    require_model,
+)
 from service.pipeline.pipeline import Pipeline
-from service.settings import Settings
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
-EXTENSIONS = ["binary_tensor_data", "classification", "parameters"]
-PLATFORM = "lookwhen"
 _KEYS = ("unauthorized", "rate_limited", "too_many_concurrent")
 _NOT_OF_CLIPS = ("not_found", "method_not_allowed", "client_disconnected", "too_much_encoding",
                  "no_films")  # fmt: skip
@@ -30,29 +31,6 @@ _NOT_OF_CLIPS = ("not_found", "method_not_allowed", "client_disconnected", "too_
 def _pipeline(request: Request) -> Pipeline:
     pipeline: Pipeline = request.app.state.pipeline
     return pipeline
-
-
-def max_clips(settings: Settings, *, keys: bool) -> int:
-    """Clips of one request: more than may be in flight at once could never be taken.
-
-    Args:
-        keys: whether requests carry keys, which have limits of their own.
-    """
-    limits = [settings.max_request_clips, settings.max_requests_in_flight]
-    if keys:
-        limits.append(settings.key_max_requests_in_flight or settings.max_request_clips)
-        if settings.key_requests_per_minute:
-            limits.append(settings.key_burst_requests)
-    return min(limits)
-
-
-def require_model(pipeline: Pipeline, name: str, version: str = "") -> None:
-    """Raises ModelNotFound where it is not the bundle that is served."""
-    manifest = pipeline.manifest
-    if name != manifest.name:
-        raise ModelNotFound(name, manifest.name, manifest.version)
-    if version not in ("", manifest.version):
-        raise ModelNotFound(f"{name} in version {version}", manifest.name, manifest.version)
 
 
 def _ready(pipeline: Pipeline, made: schemas.ServerReady | schemas.ModelReady) -> Response:
@@ -66,7 +44,7 @@ def _ready(pipeline: Pipeline, made: schemas.ServerReady | schemas.ModelReady) -
 @router.get("", response_model=schemas.ServerMetadata, responses=schemas.error_responses(*_KEYS))
 async def server_metadata() -> schemas.ServerMetadata:
     """What the server is, and what it knows beside the protocol."""
-    return schemas.ServerMetadata(name="lookwhen", version=__version__, extensions=EXTENSIONS)
+    return SERVER
 
 
 @router.get("/health/live", response_model=schemas.ServerLive)
@@ -91,7 +69,7 @@ _OF_MODELS = schemas.error_responses(*_KEYS, "model_not_found")
 @router.get("/models/{name}", response_model=schemas.ModelMetadata, responses=_OF_MODELS)
 async def model_metadata(request: Request, name: str) -> schemas.ModelMetadata:
     """The input and the outputs of the bundle; `/v1/model` says all the rest of it."""
-    return _metadata(_pipeline(request), name)
+    return model_metadata_of(_pipeline(request), name)
 
 
 @router.get(
@@ -101,24 +79,7 @@ async def model_version_metadata(
     request: Request, name: str, version: str
 ) -> schemas.ModelMetadata:
     """The same of a version."""
-    return _metadata(_pipeline(request), name, version)
-
-
-def _metadata(pipeline: Pipeline, name: str, version: str = "") -> schemas.ModelMetadata:
-    require_model(pipeline, name, version)
-    manifest = pipeline.manifest
-    return schemas.ModelMetadata(
-        name=manifest.name,
-        versions=[manifest.version],
-        platform=PLATFORM,
-        inputs=[schemas.TensorMetadata(name=INPUT, datatype=DATATYPE, shape=[-1])],
-        outputs=[
-            schemas.TensorMetadata(
-                name=output.name, datatype=output.datatype, shape=list(output.dimensions)
-            )
-            for output in outputs_of(manifest)
-        ],
-    )
+    return model_metadata_of(_pipeline(request), name, version)
 
 
 _OF_READINESS = schemas.error_responses(*_KEYS, "model_not_found", "not_ready")
@@ -183,7 +144,7 @@ async def _infer(request: Request) -> Response:
     settings, body = pipeline.settings, body_of(request)
     most = max_clips(settings, keys=request.app.state.keys.required)
     room = ClipsRoom(settings.containers, most)
-    reading = Reading(most, tuple(output.name for output in outputs_of(pipeline.manifest)))
+    reading = reading_of(pipeline.manifest, most)
     batch = ClipBatch(
         pipeline,
         InferenceBody(body, reading, room),
