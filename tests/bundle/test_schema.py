@@ -64,7 +64,7 @@ def test_a_document_is_written_as_the_version_that_it_is() -> None:
     """The built-in bundle's document, read and written again, is the same document."""
     path = default_bundle_path()
     published = json.loads((path / "bundle.json").read_text())
-    assert published["schema_version"] == 1
+    assert published["schema_version"] == 2
     assert read_bundle(path).manifest.model_dump(mode="json") == published
     first = read(document(1)).model_dump_json()
     assert read(json.loads(first)).model_dump_json() == first
