@@ -8,6 +8,7 @@ such a number turns up in the twin's graph, the bundle's graph holds that weight
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -175,9 +176,12 @@ def config_of(bundle: Bundle) -> ModelConfig:
     """
     manifest = bundle.manifest
     shape = manifest.geometry
-    for named in CONFIGS.values():
+    for named, summary in itertools.product(CONFIGS.values(), (False, True)):
+        if summary and named.stem is None:
+            continue
         config = dataclasses.replace(
             named,
+            stem_summary=summary,  # fine-tuning adds one
             labels=tuple(manifest.labels),
             lowest_sparsity=manifest.sparsity.lowest,
             highest_sparsity=manifest.sparsity.highest,

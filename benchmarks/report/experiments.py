@@ -107,7 +107,11 @@ def folds(result: Result) -> str:
             ]
             for point in points
         ]
-        headers = ["sparsity", "top-1", "95 % interval", "to dense (points)"]
+        first = points[0]["sparsity"]
+        headers = [
+            "sparsity", "top-1", "95 % interval",
+            f"to {f'{first:g}' if first else 'dense'} (points)",
+        ]  # fmt: skip
         if len(variant.get("labels", ())) > _TOP and "top5" in points[0]:
             for row, point in zip(rows, points, strict=True):
                 row.insert(3, f"{point['top5']:.1%}")

@@ -20,9 +20,10 @@ from export.graphs import example_inputs, extractor_to_onnx
 from export.pack import write_bundle
 from export.parity import TOLERANCE, ParityError, Sessions, check
 from export.prepare import prepared
+from export.unpack import config_of
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.classifier import LookWhen
-from model.config import get_config
+from model.config import CONFIGS, get_config
 from model.macs import cost
 
 pytestmark = pytest.mark.slow
@@ -198,7 +199,9 @@ def test_another_file_is_no_card(
 
 
 @pytest.mark.long
-def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
+def test_a_network_with_a_stem_becomes_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(stemmed(), path, {"name": "test recipe", "recipe": {"seed": 5}})
     code, output = run(path, tmp_path / "out", "--name", "stemmed")
@@ -207,6 +210,10 @@ def test_a_network_with_a_stem_becomes_a_bundle(tmp_path: Path) -> None:
     bundle = read_bundle(tmp_path / "out")
     assert bundle.manifest.geometry.grid == STEMMED.grid
     assert bundle.manifest.macs.at(7) == cost(STEMMED).at(7)
+    # Its shape is known again, though fine-tuning added the summary to the one that has a name.
+    named = dataclasses.replace(STEMMED, labels=(), stem_summary=False)
+    monkeypatch.setitem(CONFIGS, STEMMED.name, named)
+    assert config_of(bundle) == STEMMED
 
 
 @pytest.mark.long
