@@ -21,8 +21,10 @@ from rich.table import Table
 
 from benchmarks.command_line import out_option
 from benchmarks.record import describe_run, write_result
+from bundle.answers import AnswerFacts
 from bundle.reader import BundleError, read_bundle
 from bundle.schema import SparsityRange
+from bundle.scores import SOFTMAX, probabilities_of
 from export.unpack import unpack
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.classifier import LookWhen
@@ -45,7 +47,7 @@ class Observations:
     """What a network says of C clips at L levels, densest first.
 
     kept: int64 [L], tokens. truth: int64 [C]. curves: float64 [C, N], see ``coverage_curve``.
-    probabilities: float64 [C, L, classes].
+    probabilities: float64 [C, L, classes], of logits divided by the level's temperature.
     """
 
     kept: NDArray[np.int64]
@@ -69,21 +71,30 @@ class Played:
 def observe(
     model: LookWhen,
     dataset: DataSet,
-    kept: Sequence[int],
+    levels: Sequence[Level],
+    answer: AnswerFacts,
     *,
     batch: int = 20,
     watch: Callable[[Iterable[Batch], int], Iterable[Batch]] = lambda batches, _total: batches,
 ) -> Observations:
-    """Run a network over the clips of a data set at each K: one selector pass, one per K."""
+    """Run a network over the clips of a data set at each level: one selector pass, one per K.
+
+    Args:
+        answer: with the temperature of each level, which decides how far a label leads.
+    """
     batches = evaluation_batches(dataset, model.config, batch=batch, workers=0)
+    kept = [level.kept for level in levels]
     truth, curves, probabilities = [], [], []
     with torch.inference_mode():
         for rows in watch(batches, len(batches)):
             answers = list(model.sweep(rows.frames, rows.clip_small, kept))
             scores = answers[0].scores.float().numpy()
             curves += [coverage_curve(view[None]) for view in scores]
-            logits = torch.stack([answer.logits for answer in answers], dim=1)
-            probabilities.append(logits.double().softmax(dim=-1).numpy())
+            of_levels = [
+                probabilities_of(given.logits.numpy()[:, None], answer, level.sparsity)
+                for given, level in zip(answers, levels, strict=True)
+            ]
+            probabilities.append(np.stack(of_levels, axis=1))
             truth.append([dataset.entries[entry].labels[0] for entry in rows.entry.tolist()])
     return Observations(
         np.array(kept), np.concatenate(truth), np.stack(curves), np.concatenate(probabilities)
@@ -178,8 +189,8 @@ def _grid(policy: SparsityPolicy, kept: Sequence[int]) -> list[tuple[float, int]
     return [(found[count], count) for count in kept]
 
 
-def load(path: Path) -> tuple[LookWhen, float, str]:
-    """A network, the sparsity of requests that name none, and what it is called.
+def load(path: Path) -> tuple[LookWhen, float, AnswerFacts, str]:
+    """A network, the sparsity of requests that name none, what logits mean, and its name.
 
     Raises:
         BundleError, CheckpointError: it cannot be loaded.
@@ -188,9 +199,10 @@ def load(path: Path) -> tuple[LookWhen, float, str]:
         bundle = read_bundle(path)
         model, _ = unpack(bundle)
         manifest = bundle.manifest
-        return model, manifest.sparsity.default, f"{manifest.name} {manifest.version}"
+        name = f"{manifest.name} {manifest.version}"
+        return model, manifest.sparsity.default, manifest.answer, name
     model, _ = load_checkpoint(path)
-    return model, model.config.lowest_sparsity, model.config.name
+    return model, model.config.lowest_sparsity, SOFTMAX, model.config.name
 
 
 def _show(rows: Sequence[dict[str, Any]], clips: int) -> None:
@@ -224,7 +236,7 @@ def main(network: Path, store: Path, clips: int | None, threads: int, out: Path)
     torch.set_num_threads(threads)
     about = describe_run(torch.device("cpu"))
     try:
-        model, default, name = load(network)
+        model, default, answer, name = load(network)
         dataset = fit_labels(Source("moving-things", store).read(), model.config.labels)
     except (BundleError, CheckpointError, DataSetError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -241,7 +253,7 @@ def main(network: Path, store: Path, clips: int | None, threads: int, out: Path)
     def watch(batches: Iterable[Batch], total: int) -> Iterable[Batch]:
         return track(batches, "looking", total=total, console=Console(stderr=True))
 
-    seen = observe(model, dataset, [level.kept for level in levels], watch=watch)
+    seen = observe(model, dataset, levels, answer, watch=watch)
     rows = compare(seen, policy, cost(config))
     result = {
         **about,

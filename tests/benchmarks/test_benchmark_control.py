@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.control import Observations, auto, cascade, fixed, main, right
+from benchmarks.control import Observations, auto, cascade, fixed, load, main, observe, right
+from bundle.answers import AnswerFacts
 from bundle.built_in import default_bundle_path
+from bundle.reader import read_bundle
+from bundle.scores import SOFTMAX
 from service.sparsity.levels import Level, ladder
+from training.datasets.command_line import Source
+from training.evaluation.clips import fit_labels
 from training.moving_things.store import write_store
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("exports_once")]
@@ -76,6 +81,21 @@ def test_it_plays_every_rule_on_a_store(tmp_path: Path) -> None:
     index = said["kept"].index(102)
     hits = [best[index] == truth for best, truth in zip(said["best"], said["truth"], strict=True)]
     assert default["top1"] == sum(hits) / 5
+
+
+def test_the_lead_of_a_label_is_that_of_the_bundles_temperature(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", 3, seed=5, workers=0)
+    model, _, given, _ = load(default_bundle_path())
+    assert given == read_bundle(default_bundle_path()).manifest.answer
+    dataset = fit_labels(Source("moving-things", tmp_path / "store").read(), model.config.labels)
+    levels = (Level(0.5, 512), Level(0.9, 102))
+    at = [{"sparsity": 0.5, "temperature": 1.0}, {"sparsity": 0.9, "temperature": 2.0}]
+    plain = observe(model.eval(), dataset, levels, SOFTMAX).probabilities
+    halved = observe(model, dataset, levels, AnswerFacts.model_validate({"temperatures": at}))
+    np.testing.assert_allclose(halved.probabilities[:, 0], plain[:, 0], rtol=1e-6)
+    rooted = np.sqrt(plain[:, 1])
+    expected = rooted / rooted.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(halved.probabilities[:, 1], expected, rtol=1e-4)
 
 
 def test_it_says_what_is_wrong(tmp_path: Path) -> None:
