@@ -38,7 +38,7 @@ from benchmarks.splicing import NO_EVENTS, Spoken, ffmpeg, join, rendered
 from benchmarks.timeline import score
 from bundle.built_in import default_bundle_path
 from bundle.schema import Manifest
-from bundle.scores import probabilities_of
+from bundle.scores import is_unknown, probabilities_of
 from lookwhen.ask import local_pipeline
 from service.observability.timing import Trace
 from service.pipeline.pipeline import Pipeline
@@ -64,11 +64,13 @@ class Looked:
 
     Attributes:
         scores: float64 [classes] of each.
+        unknown: of each, whether the bundle says that it has no label for it.
         selections: how often the selector looked.
         same: share of the tokens that a selection anew would have kept as well.
     """
 
     scores: list[NDArray[np.float64]]
+    unknown: list[bool]
     selections: int
     same: float
 
@@ -141,15 +143,19 @@ class _Windows:
         before, here = self.places[number - 1], self.places[number]
         return bool(before[0] == here[0] and abs(here[1] - before[1] - self.stride) < 1e-3)
 
-    def cells(self, scores: list[NDArray[np.float64]]) -> Iterator[Cell]:
-        for place, found in zip(self.places, scores, strict=True):
-            yield Cell(place[2], place[3], int(place[6]), int(place[7]), found, shot=int(place[0]))
+    def cells(self, looked: Looked) -> Iterator[Cell]:
+        said = zip(self.places, looked.scores, looked.unknown, strict=True)
+        for place, scores, unknown in said:
+            yield Cell(
+                place[2], place[3], int(place[6]), int(place[7]), scores, unknown, int(place[0])
+            )
 
 
 async def _look(pipeline: Pipeline, windows: _Windows, kept: int, way: str) -> Looked:
     """Go through all windows in one way."""
     grid, answer = pipeline.manifest.geometry.grid, pipeline.manifest.answer
-    found, selections, same = list[NDArray[np.float64]](), 0, list[float]()
+    sparsity = pipeline.policy.default.sparsity
+    found, unknown, selections, same = list[NDArray[np.float64]](), list[bool](), 0, list[float]()
     before: NDArray[np.int64] | None = None
     context: NDArray[np.float32] | None = None
     borrowed = False
@@ -173,9 +179,10 @@ async def _look(pipeline: Pipeline, windows: _Windows, kept: int, way: str) -> L
                 same.append(len(np.intersect1d(places, best)) / kept)
         chosen = SelectedViews(frames, np.zeros((1, 0), np.float32), places[None], context)
         done = await pipeline.stages.extract(chosen, len(places), times)
-        found.append(probabilities_of(done.logits, answer, pipeline.policy.default.sparsity))
+        found.append(probabilities_of(done.logits, answer, sparsity))
+        unknown.append(bool(is_unknown(found[-1], done.video, answer, sparsity)))
         before = places
-    return Looked(found, selections, float(np.mean(same)) if same else 1.0)
+    return Looked(found, unknown, selections, float(np.mean(same)) if same else 1.0)
 
 
 async def _compare(
@@ -214,7 +221,7 @@ def _segments(
 ) -> list[Spoken]:
     presence = Presence.of(manifest.answer, len(manifest.labels), threshold, threshold)
     merger = Merger(presence, windows.window, windows.stride)
-    segments = [s for cell in windows.cells(looked.scores) for s in merger.add(cell)]
+    segments = [s for cell in windows.cells(looked) for s in merger.add(cell)]
     segments += merger.finish()
     return [
         Spoken(manifest.labels[s.label], s.start, s.end)
