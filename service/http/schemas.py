@@ -273,7 +273,7 @@ class Classification(ResponsePart):
     unknown: bool | None = Field(
         description="whether nothing happens that the bundle has a label for, as far as it can "
         "tell; null where it cannot",
-        examples=[None],
+        examples=[False],
     )
     sparsity: SparsityAnswer
     tokens: TokensAnswer
@@ -326,7 +326,7 @@ class SweepPoint(ResponsePart):
         description="where it does not: what that range rests on", examples=[None]
     )
     labels: list[LabelScore] = Field(description="best first")
-    unknown: bool | None = Field(description="as in a classification", examples=[None])
+    unknown: bool | None = Field(description="as in a classification", examples=[False])
     agreement: Agreement
     macs: int = Field(
         description="multiply-accumulates of the extractor, all views together; the selector's, "
@@ -378,7 +378,7 @@ class ExplainedPoint(ResponsePart):
         description="where it does not: what that range rests on", examples=[None]
     )
     labels: list[LabelScore] = Field(description="best first")
-    unknown: bool | None = Field(description="as in a classification", examples=[None])
+    unknown: bool | None = Field(description="as in a classification", examples=[False])
 
 
 class Explained(ResponsePart):

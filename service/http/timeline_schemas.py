@@ -48,7 +48,7 @@ class WindowAnswer(ResponsePart):
     unknown: bool | None = Field(
         description="whether nothing happens that the bundle has a label for, as far as it can "
         "tell; null where it cannot",
-        examples=[None],
+        examples=[False],
     )
     sparsity: float = Field(description="the level that was used", examples=[0.9])
     tokens: int = Field(description="tokens that the extractor looked at", examples=[102])
