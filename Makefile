@@ -108,7 +108,8 @@ check-prometheus: $(DEVELOPMENT)  ## a real Prometheus scrapes the service that 
 
 openvino: $(OPENVINO)  ## lay an onnxruntime with OpenVINO aside, for the tests of it
 
-# Each step goes on where it was interrupted. Clips of seed 1 are never trained on.
+# Each step goes on where it was interrupted. Clips of seed 1 are never trained on. What makes 4.2 of it,
+# `lookwhen train calibrate`, needs real clips, which are not ours to give: docs/built-in-model.md.
 train-default: $(DEVELOPMENT)  ## make the built-in bundle anew: render, train, evaluate, export; hours
 	$(VENV)/bin/lookwhen train render runs/train --clips 40000 --seed 0
 	$(VENV)/bin/lookwhen train render runs/held_out --clips 1800 --seed 1
