@@ -5,7 +5,6 @@ reads the stages' times from its answers. Ratios are taken within a round, so th
 machine does meets both sides.
 """
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.command_line import out_option
 from benchmarks.record import describe_run, write_result
+from lookwhen.bench.samples import spread
 
 SPARSITIES = (0.0, 0.5, 0.7, 0.9, 0.95)
 STAGES = ("upload", "decode", "queue", "select", "extract", "total")
@@ -56,12 +56,6 @@ def _ask(client: httpx.Client, clip: bytes, sparsity: float) -> dict[str, float]
         raise click.ClickException(f"the service answered: {answer.get('detail', answer)}")
     timing: dict[str, float] = answer["timing"]
     return timing
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "low": low, "high": high}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

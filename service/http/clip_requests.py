@@ -1,7 +1,7 @@
 """What all requests with clips have in common, whichever protocol they speak."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from fastapi import Request
 
@@ -47,8 +47,8 @@ async def told(
         request.state.log = {"stages": stages}
 
 
-def may_store(request: Request) -> bool:
-    """Whether the cache may have the clip, if there is one."""
-    cache_control = request.headers.get("cache-control", "")
+def may_store(headers: Mapping[str, str]) -> bool:
+    """Whether the cache may have the clip, if there is one; names of headers are lower case."""
+    cache_control = headers.get("cache-control", "")
     directives = {part.partition("=")[0].strip().lower() for part in cache_control.split(",")}
     return "no-store" not in directives

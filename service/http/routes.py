@@ -178,7 +178,7 @@ async def _about_a_clip(
         source=body,
         query=request.query_params.multi_items(),
         request_id=request.state.request_id,
-        store=may_store(request),
+        store=may_store(request.headers),
     )
     async with told(request, body, lambda: call.trace):
         answer = await ask(call)

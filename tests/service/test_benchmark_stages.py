@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from service_server import Server
 
-from benchmarks.stages import main, spread
+from benchmarks.stages import main
+from lookwhen.bench.samples import spread
 
 
 def test_it_times_every_stage_in_turns(server: Server, white: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from training.running import Running
 # From the probe's head on, which the first steps would otherwise have to find while they spoil the
 # features (Kumar et al., "Fine-tuning can distort pretrained features", 2022). Rare classes are
 # shown as often as common ones. Beyond a recipe's epochs a few hundred clips are known by heart.
-RECIPE = FineTuningRecipe(epochs=100, batch=16, mixup=0.2, balance=1.0, keep_head=True)
+RECIPE = dataclasses.replace(RECIPES["own"], keep_head=True)
 # Of a network with a stem: a look costs more than all the steps that learn from it, and over more
 # epochs the strong decay of weights would leave nothing of them.
 STEM_RECIPE = dataclasses.replace(RECIPES["stem"], stored_views=4, keep_head=True)

@@ -151,7 +151,7 @@ async def _infer(request: Request) -> Response:
         request.query_params.multi_items(),
         request.state.request_id,
         request.state.ticket,
-        store=may_store(request),
+        store=may_store(request.headers),
     )
     try:
         async with told(request, body, lambda: batch.trace):

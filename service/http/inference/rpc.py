@@ -22,6 +22,7 @@ from service.errors import (
     UploadTimeout,
 )
 from service.http.body import HeldMemory
+from service.http.clip_requests import may_store
 from service.http.inference.asked import Asked, Reading
 from service.http.inference.batch import ClipBatch
 from service.http.inference.clips import ClipsRoom
@@ -150,7 +151,7 @@ class InferenceRpc:
             clips = _ReadClips(self, messages, reading_of(self.pipeline.manifest, most), room)
             batch = ClipBatch(
                 self.pipeline, clips, [], call.request_id, call.ticket,
-                store="no-store" not in call.headers.get("cache-control", ""),
+                store=may_store(call.headers),
             )  # fmt: skip
             try:
                 asked, answers = await batch.answer()
